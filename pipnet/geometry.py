@@ -1,0 +1,210 @@
+"""Boxes, the square crop of a face, and its exact inverse.
+
+One convention everywhere: coordinates are 0-based and name pixel *centres*, so an image of width W covers
+``[-0.5, W - 0.5]``. A crop of side ``size`` covers exactly the square it was cut from: crop pixel ``u`` has its centre at
+``(u + 0.5) / size`` of the square. Three frames, named by suffix: ``points_px`` (source pixels), ``points_crop`` (crop
+pixels), ``points_unit`` (fraction of the crop, 0 at its left/top edge and 1 at its right/bottom edge).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+
+def tight_box(points: np.ndarray) -> np.ndarray:
+    """Smallest box that holds the points.
+
+    Args:
+        points: ``(..., N, 2)``, any frame. NaN points (not labelled) are left out.
+
+    Returns:
+        ``(..., 4)`` as ``x0, y0, x1, y1`` in the same frame.
+
+    Example:
+        >>> tight_box(np.array([[2.0, 5.0], [8.0, 1.0]])).tolist()
+        [2.0, 1.0, 8.0, 5.0]
+    """
+    return np.concatenate([np.nanmin(points, axis=-2), np.nanmax(points, axis=-2)], axis=-1)
+
+
+def box_size(boxes: np.ndarray) -> np.ndarray:
+    """Size of boxes as ``sqrt(width * height)``, the norm of box-normalised errors; ``(..., 4)`` to ``(...)``.
+
+    Example:
+        >>> float(box_size(np.array([0.0, 0.0, 4.0, 9.0])))
+        6.0
+    """
+    boxes = np.asarray(boxes)
+    return np.sqrt((boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1]))
+
+
+def box_iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Overlap of every box of ``a`` with every box of ``b``.
+
+    Args:
+        a: ``(A, 4)`` as ``x0, y0, x1, y1``.
+        b: ``(B, 4)``.
+
+    Returns:
+        ``(A, B)``, intersection over union in [0, 1].
+
+    Example:
+        >>> box_iou(np.array([[0.0, 0, 2, 2]]), np.array([[1.0, 0, 3, 2], [5.0, 5, 6, 6]])).round(3).tolist()
+        [[0.333, 0.0]]
+    """
+    corner0 = np.maximum(a[:, None, :2], b[None, :, :2])
+    corner1 = np.minimum(a[:, None, 2:], b[None, :, 2:])
+    overlap = np.clip(corner1 - corner0, 0, None).prod(axis=-1)  # (A, B)
+    area_a = (a[:, 2:] - a[:, :2]).prod(axis=-1)
+    area_b = (b[:, 2:] - b[:, :2]).prod(axis=-1)
+    union = area_a[:, None] + area_b[None] - overlap
+    return np.divide(overlap, union, out=np.zeros_like(overlap, dtype=float), where=union > 0)
+
+
+def crop_squares(boxes: np.ndarray, box_scale: float) -> np.ndarray:
+    """The square that is cut around each box: same centre, side ``box_scale`` times the longer side.
+
+    Args:
+        boxes: ``(F, 4)`` as ``x0, y0, x1, y1``, source pixels.
+        box_scale: Larger than 0; 1 touches the box.
+
+    Returns:
+        ``(F, 3)``: centre x, centre y, side.
+
+    Raises:
+        ValueError: If a box has no extent or is not finite; the message names it.
+
+    Example:
+        >>> crop_squares(np.array([[10.0, 20.0, 30.0, 60.0]]), box_scale=1.25).tolist()
+        [[20.0, 40.0, 50.0]]
+    """
+    boxes = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
+    longer = (boxes[:, 2:] - boxes[:, :2]).max(axis=1, initial=-np.inf)
+    bad = np.flatnonzero(~(np.isfinite(boxes).all(axis=1) & (longer > 0)))
+    if bad.size:
+        raise ValueError(f"box {bad[0]} {boxes[bad[0]].tolist()} has no extent; boxes are x0, y0, x1, y1 with x0 < x1")
+    centre = (boxes[:, :2] + boxes[:, 2:]) / 2
+    return np.column_stack([centre, box_scale * longer])
+
+
+@dataclass(frozen=True)
+class Crop:
+    """An affine map from source pixels to the pixels of a square crop, and back.
+
+    Attributes:
+        matrix: ``(2, 3)``: ``points_crop = matrix @ (x_px, y_px, 1)``.
+        size: Side of the crop in pixels.
+
+    Example:
+        >>> crop = crop_of_square(np.array([50.0, 40.0, 20.0]), size=10)
+        >>> crop.to_crop(np.array([[50.0, 40.0]])).tolist()  # the centre of 10 pixels lies between 4 and 5
+        [[4.5, 4.5]]
+        >>> crop.to_source(crop.to_crop(np.array([[47.0, 31.5]]))).tolist()
+        [[47.0, 31.5]]
+    """
+
+    matrix: np.ndarray
+    size: int
+
+    def to_crop(self, points_px: np.ndarray) -> np.ndarray:
+        """Source pixels to crop pixels, ``(..., 2)``."""
+        return points_px @ self.matrix[:, :2].T + self.matrix[:, 2]
+
+    def to_source(self, points_crop: np.ndarray) -> np.ndarray:
+        """Crop pixels to source pixels, ``(..., 2)``; the exact inverse of :meth:`to_crop`."""
+        return (points_crop - self.matrix[:, 2]) @ np.linalg.inv(self.matrix[:, :2]).T
+
+    def to_unit(self, points_px: np.ndarray) -> np.ndarray:
+        """Source pixels to fractions of the crop, ``(..., 2)``."""
+        return (self.to_crop(points_px) + 0.5) / self.size
+
+    def from_unit(self, points_unit: np.ndarray) -> np.ndarray:
+        """Fractions of the crop to source pixels, ``(..., 2)``."""
+        return self.to_source(points_unit * self.size - 0.5)
+
+    def warp(self, image: np.ndarray, border: tuple[int, int, int] = (0, 0, 0)) -> np.ndarray:
+        """Cut the crop out of an image with one bilinear warp.
+
+        A face much larger than the crop would alias, so where the map shrinks by 2 or more its region is first
+        averaged down by the whole factor (``cv2.INTER_AREA``) and the warp starts from there.
+
+        Args:
+            image: uint8 ``(H, W, 3)``.
+            border: Colour where the photo ends.
+
+        Returns:
+            uint8 ``(size, size, 3)``.
+        """
+        matrix = self.matrix
+        shrink = int(1 / max(np.sqrt(abs(np.linalg.det(matrix[:, :2]))), 1e-9))
+        if shrink >= 2:
+            image, matrix = self._reduced(image, shrink)
+        return cv2.warpAffine(
+            image,
+            matrix,
+            (self.size, self.size),
+            flags=cv2.INTER_LINEAR,
+            borderMode=cv2.BORDER_CONSTANT,
+            borderValue=border,
+        )
+
+    def _reduced(self, image: np.ndarray, shrink: int) -> tuple[np.ndarray, np.ndarray]:
+        """The region under the crop averaged down ``shrink`` times, and the map from it to the crop."""
+        height, width = image.shape[:2]
+        corners = self.to_source(np.array([[0, 0], [0, 1], [1, 0], [1, 1]]) * float(self.size) - 0.5)
+        # One reduced pixel of margin, so that the bilinear warp sees what lies just outside the square.
+        x0, y0 = np.clip(np.floor(corners.min(axis=0)).astype(int) - shrink, 0, [width - 1, height - 1])
+        x1, y1 = np.clip(np.ceil(corners.max(axis=0)).astype(int) + shrink + 1, [x0 + 1, y0 + 1], [width, height])
+        region = image[y0:y1, x0:x1]
+        # Whole blocks only, so that every reduced pixel is a mean of exactly shrink x shrink pixels.
+        columns, rows = max((x1 - x0) // shrink, 1), max((y1 - y0) // shrink, 1)
+        step_x, step_y = min(shrink, x1 - x0), min(shrink, y1 - y0)
+        region = cv2.resize(region[: rows * step_y, : columns * step_x], (columns, rows), interpolation=cv2.INTER_AREA)
+        # A reduced pixel i has its centre at x0 + i * step + (step - 1) / 2 of the source.
+        to_source = np.array([[step_x, 0, x0 + (step_x - 1) / 2], [0, step_y, y0 + (step_y - 1) / 2], [0, 0, 1.0]])
+        return region, self.matrix @ to_source
+
+
+def crop_of_square(square: np.ndarray, size: int) -> Crop:
+    """The upright crop of a square.
+
+    Args:
+        square: ``(3,)``: centre x, centre y, side, in source pixels (a row of :func:`crop_squares`).
+        size: Side of the crop in pixels.
+    """
+    return affine_crop(square[:2], (square[2], square[2]), size)
+
+
+def affine_crop(
+    centre: np.ndarray,
+    side: tuple[float, float],
+    size: int,
+    *,
+    angle: float = 0.0,
+    mirror: bool = False,
+) -> Crop:
+    """A crop that may also be turned, stretched and mirrored: what augmentation composes into one warp.
+
+    Args:
+        centre: Centre of the region, ``(2,)``, source pixels.
+        side: Width and height of the region before turning, source pixels.
+        size: Side of the crop in pixels.
+        angle: Degrees the face turns clockwise in the crop (the y axis points down).
+        mirror: Whether the crop is mirrored, ``x -> size - 1 - x`` in crop pixels. Points need
+            ``PointLayout.mirror`` as well.
+
+    Example:
+        >>> crop = affine_crop(np.array([5.0, 5.0]), (10.0, 10.0), 10, mirror=True)
+        >>> crop.to_unit(np.array([2.0, 5.0])).tolist()
+        [0.8, 0.5]
+    """
+    radians = np.deg2rad(angle)
+    cos, sin = np.cos(radians), np.sin(radians)
+    linear = np.array([[cos, -sin], [sin, cos]]) @ np.diag([size / side[0], size / side[1]])
+    if mirror:
+        linear = np.diag([-1.0, 1.0]) @ linear
+    offset = (size - 1) / 2 - linear @ np.asarray(centre, dtype=np.float64)
+    return Crop(np.column_stack([linear, offset]), size)

@@ -1,0 +1,409 @@
+"""Point layouts as data: how many points a face has, what they are called, and how layouts map to each other.
+
+Everything that depends on *which* points a dataset labels (mirroring, the normalising distance, the groups that are
+drawn and reported, conversion to another layout) is read from a :class:`PointLayout`. A user's own set needs a YAML
+file with the same fields and no code, see :func:`load_layout`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class PointGroup:
+    """Points that form one line of the face.
+
+    Attributes:
+        name: Unique in the layout, for example ``"left_brow"``. Left and right are the picture's, not the person's.
+        part: The facial part it is reported under, for example ``"brow"``.
+        indices: Points of the line, in drawing order.
+        closed: Whether the last point joins the first.
+    """
+
+    name: str
+    part: str
+    indices: tuple[int, ...]
+    closed: bool = False
+
+
+@dataclass(frozen=True)
+class PointLayout:
+    """What the N points of a face mean.
+
+    Attributes:
+        name: For example ``"300w_68"``.
+        num_points: N.
+        mirror: Permutation of N: point ``i`` of a mirrored face is point ``mirror[i]`` of the face.
+        norm_pair: Two points whose distance normalises the error (outer eye corners), or None: the box does.
+        pupils: For the left and the right eye the points whose mean stands for the pupil, or None.
+        groups: Lines to draw; together they name the facial parts.
+        inner: Points counted as inner face (for 68 points: the 51 that are not the jaw); empty means all.
+        names: One name a point; made from the groups when not given.
+
+    Raises:
+        ValueError: If the mirror is not its own inverse, or an index lies outside the layout; the message names it.
+
+    Example:
+        >>> layout = get_layout("300w_68")
+        >>> layout.num_points, layout.norm_pair, layout.mirror[36]
+        (68, (36, 45), 45)
+    """
+
+    name: str
+    num_points: int
+    mirror: tuple[int, ...]
+    norm_pair: tuple[int, int] | None = None
+    pupils: tuple[tuple[int, ...], tuple[int, ...]] | None = None
+    groups: tuple[PointGroup, ...] = ()
+    inner: tuple[int, ...] = ()
+    names: tuple[str, ...] = field(default=())
+
+    def __post_init__(self) -> None:
+        n = self.num_points
+        if n < 1:
+            raise ValueError(f"layout {self.name!r}: num_points must be at least 1, got {n}")
+        if len(self.mirror) != n:
+            raise ValueError(f"layout {self.name!r}: mirror has {len(self.mirror)} entries for {n} points")
+        for what, indices in self._index_lists():
+            for index in indices:
+                if not 0 <= index < n:
+                    raise ValueError(f"layout {self.name!r}: {what} names point {index}, but points run from 0 to {n - 1}")
+        for point, partner in enumerate(self.mirror):
+            if self.mirror[partner] != point:
+                raise ValueError(
+                    f"layout {self.name!r}: mirror sends point {point} to {partner}, but {partner} to {self.mirror[partner]};"
+                    " partners must name each other"
+                )
+        if not self.names:
+            object.__setattr__(self, "names", self._names_from_groups())
+        if len(self.names) != n:
+            raise ValueError(f"layout {self.name!r}: {len(self.names)} names for {n} points")
+
+    def _index_lists(self) -> list[tuple[str, Sequence[int]]]:
+        lists: list[tuple[str, Sequence[int]]] = [("mirror", self.mirror), ("inner", self.inner)]
+        lists.append(("norm_pair", self.norm_pair or ()))
+        lists.extend(("pupils", side) for side in self.pupils or ())
+        lists.extend((f"group {group.name!r}", group.indices) for group in self.groups)
+        return lists
+
+    def _names_from_groups(self) -> tuple[str, ...]:
+        names = [f"point_{i}" for i in range(self.num_points)]
+        for group in reversed(self.groups):  # the first group that holds a point names it
+            for position, index in enumerate(group.indices):
+                names[index] = f"{group.name}_{position}"
+        return tuple(names)
+
+    def parts(self) -> dict[str, list[int]]:
+        """Facial parts and their points, in the order of the groups, each point once.
+
+        Example:
+            >>> {part: len(points) for part, points in get_layout("300w_68").parts().items()}
+            {'jaw': 17, 'brow': 10, 'nose': 9, 'eye': 12, 'mouth': 20}
+        """
+        parts: dict[str, list[int]] = {}
+        for group in self.groups:
+            members = parts.setdefault(group.part, [])
+            members.extend(index for index in group.indices if index not in members)
+        return parts
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain types only, as written to a checkpoint; :func:`layout_from_dict` is the inverse."""
+        return {
+            "name": self.name,
+            "num_points": self.num_points,
+            "mirror": list(self.mirror),
+            "norm_pair": list(self.norm_pair) if self.norm_pair else None,
+            "pupils": [list(side) for side in self.pupils] if self.pupils else None,
+            "groups": [
+                {"name": g.name, "part": g.part, "indices": list(g.indices), "closed": g.closed} for g in self.groups
+            ],
+            "inner": list(self.inner),
+            "names": list(self.names),
+        }
+
+
+def layout_from_dict(values: Mapping[str, Any]) -> PointLayout:
+    """Build a layout from plain types: a checkpoint's, or a YAML file's.
+
+    Args:
+        values: The fields of :class:`PointLayout`. Instead of ``mirror`` a file may give ``mirror_pairs``, a list of
+            two-point lists; points in no pair mirror to themselves.
+
+    Raises:
+        ValueError: If a field is missing, unknown or contradicts another; the message names it.
+
+    Example:
+        >>> layout_from_dict({"name": "eyes", "num_points": 3, "mirror_pairs": [[0, 1]], "norm_pair": [0, 1]}).mirror
+        (1, 0, 2)
+    """
+    known = {"name", "num_points", "mirror", "mirror_pairs", "norm_pair", "pupils", "groups", "inner", "names"}
+    unknown = sorted(set(values) - known)
+    if unknown:
+        raise ValueError(f"layout field {unknown[0]!r} is not known; known fields: {', '.join(sorted(known))}")
+    for required in ("name", "num_points"):
+        if required not in values:
+            raise ValueError(f"a layout needs the field {required!r}")
+    num_points = int(values["num_points"])
+    if values.get("mirror") is not None:
+        mirror = tuple(int(i) for i in values["mirror"])
+    else:
+        mirror = _mirror_from_pairs(num_points, values.get("mirror_pairs") or ())
+    groups = tuple(
+        PointGroup(
+            name=str(g["name"]),
+            part=str(g.get("part", g["name"])),
+            indices=tuple(int(i) for i in g["indices"]),
+            closed=bool(g.get("closed", False)),
+        )
+        for g in values.get("groups") or ()
+    )
+    norm_pair = values.get("norm_pair")
+    pupils = values.get("pupils")
+    return PointLayout(
+        name=str(values["name"]),
+        num_points=num_points,
+        mirror=mirror,
+        norm_pair=(int(norm_pair[0]), int(norm_pair[1])) if norm_pair else None,
+        pupils=(tuple(map(int, pupils[0])), tuple(map(int, pupils[1]))) if pupils else None,
+        groups=groups,
+        inner=tuple(int(i) for i in values.get("inner") or ()),
+        names=tuple(str(name) for name in values.get("names") or ()),
+    )
+
+
+def load_layout(path: str | Path) -> PointLayout:
+    """Read a user's own layout from a YAML file (the fields of :func:`layout_from_dict`).
+
+    Raises:
+        FileNotFoundError: No such file.
+        ValueError: The file is not a layout; the message names the file and the field.
+    """
+    import yaml
+
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no layout file {path}; built-in layouts: {', '.join(LAYOUTS)}")
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        if not isinstance(values, dict):
+            raise ValueError("expected 'field: value' lines")
+        return layout_from_dict(values)
+    except (ValueError, TypeError, KeyError, yaml.YAMLError) as error:
+        raise ValueError(f"{path}: not a point layout: {error}") from error
+
+
+def get_layout(name: str | Path) -> PointLayout:
+    """A built-in layout by name, or one read from a ``.yaml`` file."""
+    if str(name) in LAYOUTS:
+        return LAYOUTS[str(name)]
+    if str(name).endswith((".yaml", ".yml")):
+        return load_layout(name)
+    raise ValueError(f"no layout {str(name)!r}; built in: {', '.join(LAYOUTS)}; or give the path of a .yaml file")
+
+
+def _mirror_from_pairs(num_points: int, pairs: Sequence[Sequence[int]]) -> tuple[int, ...]:
+    mirror = list(range(num_points))
+    for a, b in pairs:
+        for index in (a, b):
+            if not 0 <= index < num_points:
+                raise ValueError(f"mirror pair [{a}, {b}] names point {index}, but points run from 0 to {num_points - 1}")
+        mirror[a], mirror[b] = b, a
+    return tuple(mirror)
+
+
+def _span(first: int, last: int) -> tuple[int, ...]:
+    return tuple(range(first, last + 1))
+
+
+def _facing(*runs: tuple[Sequence[int], Sequence[int]]) -> list[tuple[int, int]]:
+    """Pairs of two runs of points that mirror each other in the given order."""
+    return [pair for left, right in runs for pair in zip(left, right, strict=True)]
+
+
+_300W_68 = PointLayout(
+    name="300w_68",
+    num_points=68,
+    mirror=_mirror_from_pairs(
+        68,
+        _facing(
+            (_span(0, 7), range(16, 8, -1)),
+            (_span(17, 21), range(26, 21, -1)),
+            ((31, 32), (35, 34)),
+            ((36, 37, 38, 39, 40, 41), (45, 44, 43, 42, 47, 46)),
+            ((48, 49, 50), (54, 53, 52)),
+            ((58, 59), (56, 55)),
+            ((60, 61), (64, 63)),
+            ((67,), (65,)),
+        ),
+    ),
+    norm_pair=(36, 45),
+    pupils=(_span(36, 41), _span(42, 47)),
+    groups=(
+        PointGroup("jaw", "jaw", _span(0, 16)),
+        PointGroup("left_brow", "brow", _span(17, 21)),
+        PointGroup("right_brow", "brow", _span(22, 26)),
+        PointGroup("nose_bridge", "nose", _span(27, 30)),
+        PointGroup("nose_base", "nose", _span(31, 35)),
+        PointGroup("left_eye", "eye", _span(36, 41), closed=True),
+        PointGroup("right_eye", "eye", _span(42, 47), closed=True),
+        PointGroup("outer_lip", "mouth", _span(48, 59), closed=True),
+        PointGroup("inner_lip", "mouth", _span(60, 67), closed=True),
+    ),
+    inner=_span(17, 67),
+)
+
+_WFLW_98 = PointLayout(
+    name="wflw_98",
+    num_points=98,
+    mirror=_mirror_from_pairs(
+        98,
+        _facing(
+            (_span(0, 15), range(32, 16, -1)),
+            (_span(33, 37), range(46, 41, -1)),
+            ((38, 39, 40, 41), (50, 49, 48, 47)),
+            ((55, 56), (59, 58)),
+            ((60, 61, 62, 63, 64, 65, 66, 67), (72, 71, 70, 69, 68, 75, 74, 73)),
+            ((76, 77, 78), (82, 81, 80)),
+            ((87, 86), (83, 84)),
+            ((88, 89), (92, 91)),
+            ((95,), (93,)),
+            ((96,), (97,)),
+        ),
+    ),
+    norm_pair=(60, 72),
+    pupils=((96,), (97,)),
+    groups=(
+        PointGroup("jaw", "jaw", _span(0, 32)),
+        PointGroup("left_brow", "brow", _span(33, 41), closed=True),
+        PointGroup("right_brow", "brow", _span(42, 50), closed=True),
+        PointGroup("nose_bridge", "nose", _span(51, 54)),
+        PointGroup("nose_base", "nose", _span(55, 59)),
+        PointGroup("left_eye", "eye", _span(60, 67), closed=True),
+        PointGroup("right_eye", "eye", _span(68, 75), closed=True),
+        PointGroup("outer_lip", "mouth", _span(76, 87), closed=True),
+        PointGroup("inner_lip", "mouth", _span(88, 95), closed=True),
+        PointGroup("left_pupil", "eye", (96,)),
+        PointGroup("right_pupil", "eye", (97,)),
+    ),
+    inner=_span(33, 97),
+)
+
+_COFW_29 = PointLayout(
+    name="cofw_29",
+    num_points=29,
+    mirror=_mirror_from_pairs(
+        29, [(0, 1), (2, 3), (4, 6), (5, 7), (8, 9), (10, 11), (12, 14), (13, 15), (16, 17), (18, 19), (22, 23)]
+    ),
+    norm_pair=(8, 9),
+    pupils=((16,), (17,)),
+    groups=(
+        PointGroup("left_brow", "brow", (0, 4, 2, 5), closed=True),
+        PointGroup("right_brow", "brow", (1, 6, 3, 7), closed=True),
+        PointGroup("left_eye", "eye", (8, 12, 10, 13), closed=True),
+        PointGroup("right_eye", "eye", (9, 14, 11, 15), closed=True),
+        PointGroup("left_pupil", "eye", (16,)),
+        PointGroup("right_pupil", "eye", (17,)),
+        PointGroup("nose", "nose", (18, 20, 19, 21), closed=True),
+        PointGroup("outer_lip", "mouth", (22, 24, 23, 27), closed=True),
+        PointGroup("inner_lip", "mouth", (25, 26)),
+        PointGroup("chin", "jaw", (28,)),
+    ),
+)
+
+_AFLW_19 = PointLayout(
+    name="aflw_19",
+    num_points=19,
+    mirror=_mirror_from_pairs(19, [(0, 5), (1, 4), (2, 3), (6, 11), (7, 10), (8, 9), (12, 14), (15, 17)]),
+    norm_pair=None,
+    pupils=((7,), (10,)),
+    groups=(
+        PointGroup("left_brow", "brow", (0, 1, 2)),
+        PointGroup("right_brow", "brow", (3, 4, 5)),
+        PointGroup("left_eye", "eye", (6, 7, 8)),
+        PointGroup("right_eye", "eye", (9, 10, 11)),
+        PointGroup("nose", "nose", (12, 13, 14)),
+        PointGroup("mouth", "mouth", (15, 16, 17)),
+        PointGroup("chin", "jaw", (18,)),
+    ),
+)
+
+LAYOUTS: dict[str, PointLayout] = {layout.name: layout for layout in (_300W_68, _WFLW_98, _COFW_29, _AFLW_19)}
+
+
+def map_points(points: np.ndarray, source: PointLayout, target: PointLayout) -> np.ndarray:
+    """Express points of one layout in another.
+
+    Args:
+        points: ``(..., N_source, 2)``, any frame.
+        source: Layout of ``points``.
+        target: Layout wanted.
+
+    Returns:
+        ``(..., N_target, 2)``, same frame and dtype kind. The same layout gives a copy.
+
+    Raises:
+        ValueError: If no mapping is known (a layout with fewer points can't give one with more).
+
+    Reference:
+        WFLW to 300W follows the authors' ``convert_wflw`` (``lib/data_utils_gssl.py``), with the weights of the eye
+        points 2/3 and 1/3 exactly: theirs (.666 and .333) sum to .999 and pull those points towards the origin.
+
+    Example:
+        >>> wflw = np.zeros((98, 2)) + [3.0, 6.0]
+        >>> map_points(wflw, get_layout("wflw_98"), get_layout("300w_68"))[37].round(6).tolist()
+        [3.0, 6.0]
+    """
+    points = np.asarray(points)
+    if points.shape[-2:] != (source.num_points, 2):
+        raise ValueError(f"{source.name} points must be (..., {source.num_points}, 2), got {points.shape}")
+    if source.name == target.name and source.num_points == target.num_points:
+        return points.copy()
+    weights = _MAPPINGS.get((source.name, target.name))
+    if weights is None:
+        known = ", ".join(f"{a} to {b}" for a, b in _MAPPINGS)
+        raise ValueError(f"no mapping from layout {source.name!r} to {target.name!r}; known: {known}")
+    return np.einsum("cts,...sc->...tc", weights, points)
+
+
+def can_map(source: PointLayout, target: PointLayout) -> bool:
+    """Whether :func:`map_points` can turn ``source`` into ``target``."""
+    return source.name == target.name or (source.name, target.name) in _MAPPINGS
+
+
+def _wflw_98_to_300w_68() -> np.ndarray:
+    """Weights ``(2, 68, 98)``: one matrix for x, one for y, because a brow point takes y from two points but x from one."""
+    weights = np.zeros((2, 68, 98))
+
+    def take(target: int, *terms: tuple[int, float], axis: int | slice = slice(None)) -> None:
+        for source, weight in terms:
+            weights[axis, target, source] = weight
+
+    for target, source in enumerate(range(0, 33, 2)):  # jaw: every second of the 33
+        take(target, (source, 1.0))
+    take(17, (33, 1.0))
+    take(26, (46, 1.0))
+    # WFLW outlines a brow, 300W draws its middle line: y is the mean of upper and lower edge.
+    upper_lower = ((18, 34, 41), (19, 35, 40), (20, 36, 39), (21, 37, 38), (22, 42, 50), (23, 43, 49), (24, 44, 48), (25, 45, 47))
+    for target, upper, lower in upper_lower:
+        take(target, (upper, 1.0), axis=0)
+        take(target, (upper, 0.5), (lower, 0.5), axis=1)
+    for target, source in zip(range(27, 36), range(51, 60), strict=True):
+        take(target, (source, 1.0))
+    for target, source in ((36, 60), (39, 64), (42, 68), (45, 72)):
+        take(target, (source, 1.0))
+    # Eyelids: WFLW has three points an edge, 300W two, a third of the way from the middle one.
+    eyelids = ((37, 61, 62), (38, 63, 62), (40, 65, 66), (41, 67, 66), (43, 69, 70), (44, 71, 70), (46, 73, 74), (47, 75, 74))
+    for target, near, middle in eyelids:
+        take(target, (near, 2 / 3), (middle, 1 / 3))
+    for target, source in zip(range(48, 68), range(76, 96), strict=True):
+        take(target, (source, 1.0))
+    return weights
+
+
+_MAPPINGS: dict[tuple[str, str], np.ndarray] = {("wflw_98", "300w_68"): _wflw_98_to_300w_68()}
