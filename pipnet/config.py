@@ -1,0 +1,92 @@
+"""``conf/`` to plain arguments; apart from the commands the only module that knows Hydra.
+
+A YAML key is the keyword argument of what it configures, so this is mostly a list of who gets which group. Library code
+never sees a config object.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from pipnet.data.readers import read_dataset
+from pipnet.data.sample import BadItems, Sample
+from pipnet.layouts import PointLayout, get_layout
+
+
+def config_dir() -> str:
+    """Absolute path of the Hydra configs: inside the wheel, or ``conf/`` of the checkout.
+
+    Raises:
+        FileNotFoundError: The installation is incomplete.
+    """
+    package = Path(__file__).resolve().parent
+    for candidate in (package / "conf", package.parent / "conf"):
+        if (candidate / "train.yaml").is_file():  # not some other project's conf/
+            return str(candidate)
+    raise FileNotFoundError(f"no conf/train.yaml beside or inside {package}; reinstall pipnet")
+
+
+def plain(cfg: DictConfig) -> dict[str, Any]:
+    """A resolved config as dicts, lists, strings and numbers.
+
+    Raises:
+        ValueError: A value is missing (``???``) or refers to one that is.
+    """
+    try:
+        values = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        raise ValueError(f"config: {error}") from error
+    assert isinstance(values, dict)
+    return {str(key): value for key, value in values.items()}
+
+
+def dataset_layout(dataset: Mapping[str, Any]) -> PointLayout:
+    """Layout that a dataset config names."""
+    return get_layout(dataset["layout"])
+
+
+def read_split(dataset: Mapping[str, Any], split: str) -> tuple[list[Sample], BadItems]:
+    """Read one split of a dataset config; see :func:`pipnet.data.readers.read_dataset`.
+
+    Raises:
+        ValueError: The config has no such split; the message lists those it has.
+    """
+    if split not in dataset["splits"]:
+        raise ValueError(f"dataset {dataset['name']} has no split {split!r}; it has {', '.join(dataset['splits'])}")
+    return read_dataset(
+        dataset["reader"],
+        root=dataset["root"],
+        layout=dataset_layout(dataset),
+        on_bad=dataset["on_bad"],
+        **dict(dataset["splits"][split]),
+    )
+
+
+@contextmanager
+def one_sentence() -> Iterator[None]:
+    """Turn an error that the user can mend into one sentence on stderr and exit code 1; a bug keeps its traceback."""
+    from pipnet.training.engine import TrainingError
+
+    try:
+        yield
+    except (OSError, ValueError, TrainingError) as error:
+        sys.exit(f"error: {error}")
+
+
+def called(what: Callable[..., Any], group: str, arguments: Mapping[str, Any], **more: Any) -> Any:
+    """Call something with a config group, naming the group when an argument does not exist.
+
+    Raises:
+        ValueError: A key is not an argument.
+    """
+    try:
+        return what(**arguments, **more)
+    except TypeError as error:
+        raise ValueError(f"config group {group!r}: {error}") from error

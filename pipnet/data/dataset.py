@@ -1,0 +1,145 @@
+"""Sample to what the network sees: crop, augmentation, points as fractions of the crop."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TypedDict
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset, Sampler
+
+from pipnet.data.images import read_image
+from pipnet.data.sample import Sample
+from pipnet.data.transforms import Augment
+from pipnet.geometry import crop_of_square, crop_squares
+from pipnet.layouts import PointLayout
+
+
+class FaceCrop(TypedDict):
+    """One face as the network sees it; a batch stacks each field."""
+
+    image: Tensor  # uint8 RGB (S, S, 3)
+    points: Tensor  # float32 (N, 2), fractions of the crop
+
+
+class FaceCrops(Dataset[FaceCrop]):
+    """Faces cut, warped and augmented on demand.
+
+    The randomness of a face depends on ``(seed, epoch, index)`` alone: not on the worker, the process or the moment. That
+    is what lets a killed training continue to the same numbers, and several processes equal one.
+
+    Args:
+        samples: Labelled faces.
+        layout: What their points mean.
+        input_size: Side of the crop in pixels.
+        box_scale: Side of the crop over the longer side of the face box.
+        augment: Recipe, or None for the plain crop.
+        seed: Of the augmentation.
+
+    Example:
+        >>> from pipnet.layouts import layout_from_dict
+        >>> layout = layout_from_dict({"name": "two", "num_points": 2, "mirror_pairs": [[0, 1]]})
+        >>> face = Sample(np.zeros((40, 40, 3), np.uint8), np.array([[10.0, 10], [30, 10]]), "a")
+        >>> FaceCrops([face], layout, input_size=32, box_scale=2.0)[0, 0]["points"].tolist()
+        [[0.25, 0.5], [0.75, 0.5]]
+    """
+
+    def __init__(
+        self,
+        samples: Sequence[Sample],
+        layout: PointLayout,
+        *,
+        input_size: int,
+        box_scale: float,
+        augment: Augment | None = None,
+        seed: int = 0,
+    ) -> None:
+        for sample in samples:
+            if len(sample.points) != layout.num_points:
+                raise ValueError(f"{sample.name}: {len(sample.points)} points, layout {layout.name} has {layout.num_points}")
+        self.samples = samples
+        self.mirror = np.array(layout.mirror)
+        self.input_size = input_size
+        self.squares = crop_squares(np.array([sample.box for sample in samples]), box_scale)  # (F, 3)
+        self.augment = augment
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, key: tuple[int, int]) -> FaceCrop:
+        """Face ``index`` as epoch ``epoch`` sees it; ``key`` is ``(epoch, index)``, from :class:`EpochBatches`."""
+        epoch, index = key
+        sample = self.samples[index]
+        image = read_image(sample.image)
+        if self.augment is None:
+            crop = crop_of_square(self.squares[index], self.input_size)
+            pixels, points = crop.warp(image), crop.to_unit(sample.points)
+        else:
+            rng = np.random.default_rng([self.seed, epoch, index])
+            crop, mirrored = self.augment.crop(self.squares[index], self.input_size, rng)
+            pixels = self.augment.paint(crop.warp(image), rng)
+            points = crop.to_unit(sample.points)
+            if mirrored:
+                points = points[self.mirror]  # what was the left eye is now the right one
+        return {"image": torch.from_numpy(pixels), "points": torch.from_numpy(points.astype(np.float32))}
+
+    def plain_points(self) -> np.ndarray:
+        """Points of all faces on their plain crops, ``(F, N, 2)``, fractions of the crop; reads no image."""
+        return np.stack(
+            [
+                crop_of_square(square, self.input_size).to_unit(sample.points)
+                for square, sample in zip(self.squares, self.samples, strict=True)
+            ]
+        )
+
+
+class EpochBatches(Sampler[list[tuple[int, int]]]):
+    """Which faces make up each batch of each epoch, for one of several processes.
+
+    Every process draws the same permutation from ``(seed, epoch)`` and takes its share of each global batch, so the union
+    of what the processes see is what one process would have seen. The last, incomplete batch is dropped.
+
+    Args:
+        count: Faces in the set.
+        batch_size: Global batch size, over all processes.
+        seed: Of the order.
+        rank, world_size: This process and how many there are.
+
+    Raises:
+        ValueError: If the set is smaller than a batch, or the batch can't be shared out evenly.
+
+    Example:
+        >>> batches = EpochBatches(4, 2, seed=0)
+        >>> batches.start(epoch=3)
+        >>> sorted(index for batch in batches for epoch, index in batch)
+        [0, 1, 2, 3]
+    """
+
+    def __init__(self, count: int, batch_size: int, *, seed: int, rank: int = 0, world_size: int = 1) -> None:
+        if batch_size % world_size:
+            raise ValueError(f"batch size {batch_size} can't be shared by {world_size} processes; choose a multiple")
+        if count < batch_size:
+            raise ValueError(f"{count} faces are fewer than one batch of {batch_size}; lower optim.batch_size")
+        self.count = count
+        self.batch_size = batch_size
+        self.seed = seed
+        self.rank = rank
+        self.world_size = world_size
+        self.start(epoch=0)
+
+    def start(self, epoch: int, batch: int = 0) -> None:
+        """Begin at a batch of an epoch; a resumed training starts in the middle of one."""
+        self.epoch = epoch
+        self.first = batch
+
+    def __len__(self) -> int:
+        return self.count // self.batch_size - self.first
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        order = np.random.default_rng([self.seed, self.epoch]).permutation(self.count).tolist()
+        for batch in range(self.first, self.count // self.batch_size):
+            mine = order[batch * self.batch_size + self.rank : (batch + 1) * self.batch_size : self.world_size]
+            yield [(self.epoch, index) for index in mine]

@@ -1,0 +1,226 @@
+"""Readers of the sets whose labels are text files: 300W (one ``.pts`` a face) and WFLW (one line a face)."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import numpy as np
+
+from pipnet.data.images import IMAGE_SUFFIXES
+from pipnet.data.sample import BadItems, BadSampleError, Sample
+from pipnet.data.splits import Validation, check_choice, check_validation, is_wanted, require, sample_at
+from pipnet.layouts import PointLayout
+
+_log = logging.getLogger(__name__)
+
+_300W_TREE = (
+    "the iBUG folders afw/, helen/{trainset,testset}/, lfpw/{trainset,testset}/, ibug/, each photo with its .pts"
+)
+_300W_FOLDERS = {
+    "train": ("afw", "helen/trainset", "lfpw/trainset"),
+    "common": ("helen/testset", "lfpw/testset"),
+    "challenge": ("ibug",),
+}
+_300W_FOLDERS["test"] = _300W_FOLDERS["common"] + _300W_FOLDERS["challenge"]
+
+_WFLW_TREE = "WFLW_images/ and WFLW_annotations/list_98pt_rect_attr_train_test/list_98pt_rect_attr_{train,test}.txt"
+WFLW_ATTRIBUTES = ("pose", "expression", "illumination", "makeup", "occlusion", "blur")
+
+
+def read_300w(
+    root: Path, layout: PointLayout, bad: BadItems, *, part: str = "train", validation: Validation = "include"
+) -> list[Sample]:
+    """300W: iBUG's folders of photos, each with a ``.pts`` file beside it.
+
+    The files count pixels from 1; 1 is subtracted here (the authors' code forgets it, and its predictions sit half a
+    pixel to a pixel off). Subsets are the folder's name (afw, helen, lfpw, ibug) and, for test faces, ``common`` or
+    ``challenge``.
+
+    Args:
+        root: Folder that holds ``afw/``, ``helen/``, ``lfpw/`` and ``ibug/``.
+        layout: Says how many points a file must have.
+        bad: Takes the items that can't be used.
+        part: ``train``, ``common`` (helen and lfpw test), ``challenge`` (ibug), or ``test`` (both; without an ibug
+            folder it is ``common`` alone, and a warning is logged).
+        validation: Of the training faces, leave out (``exclude``), keep only (``only``) or keep (``include``) those
+            that :func:`~pipnet.data.splits.in_validation` picks by file stem.
+
+    Returns:
+        Samples in the order of folders, then file names.
+
+    Raises:
+        FileNotFoundError: A folder of the part is missing.
+        BadSampleError: A bad item under ``on_bad="raise"``.
+    """
+    check_choice("part", part, tuple(_300W_FOLDERS))
+    check_validation(validation, part=part)
+    folders = list(_300W_FOLDERS[part])
+    if part == "test" and not (root / "ibug").is_dir():
+        require(root, _300W_TREE)
+        _log.warning("%s has no folder ibug: its test part is the Common subset only, without Challenge", root)
+        folders.remove("ibug")
+    return [sample for folder in folders for sample in _read_300w_folder(root, folder, layout, bad, validation)]
+
+
+def _read_300w_folder(
+    root: Path, folder: str, layout: PointLayout, bad: BadItems, validation: Validation
+) -> list[Sample]:
+    directory = require(root / folder, _300W_TREE)
+    # One listing instead of a look-up a file: 6,000 of those are slow on network disks.
+    entries = sorted(directory.iterdir())
+    images = {path.stem: path for path in reversed(entries) if path.suffix.lower() in IMAGE_SUFFIXES}
+    labels = [path for path in entries if path.suffix.lower() == ".pts" and is_wanted(path.stem, validation)]
+    set_name = folder.split("/")[0]
+    subsets: tuple[str, ...] = (set_name,)
+    if folder in _300W_FOLDERS["test"]:
+        subsets += ("challenge" if folder in _300W_FOLDERS["challenge"] else "common",)
+
+    def read(path: Path) -> Sample:
+        if path.stem not in images:
+            raise BadSampleError(f"{path}: no {path.stem}.jpg or .png beside it; add the photo or delete the .pts file")
+        points = read_pts(path, layout.num_points) - 1.0  # 1-based, see read_300w
+        return sample_at(
+            str(path), image=images[path.stem], points=points, name=f"{folder}/{path.stem}", subsets=subsets
+        )
+
+    samples = list(bad.collect(labels, read))
+    labelled = {path.stem for path in entries if path.suffix.lower() == ".pts"}
+    for stem in sorted(set(images) - labelled):
+        if is_wanted(stem, validation):
+            bad.add(f"{images[stem]}: no {stem}.pts beside it; add the label or delete the photo")
+    return samples
+
+
+def read_pts(path: Path, num_points: int) -> np.ndarray:
+    """Points of a ``.pts`` file as they stand in it: iBUG's form with header and braces, or bare ``x y`` lines.
+
+    Args:
+        path: The file.
+        num_points: How many points it must hold.
+
+    Returns:
+        ``(num_points, 2)`` float64.
+
+    Raises:
+        BadSampleError: Names the file and the line that is wrong.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadSampleError(f"{path}: can't be read as text ({error}); replace the file") from error
+    stripped = [line.strip() for line in lines]
+    first, last = 0, len(lines)
+    if "{" in stripped:
+        first = stripped.index("{") + 1
+        # Without the closing brace the last number may have lost digits, and no count would tell.
+        if "}" not in stripped[first:]:
+            raise BadSampleError(f"{path}, line {last}: the closing brace is missing, the file is cut off; replace it")
+        last = stripped.index("}", first)
+    rows = [(number, line) for number, line in enumerate(stripped[first:last], start=first + 1) if line]
+    try:
+        points = np.array([line.split() for _, line in rows], dtype=np.float64)
+    except ValueError:  # ragged or not numeric
+        points = None
+    if points is None or points.ndim != 2 or points.shape[1] != 2 or not np.isfinite(points).all():
+        for number, line in rows:
+            if len(_finite_numbers(line.split())) != 2:
+                raise BadSampleError(
+                    f"{path}, line {number}: expected two numbers 'x y', got {line!r}; correct the line"
+                )
+        raise BadSampleError(f"{path}: holds no points, expected {num_points}; replace the file")
+    if len(points) != num_points:
+        raise BadSampleError(
+            f"{path}, lines {rows[0][0]}-{rows[-1][0]}: {len(points)} points, expected {num_points}; "
+            "correct or delete the file and its photo"
+        )
+    return points
+
+
+def read_wflw(
+    root: Path,
+    layout: PointLayout,
+    bad: BadItems,
+    *,
+    part: str = "train",
+    validation: Validation = "include",
+    box: str = "points",
+) -> list[Sample]:
+    """WFLW: the official lists, a line a face: 2N coordinates, 4 of a rectangle, 6 attributes, the photo's path.
+
+    Coordinates are taken as 0-based, as they stand. Subsets are the attributes that are set (pose, expression,
+    illumination, makeup, occlusion, blur). A photo may hold several faces: the name is its path and the face's number
+    in the list, ``37--Soccer/37_Soccer_Soccer_37_83#1``.
+
+    Args:
+        root: Folder that holds ``WFLW_images/`` and ``WFLW_annotations/``.
+        layout: Says how many points a line must have.
+        bad: Takes the items that can't be used.
+        part: ``train`` or ``test``.
+        validation: As in :func:`read_300w`, by the stem of the photo, so that its faces stay together.
+        box: ``points`` for the tight box of the points, ``rectangle`` for the list's rectangle.
+
+    Raises:
+        FileNotFoundError: The list is missing.
+        BadSampleError: A bad item under ``on_bad="raise"``.
+    """
+    check_choice("part", part, ("train", "test"))
+    check_choice("box", box, ("points", "rectangle"))
+    check_validation(validation, part=part)
+    annotations = root / "WFLW_annotations" / "list_98pt_rect_attr_train_test"
+    path = require(annotations / f"list_98pt_rect_attr_{part}.txt", _WFLW_TREE)
+    coordinates = 2 * layout.num_points
+    fields = coordinates + 4 + len(WFLW_ATTRIBUTES) + 1
+    seen: dict[str, int] = {}
+
+    def read(item: tuple[str, str, int]) -> Sample:
+        where, line, face = item
+        tokens = line.split()
+        if len(tokens) != fields:
+            raise BadSampleError(f"{where}: {len(tokens)} fields, expected {fields}; correct or delete the line")
+        numbers = _finite_numbers(tokens[: coordinates + 4])
+        if len(numbers) < coordinates + 4:
+            raise BadSampleError(
+                f"{where}, field {len(numbers) + 1}: {tokens[len(numbers)]!r} is not a number; "
+                "correct or delete the line"
+            )
+        attributes = tokens[coordinates + 4 : -1]
+        if not set(attributes) <= {"0", "1"}:
+            raise BadSampleError(
+                f"{where}: attributes {' '.join(attributes)} are not 0 or 1; correct or delete the line"
+            )
+        image = root / "WFLW_images" / tokens[-1]
+        if not image.is_file():
+            raise BadSampleError(f"{where}: no photo {image}; put it there or delete the line")
+        return sample_at(
+            where,
+            image=image,
+            points=np.array(numbers[:coordinates]).reshape(-1, 2),
+            name=f"{tokens[-1].rpartition('.')[0]}#{face}",
+            subsets=tuple(name for name, value in zip(WFLW_ATTRIBUTES, attributes, strict=True) if value == "1"),
+            box=np.array(numbers[coordinates:]) if box == "rectangle" else None,
+        )
+
+    items = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        if not line.strip():
+            continue
+        photo = line.split()[-1]
+        seen[photo] = seen.get(photo, 0) + 1  # counted before anything is left out, so that names stay the same
+        if is_wanted(Path(photo).stem, validation):
+            items.append((f"{path}, line {number}", line, seen[photo]))
+    return list(bad.collect(items, read))
+
+
+def _finite_numbers(tokens: list[str]) -> list[float]:
+    """The tokens as numbers, up to the first that isn't a finite one."""
+    numbers: list[float] = []
+    for token in tokens:
+        try:
+            value = float(token)
+        except ValueError:
+            break
+        if not np.isfinite(value):
+            break
+        numbers.append(value)
+    return numbers

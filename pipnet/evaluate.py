@@ -1,0 +1,87 @@
+"""Measure a checkpoint on a labelled set.
+
+python -m pipnet.evaluate                                            # the weights that ship, on the 300W test faces
+python -m pipnet.evaluate checkpoint=runs/mine/best.pt dataset=wflw  # layouts are mapped where that is possible
+python -m pipnet.evaluate boxes=detector                             # boxes from the face detector, misses are failures
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import hydra
+from omegaconf import DictConfig
+
+from pipnet.config import config_dir, dataset_layout, one_sentence, plain, read_split
+from pipnet.inference.landmarker import FaceLandmarker
+from pipnet.training.evaluation import box_noise_curve, evaluate
+from pipnet.training.evaluation_report import format_table, write_report
+
+
+@hydra.main(version_base="1.3", config_path=config_dir(), config_name="evaluate")
+def main(cfg: DictConfig) -> None:
+    """Measure as the config says; what the user can mend is one sentence and exit code 1."""
+    with one_sentence():
+        settings = plain(cfg)
+        metrics = measure_checkpoint(settings)
+        dataset = settings["dataset"]
+        print(f"checkpoint {settings['checkpoint']} ({metrics['protocol']['model_layout']})")
+        print(f"dataset    {dataset['name']}, split {settings['split']} ({metrics['protocol']['data_layout']})")
+        print(f"boxes      {settings['boxes']}")
+        print(f"faces      {metrics['faces']}, {metrics['missed']} missed, {len(metrics['skipped'])} left out\n")
+        print(format_table(metrics))
+        print(f"\nreport     {settings['output']}")
+
+
+def measure_checkpoint(settings: dict[str, Any]) -> dict[str, Any]:
+    """Measure and write the report from a plain config (the content of ``conf/evaluate.yaml``).
+
+    Returns:
+        The content of ``metrics.json``.
+    """
+    samples, bad = read_split(settings["dataset"], settings["split"])
+    landmarker = FaceLandmarker.load(
+        None if settings["checkpoint"] == "shipped" else settings["checkpoint"],
+        device=settings["device"],
+        detector=settings["detector"],
+    )
+    shared: dict[str, Any] = {
+        "layout": dataset_layout(settings["dataset"]),
+        "seed": settings["seed"],
+        "batch_size": settings["batch_size"],
+        "on_bad": settings["dataset"]["on_bad"],
+        "progress": sys.stderr.isatty(),
+    }
+    evaluation = evaluate(
+        landmarker,
+        samples,
+        boxes=settings["boxes"],
+        shift=settings["jitter"]["shift"],
+        scale=settings["jitter"]["scale"],
+        min_iou=settings["min_iou"],
+        crop_space=settings["crop_space"],
+        crop_space_scale=settings["crop_space_scale"],
+        **shared,
+    )
+    noise = box_noise_curve(
+        landmarker, samples, levels=settings["box_noise"], resamples=settings["resamples"], **shared
+    )
+    about = {
+        "checkpoint": str(settings["checkpoint"]),
+        "dataset": settings["dataset"]["name"],
+        "split": settings["split"],
+    }
+    return write_report(
+        evaluation,
+        settings["output"],
+        noise=noise,
+        about=about,
+        unread=bad.reasons,
+        resamples=settings["resamples"],
+        worst=settings["worst"],
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,215 @@
+"""FaceLandmarker: a photo becomes points on its faces. What users call, and what evaluation calls."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from pipnet.data.images import read_image
+from pipnet.faces import FaceLandmarks
+from pipnet.geometry import crop_of_square, crop_squares
+from pipnet.inference.detect import Detector, detector_factory
+from pipnet.inference.runtimes import Runtime, TorchRuntime
+from pipnet.layouts import PointLayout
+from pipnet.model import checkpoint
+
+SHIPPED_WEIGHTS = Path(__file__).resolve().parent.parent / "weights" / "300w_mobilenet_v2.pt"
+
+# Faces that go through the network together. A crowd of hundreds in one batch would take gigabytes.
+_BATCH_SIZE = 64
+
+
+class FaceLandmarker:
+    """Finds the faces of a photo and the points on each.
+
+    Args:
+        runtime: The network.
+        layout: What its points mean.
+        box_scale: Side of the square crop over the longer side of the face box, as in training.
+        detector: ``"retinaface"``, or a callable ``image -> Detections`` of your own. It is built when it is first
+            needed, so calls with boxes never load it.
+
+    Raises:
+        ValueError: No such detector.
+
+    Example:
+        A stand-in for a network, which sees its one point in the middle of every crop:
+
+        >>> from pipnet.layouts import PointLayout
+        >>> def middle(crops):
+        ...     return np.full((len(crops), 1, 2), 0.5), np.ones((len(crops), 1))
+        >>> middle.input_size = 32
+        >>> landmarker = FaceLandmarker(middle, layout=PointLayout("nose", 1, mirror=(0,)), box_scale=1.2)
+        >>> faces = landmarker(np.zeros((50, 80, 3), dtype=np.uint8), boxes=[10, 20, 30, 50])
+        >>> len(faces), faces.points.tolist()
+        (1, [[[20.0, 35.0]]])
+    """
+
+    def __init__(
+        self, runtime: Runtime, *, layout: PointLayout, box_scale: float, detector: str | Detector = "retinaface"
+    ) -> None:
+        self.runtime = runtime
+        self.layout = layout
+        self.box_scale = box_scale
+        self._build_detector = detector_factory(detector)
+        self._detector: Detector | None = None
+
+    @classmethod
+    def load(
+        cls, path: str | Path | None = None, *, device: str = "auto", detector: str | Detector = "retinaface"
+    ) -> FaceLandmarker:
+        """A landmarker from a checkpoint file.
+
+        Args:
+            path: A ``best.pt``, or None for the weights that ship with pipnet (68 points; trained on 300W, for
+                non-commercial research only).
+            device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, or ``"auto"``: CUDA where there is one.
+            detector: See :class:`FaceLandmarker`.
+
+        Raises:
+            FileNotFoundError: No such file.
+            pipnet.model.checkpoint.CheckpointError: The file is not a usable checkpoint.
+            ValueError: No such device or detector.
+        """
+        loaded = checkpoint.load(SHIPPED_WEIGHTS if path is None else path, device=choose_device(device))
+        return cls.from_model(loaded, detector=detector)
+
+    @classmethod
+    def from_model(cls, loaded: checkpoint.LoadedModel, *, detector: str | Detector = "retinaface") -> FaceLandmarker:
+        """A landmarker from a loaded checkpoint; it runs on the device where the network is."""
+        runtime = TorchRuntime(loaded.net)
+        return cls(runtime, layout=loaded.layout, box_scale=loaded.box_scale, detector=detector)
+
+    @property
+    def detector(self) -> Detector:
+        """The face detector; the first access loads it."""
+        if self._detector is None:
+            self._detector = self._build_detector()
+        return self._detector
+
+    def __call__(self, image: str | Path | np.ndarray, boxes: np.ndarray | None = None) -> FaceLandmarks:
+        """Landmarks of the faces in a photo.
+
+        Args:
+            image: A file, or an RGB array uint8 ``(H, W, 3)``; grey ``(H, W)`` and RGBA are taken too.
+            boxes: ``(F, 4)`` or ``(4,)``, ``x0, y0, x1, y1``: the *tight boxes of the points*, in pixels of the photo,
+                if you bring your own. They may reach over its border. None runs the detector.
+
+        Returns:
+            One entry a face, in the order of ``boxes``, or best detection first. No face: length 0, never None.
+
+        Raises:
+            pipnet.data.sample.BadSampleError: The file or array is no usable image (a ValueError).
+            ValueError: The boxes have another shape, no extent, or are not finite; the message names the box.
+        """
+        image = read_image(image)
+        boxes = self.detector(image).boxes if boxes is None else as_boxes(boxes)
+        if not len(boxes):
+            return FaceLandmarks.empty(self.layout)
+        points, scores = self._predict([image] * len(boxes), boxes, _BATCH_SIZE)
+        return FaceLandmarks(points, scores, boxes, self.layout)
+
+    def predict_batch(
+        self, images: Sequence[np.ndarray], boxes: Sequence[np.ndarray], batch_size: int = 32
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Landmarks of one known face in each of many photos, in batches across photos.
+
+        Args:
+            images: F photos, RGB uint8 ``(H, W, 3)``.
+            boxes: F tight boxes ``(4,)``, source pixels.
+            batch_size: Faces that go through the network together.
+
+        Returns:
+            ``points_px``, float32 ``(F, N, 2)``, source pixels; and ``scores``, float32 ``(F, N)``.
+
+        Raises:
+            ValueError: Not one box a photo, or a box is not usable.
+        """
+        if len(images) != len(boxes):
+            raise ValueError(f"predict_batch needs one box a photo, got {len(images)} photos and {len(boxes)} boxes")
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+        if not len(images):
+            none = FaceLandmarks.empty(self.layout)
+            return none.points, none.scores
+        return self._predict(images, as_boxes(np.stack(boxes)), batch_size)
+
+    def _predict(
+        self, images: Sequence[np.ndarray], boxes: np.ndarray, batch_size: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Points ``(F, N, 2)`` in source pixels and scores ``(F, N)``; one photo and one box a face."""
+        size, faces = self.runtime.input_size, len(boxes)
+        squares = crop_squares(boxes, self.box_scale)  # (F, 3)
+        crops = np.empty((min(faces, batch_size), size, size, 3), dtype=np.uint8)
+        points = np.empty((faces, self.layout.num_points, 2), dtype=np.float32)
+        scores = np.empty((faces, self.layout.num_points), dtype=np.float32)
+        for first in range(0, faces, batch_size):
+            rows = range(first, min(first + batch_size, faces))
+            for slot, row in enumerate(rows):
+                crops[slot] = crop_of_square(squares[row], size).warp(images[row])
+            chosen = slice(rows.start, rows.stop)
+            points_unit, scores[chosen] = self.runtime(crops[: len(rows)])
+            # Crop.from_unit of all faces at once: an upright square needs its centre and side only.
+            centre, side = squares[chosen, None, :2], squares[chosen, None, 2:]
+            points[chosen] = centre + (points_unit - 0.5) * side
+        return points, scores
+
+
+def as_boxes(boxes: np.ndarray) -> np.ndarray:
+    """A user's boxes as float64 ``(F, 4)``.
+
+    Raises:
+        ValueError: Another shape, a value that is not finite, or a corner order other than ``x0, y0, x1, y1``; the
+            message names the box.
+
+    Example:
+        >>> as_boxes([10, 20, 30, 60]).tolist()
+        [[10.0, 20.0, 30.0, 60.0]]
+        >>> as_boxes([[10, 20, 30, 60], [30, 20, 10, 60]])
+        Traceback (most recent call last):
+        ...
+        ValueError: box 1 [30.0, 20.0, 10.0, 60.0] is no box; boxes are x0, y0, x1, y1 with x0 < x1 and y0 < y1
+    """
+    try:
+        boxes = np.asarray(boxes, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"boxes must be numbers of shape (F, 4) or (4,): {error}") from None
+    if boxes.shape == (4,):
+        boxes = boxes[None]
+    if boxes.size == 0:
+        return boxes.reshape(0, 4)
+    if boxes.ndim != 2 or boxes.shape[1] != 4:
+        raise ValueError(f"boxes must have shape (F, 4) or (4,), got {boxes.shape}")
+    size = boxes[:, 2:] - boxes[:, :2]
+    bad = np.flatnonzero(~(np.isfinite(boxes).all(axis=1) & (size >= 0).all(axis=1) & (size > 0).any(axis=1)))
+    if bad.size:
+        raise ValueError(
+            f"box {bad[0]} {boxes[bad[0]].tolist()} is no box; boxes are x0, y0, x1, y1 with x0 < x1 and y0 < y1"
+        )
+    return boxes
+
+
+def choose_device(device: str) -> torch.device:
+    """A torch device by name; ``"auto"`` is CUDA where there is one, else the CPU.
+
+    Raises:
+        ValueError: No such device here.
+
+    Example:
+        >>> choose_device("cpu")
+        device(type='cpu')
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+    except RuntimeError:
+        raise ValueError(f"no device {device!r}; use 'auto', 'cpu' or 'cuda'") from None
+    if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
+        raise ValueError(
+            f"device {device!r} is not there: torch sees {torch.cuda.device_count()} CUDA devices; use 'cpu'"
+        )
+    return chosen

@@ -1,0 +1,92 @@
+"""Look at a dataset before training on it: counts, sizes, what is wrong with it, and a contact sheet of its faces.
+
+python -m pipnet.inspect_dataset dataset=300w split=train output=runs/inspect
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import hydra
+import numpy as np
+from omegaconf import DictConfig
+
+from pipnet.config import config_dir, plain, read_split
+from pipnet.data.images import read_image
+from pipnet.data.report import contact_sheet, dataset_report, face_tile
+from pipnet.data.sample import BadSampleError, OnBad, Sample
+
+
+def write_contact_sheet(path: Path, samples: Sequence[Sample], *, count: int, seed: int) -> int:
+    """Write a PNG of faces chosen by chance, in the dataset's order, with their points. Unreadable photos are left out.
+
+    Args:
+        path: The file; missing folders are made.
+        samples: Faces of a dataset.
+        count: How many of them at most.
+        seed: The same seed takes the same faces.
+
+    Returns:
+        How many faces are on the sheet; without any, no file is written.
+    """
+    chosen = np.sort(np.random.default_rng(seed).permutation(len(samples))[:count])
+    tiles, captions = [], []
+    for sample in (samples[i] for i in chosen):
+        try:
+            image = read_image(sample.image)
+        except BadSampleError:
+            continue  # the report lists it
+        tiles.append(face_tile(image, sample.points, box=sample.box))
+        captions.append(sample.name)
+    if tiles:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        sheet = contact_sheet(tiles, captions=captions)
+        if not cv2.imwrite(str(path), cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR)):
+            raise OSError(f"{path}: the contact sheet can't be written there; choose another output folder")
+    return len(tiles)
+
+
+def inspect_dataset(
+    dataset: Mapping[str, Any],
+    split: str,
+    *,
+    on_bad: OnBad,
+    faces: int,
+    seed: int,
+    output: str | Path,
+) -> None:
+    """Print the report of one split of a dataset config and write its contact sheet.
+
+    Raises:
+        BadSampleError: Under ``on_bad="raise"``, for an item that can't be used or a photo that can't be read.
+        FileNotFoundError: The dataset is not there.
+    """
+    samples, bad = read_split({**dataset, "on_bad": on_bad}, split)
+    report = dataset_report(samples, bad, progress=sys.stderr.isatty())
+    place = f", from {dataset['root']}" if dataset.get("root") else ""  # drawn faces come from nowhere
+    print(f"dataset          {dataset['name']}, split {split}{place}")
+    print(report)
+    path = Path(output) / f"{dataset['name']}_{split}.png"
+    shown = write_contact_sheet(path, samples, count=faces, seed=seed)
+    print(f"contact sheet    {path} ({shown} faces)" if shown else "contact sheet    none: no photo can be read")
+    if on_bad == "raise" and report.unreadable:
+        raise BadSampleError(f"{len(report.unreadable)} photos can't be read, the first: {report.unreadable[0]}")
+
+
+@hydra.main(version_base="1.3", config_path=config_dir(), config_name="inspect_dataset")
+def main(cfg: DictConfig) -> None:
+    """The command; what the user can mend becomes one sentence on stderr and exit code 1."""
+    try:
+        arguments = plain(cfg)
+        del arguments["data_root"]  # it has done its work: the dataset's root is made from it
+        inspect_dataset(**arguments)
+    except (OSError, ValueError) as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()

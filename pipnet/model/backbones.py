@@ -1,0 +1,83 @@
+"""Trunks: name to a network without its classifier, with its channels and stride."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import nn
+from torchvision import models
+
+
+@dataclass(frozen=True)
+class Trunk:
+    """A trunk and what it gives.
+
+    Attributes:
+        module: Image ``(B, 3, S, S)`` to features ``(B, channels, S / stride, S / stride)``.
+        channels: Channels of the features.
+        stride: Pixels of the image per cell of the features.
+    """
+
+    module: nn.Module
+    channels: int
+    stride: int
+
+
+def _resnet(build: Callable[..., models.ResNet], weights: object) -> Trunk:
+    net = build(weights=weights)
+    channels = net.fc.in_features
+    layers = {name: layer for name, layer in net.named_children() if name not in ("avgpool", "fc")}
+    trunk = nn.Sequential()
+    for name, layer in layers.items():
+        trunk.add_module(name, layer)
+    return Trunk(trunk, channels, stride=32)
+
+
+def _mobilenet(build: Callable[..., nn.Module], weights: object) -> Trunk:
+    # `features` ends in the 1x1 convolution (320 to 1280 in V2, 160 to 960 in V3 large), as in the authors' networks.
+    features = build(weights=weights).features
+    return Trunk(features, features[-1].out_channels, stride=32)
+
+
+# name: (how the trunk is cut out, torchvision's builder, its ImageNet weights)
+_BACKBONES: dict[str, tuple[Callable[..., Trunk], Callable[..., nn.Module], object]] = {
+    "resnet18": (_resnet, models.resnet18, models.ResNet18_Weights.IMAGENET1K_V1),
+    "resnet50": (_resnet, models.resnet50, models.ResNet50_Weights.IMAGENET1K_V1),
+    "resnet101": (_resnet, models.resnet101, models.ResNet101_Weights.IMAGENET1K_V1),
+    "mobilenet_v2": (_mobilenet, models.mobilenet_v2, models.MobileNet_V2_Weights.IMAGENET1K_V1),
+    "mobilenet_v3_large": (_mobilenet, models.mobilenet_v3_large, models.MobileNet_V3_Large_Weights.IMAGENET1K_V1),
+    "mobilenet_v3_small": (_mobilenet, models.mobilenet_v3_small, models.MobileNet_V3_Small_Weights.IMAGENET1K_V1),
+}
+
+BACKBONES = tuple(_BACKBONES)
+
+
+def build_trunk(name: str, *, pretrained: bool = False) -> Trunk:
+    """Build a trunk by name.
+
+    Args:
+        name: One of :data:`BACKBONES`.
+        pretrained: Start from torchvision's ImageNet weights (downloaded once into ``TORCH_HOME``).
+
+    Raises:
+        ValueError: Unknown name; the message lists the known ones.
+        RuntimeError: The ImageNet weights can't be had; the message says what to do.
+
+    Example:
+        >>> trunk = build_trunk("mobilenet_v3_small")
+        >>> trunk.channels, trunk.stride
+        (576, 32)
+    """
+    if name not in _BACKBONES:
+        raise ValueError(f"no backbone {name!r}; known: {', '.join(_BACKBONES)}")
+    cut, build, weights = _BACKBONES[name]
+    if not pretrained:
+        return cut(build, None)
+    try:
+        return cut(build, weights)
+    except OSError as error:  # URLError of the download among them
+        raise RuntimeError(
+            f"ImageNet weights of {name} could not be loaded ({error}); put {weights.url.rsplit('/', 1)[-1]} into"
+            " $TORCH_HOME/hub/checkpoints, or train from nothing with model.pretrained=false"
+        ) from error

@@ -1,0 +1,158 @@
+"""One file that is enough to predict."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pipnet.atomic import replacing
+from pipnet.layouts import PointLayout, layout_from_dict
+from pipnet.model.pipnet import PIPNet
+
+FORMAT = 1
+
+
+class CheckpointError(ValueError):
+    """A file that is not a usable checkpoint; the message names the file and what is wrong."""
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A network with everything needed to use it.
+
+    Attributes:
+        net: In eval mode; it knows its crop size.
+        layout: What its points mean.
+        box_scale: Side of the crop over the longer side of the face box.
+        training: Record of the training: plain config, data counts, seed, metrics, versions, licence of the data.
+    """
+
+    net: PIPNet
+    layout: PointLayout
+    box_scale: float
+    training: dict[str, Any]
+
+
+def save(
+    path: str | Path,
+    net: PIPNet,
+    *,
+    layout: PointLayout,
+    box_scale: float,
+    training: Mapping[str, Any],
+    resume: Mapping[str, Any] | None = None,
+    half: bool = False,
+) -> None:
+    """Write a checkpoint, whole or not at all.
+
+    Args:
+        path: Target; an older file of that name is replaced.
+        net: Its weights and arguments are stored.
+        layout: What its points mean.
+        box_scale: Side of the crop over the longer side of the face box.
+        training: Plain types only.
+        resume: What a training needs to go on (``last.pt``); left out of files that are shared.
+        half: Store floating-point weights in 16 bits, half the size. They are read back as 32 bits.
+
+    Raises:
+        ValueError: If the layout does not fit the network.
+        OSError: If the file can't be written.
+    """
+    if layout.num_points != net.num_points:
+        raise ValueError(f"layout {layout.name} has {layout.num_points} points, the network {net.num_points}")
+    weights = {name: values.detach().cpu() for name, values in net.state_dict().items()}
+    if half:
+        weights = {name: values.half() if values.is_floating_point() else values for name, values in weights.items()}
+    content: dict[str, Any] = {
+        "format": FORMAT,
+        "model": net.arguments,
+        "layout": layout.to_dict(),
+        "box_scale": float(box_scale),
+        "weights": weights,
+        "training": dict(training),
+    }
+    if resume is not None:
+        content["resume"] = dict(resume)
+    with replacing(path) as temporary:
+        torch.save(content, temporary)
+
+
+def read(path: str | Path) -> dict[str, Any]:
+    """Content of a checkpoint file, with ``weights_only=True``: opening a stranger's file can't run code.
+
+    Raises:
+        FileNotFoundError: No such file; the message lists the checkpoints beside it.
+        CheckpointError: Not a pipnet checkpoint, damaged, or newer than this version.
+    """
+    path = Path(path)
+    if not path.is_file():
+        beside = sorted(p.name for p in path.parent.glob("*.pt")) if path.parent.is_dir() else []
+        raise FileNotFoundError(f"no checkpoint {path}; " + (f"beside it: {', '.join(beside)}" if beside else "give the path of a .pt file"))
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError, ValueError) as error:
+        raise CheckpointError(f"{path} is damaged or not a checkpoint ({_first_line(error)}); copy or train it again") from error
+    if not isinstance(content, dict) or "format" not in content or "model" not in content:
+        raise CheckpointError(
+            f"{path} holds no pipnet checkpoint; a bare state dict of the authors' code goes through"
+            " pipnet.model.reference.load_reference_weights"
+        )
+    if content["format"] > FORMAT:
+        raise CheckpointError(f"{path} has format {content['format']}, this pipnet reads up to {FORMAT}; upgrade pipnet")
+    missing = sorted({"layout", "box_scale", "weights", "training"} - set(content))
+    if missing:
+        raise CheckpointError(f"{path} lacks {missing[0]!r}; it was not written by pipnet.model.checkpoint.save")
+    return content
+
+
+def load(path: str | Path, *, device: str | torch.device = "cpu") -> LoadedModel:
+    """Rebuild a network, its layout and its crop from one file.
+
+    Args:
+        path: A file written by :func:`save`. Weights saved on a GPU load on a CPU.
+        device: Where the network goes.
+
+    Raises:
+        FileNotFoundError: No such file.
+        CheckpointError: Not usable; the message names the file, and for weights the key and both shapes.
+    """
+    content = read(path)
+    try:
+        net = PIPNet(**content["model"])
+        layout = layout_from_dict(content["layout"])
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"{path}: {error}") from error
+    if layout.num_points != net.num_points:
+        raise CheckpointError(f"{path}: layout {layout.name} has {layout.num_points} points, the network {net.num_points}")
+    load_weights(net, content["weights"], source=str(path))
+    return LoadedModel(net.to(device).eval(), layout, float(content["box_scale"]), content["training"])
+
+
+def load_weights(net: PIPNet, weights: Mapping[str, Tensor], *, source: str) -> None:
+    """Put weights into a network; every key and shape must match.
+
+    Raises:
+        CheckpointError: Names ``source``, the first key that differs, and both shapes.
+    """
+    own = net.state_dict()
+    for key in sorted(set(own) | set(weights)):
+        if key not in weights:
+            raise CheckpointError(f"{source}: weight {key!r} is missing; the file belongs to another network")
+        if key not in own:
+            raise CheckpointError(f"{source}: weight {key!r} is not known; the file belongs to another network")
+        if own[key].shape != weights[key].shape:
+            raise CheckpointError(
+                f"{source}: weight {key!r} has shape {tuple(weights[key].shape)}, the network needs {tuple(own[key].shape)};"
+                " the file belongs to another layout or network"
+            )
+    net.load_state_dict({key: values.to(own[key].dtype) for key, values in weights.items()})
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:120]

@@ -1,0 +1,168 @@
+"""The network: a trunk, and a head of 1x1 convolutions that gives all maps at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from pipnet.model.backbones import build_trunk
+from pipnet.model.codec import Merge, PIPOutput, decode, merge, nearest_neighbors, voting_table
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+NECK_CHANNELS = 512  # of the layers that change the stride, as in the authors' lib/networks.py
+NET_STRIDES = (16, 32, 64, 128)
+
+
+class Prediction(NamedTuple):
+    """Points of a batch of crops."""
+
+    points_unit: Tensor  # (B, N, 2) float32, fractions of the crop
+    scores: Tensor  # (B, N) float32 in [0, 1]
+
+
+class PIPNet(nn.Module):
+    """Pixel-in-Pixel Net with its Neighbor Regression Module.
+
+    The five outputs of the paper are computed by one convolution: same weights, same parameter count, one pass over the
+    features.
+
+    Args:
+        mean_face: ``(N, 2)``, mean shape of the training labels as fractions of the crop
+            (:func:`pipnet.model.codec.mean_shape`). It fixes N and who a point's neighbours are.
+        backbone: A name of :data:`pipnet.model.backbones.BACKBONES`.
+        num_neighbors: C, the neighbours that each point predicts; 0 switches the Neighbor Regression Module off.
+        net_stride: 16, 32, 64 or 128 pixels a cell. 32 is the trunk's own; 16 adds a transposed convolution, 64 and 128
+            one and two strided ones.
+        input_size: Side of the crop in pixels, a multiple of ``net_stride`` and of the trunk's 32.
+        merge: ``"exact"``, the authors' ``"padded"``, or ``"none"``; see :func:`pipnet.model.codec.voting_table`.
+        pretrained: Start the trunk from ImageNet weights. Not part of :attr:`arguments`: a checkpoint brings weights.
+
+    Raises:
+        ValueError: An argument does not fit another; the message names both.
+
+    Reference:
+        Paper section 3; the authors' ``lib/networks.py``. There the layers for strides 64 and 128 fit ResNet-18 only.
+
+    Example:
+        >>> net = PIPNet(np.random.default_rng(0).random((5, 2)), "mobilenet_v3_small", num_neighbors=2, input_size=64)
+        >>> output = net(torch.zeros(3, 3, 64, 64))
+        >>> output.score_map.shape, output.neighbor_x.shape
+        (torch.Size([3, 5, 2, 2]), torch.Size([3, 5, 2, 2, 2]))
+    """
+
+    def __init__(
+        self,
+        mean_face: Sequence[Sequence[float]] | np.ndarray,
+        backbone: str = "resnet18",
+        num_neighbors: int = 10,
+        net_stride: int = 32,
+        input_size: int = 256,
+        merge: Merge = "exact",
+        pretrained: bool = False,
+    ) -> None:
+        super().__init__()
+        mean_face = np.asarray(mean_face, dtype=np.float64)
+        if mean_face.ndim != 2 or mean_face.shape[1] != 2 or not np.isfinite(mean_face).all():
+            raise ValueError(f"mean_face must be finite (N, 2), got shape {mean_face.shape}")
+        if net_stride not in NET_STRIDES:
+            raise ValueError(f"net_stride must be one of {NET_STRIDES}, got {net_stride}")
+        if input_size <= 0 or input_size % max(net_stride, 32):
+            raise ValueError(f"input_size {input_size} must be a multiple of {max(net_stride, 32)} at net_stride {net_stride}")
+        if merge not in ("exact", "padded", "none"):
+            raise ValueError(f"merge must be 'exact', 'padded' or 'none', got {merge!r}")
+        neighbors = nearest_neighbors(mean_face, num_neighbors)
+        self.num_points = len(mean_face)
+        self.num_neighbors = num_neighbors
+        self.net_stride = net_stride
+        self.input_size = input_size
+        self.grid = input_size // net_stride
+        self.arguments: dict[str, Any] = {
+            "mean_face": mean_face.tolist(),
+            "backbone": backbone,
+            "num_neighbors": num_neighbors,
+            "net_stride": net_stride,
+            "input_size": input_size,
+            "merge": merge,
+        }
+        trunk = build_trunk(backbone, pretrained=pretrained)
+        self.trunk = trunk.module
+        self.neck, channels = _neck(trunk.channels, trunk.stride, net_stride)
+        self.head = nn.Conv2d(channels, self.num_points * (3 + 2 * num_neighbors), kernel_size=1)
+        nn.init.normal_(self.head.weight, std=0.001)
+        nn.init.zeros_(self.head.bias)
+
+        # Everything below follows from the arguments, so it is not stored with the weights.
+        vote_index, vote_weight = voting_table(neighbors, merge)
+        for name, values in {
+            "neighbors": torch.from_numpy(neighbors),
+            "vote_index": torch.from_numpy(vote_index),
+            "vote_weight": torch.from_numpy(vote_weight),
+            "pixel_mean": 255 * torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1),
+            "pixel_std": 255 * torch.tensor(IMAGENET_STD).view(1, 3, 1, 1),
+        }.items():
+            self.register_buffer(name, values, persistent=False)
+
+    def forward(self, images: Tensor) -> PIPOutput:
+        """Maps of a batch.
+
+        Args:
+            images: ``(B, 3, S, S)`` float, from :meth:`normalize`.
+        """
+        maps = self.head(self.neck(self.trunk(images)))
+        n, c = self.num_points, self.num_neighbors
+        score, x, y, neighbor_x, neighbor_y = maps.split([n, n, n, n * c, n * c], dim=1)
+        grouped = (n, c)  # landmark-major, as the authors order their channels
+        return PIPOutput(score, x, y, neighbor_x.unflatten(1, grouped), neighbor_y.unflatten(1, grouped))
+
+    def normalize(self, crops: Tensor) -> Tensor:
+        """uint8 RGB ``(B, 3, S, S)`` to the float input of :meth:`forward` (ImageNet mean and deviation)."""
+        return (crops.to(self.pixel_mean.dtype) - self.pixel_mean) / self.pixel_std
+
+    @torch.inference_mode()
+    def predict(self, crops: Tensor) -> Prediction:
+        """Points on crops: normalisation, network, decoding and merging.
+
+        Args:
+            crops: uint8 RGB ``(B, 3, S, S)`` with ``S = input_size``.
+
+        Raises:
+            ValueError: If the crops have another shape or type.
+        """
+        size = self.input_size
+        if crops.dtype != torch.uint8 or crops.dim() != 4 or tuple(crops.shape[1:]) != (3, size, size):
+            raise ValueError(f"crops must be uint8 (B, 3, {size}, {size}), got {crops.dtype} {tuple(crops.shape)}")
+        return self.interpret(self(self.normalize(crops)))
+
+    def interpret(self, output: PIPOutput) -> Prediction:
+        """Maps to merged points and scores."""
+        decoded = decode(PIPOutput(*(maps.float() for maps in output)))
+        merged = merge(decoded, self.vote_index, self.vote_weight)
+        # The peak alone does not know an occluded point from a visible one (authors' issue #35), the votes do: they
+        # disagree where a point is a guess. Spread is taken in cells.
+        scores = decoded.peak.clamp(0, 1) * torch.exp(-merged.spread * self.grid)
+        return Prediction(merged.points, scores)
+
+
+def _neck(channels: int, stride: int, net_stride: int) -> tuple[nn.Module, int]:
+    """Layers between trunk and head that bring the trunk's stride to ``net_stride``, and their channels."""
+    if net_stride == stride:
+        return nn.Identity(), channels
+    layers: list[nn.Module] = []
+    if net_stride < stride:
+        convolution: nn.Module = nn.ConvTranspose2d(channels, NECK_CHANNELS, 4, stride=2, padding=1, bias=False)
+        layers += [convolution, nn.BatchNorm2d(NECK_CHANNELS), nn.ReLU(inplace=True)]
+    while stride < net_stride:
+        convolution = nn.Conv2d(channels, NECK_CHANNELS, 3, stride=2, padding=1)
+        layers += [convolution, nn.BatchNorm2d(NECK_CHANNELS), nn.ReLU(inplace=True)]
+        channels, stride = NECK_CHANNELS, stride * 2
+    for layer in layers:
+        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+            nn.init.normal_(layer.weight, std=0.001)
+    return nn.Sequential(*layers), NECK_CHANNELS
+
+

@@ -1,0 +1,124 @@
+"""Several processes that train as one, started by ``torchrun``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.nn.functional import all_reduce
+from torch.nn.parallel import DistributedDataParallel
+
+from pipnet.model.pipnet import PIPNet
+
+
+@dataclass(frozen=True)
+class Processes:
+    """This process among those that train together.
+
+    Attributes:
+        rank: 0 is the one that validates, writes and prints.
+        world_size: How many there are.
+        device: Where this one computes.
+    """
+
+    rank: int
+    world_size: int
+    device: torch.device
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process writes files."""
+        return self.rank == 0
+
+    def share_batch_norm(self, net: PIPNet) -> PIPNet:
+        """Make batch norm see the whole batch, so that n processes compute what one would."""
+        if self.world_size == 1:
+            return net
+        if self.device.type == "cuda":
+            return nn.SyncBatchNorm.convert_sync_batchnorm(net)
+        for module in net.modules():
+            if type(module) is nn.BatchNorm2d:
+                module.__class__ = _SharedBatchNorm2d  # torch's own SyncBatchNorm refuses CPU tensors
+        return net
+
+    def wrap(self, net: PIPNet) -> nn.Module:
+        """The network to call in training: gradients are averaged over processes."""
+        if self.world_size == 1:
+            return net
+        ids = [self.device.index] if self.device.type == "cuda" else None
+        return DistributedDataParallel(net, device_ids=ids, broadcast_buffers=False)
+
+    def mean_count(self, count: Tensor) -> Tensor:
+        """Mean of a count over processes: what a sum must be divided by for averaged gradients to be exact."""
+        if self.world_size == 1:
+            return count
+        count = count.detach().float()
+        dist.all_reduce(count)
+        return count / self.world_size
+
+    def mean(self, values: Tensor) -> Tensor:
+        """Mean over processes, for reporting."""
+        if self.world_size > 1:
+            dist.all_reduce(values)
+            values = values / self.world_size
+        return values
+
+    def wait(self) -> None:
+        """Until all processes are here."""
+        if self.world_size > 1:
+            dist.barrier()
+
+
+@contextmanager
+def processes(device: str = "auto") -> Iterator[Processes]:
+    """Join the processes that ``torchrun`` started, or be the only one.
+
+    Args:
+        device: "auto" is CUDA where there is one; with several processes each takes its own card.
+
+    Raises:
+        ValueError: The device does not exist here.
+    """
+    local_rank = int(os.environ.get("LOCAL_RANK", "0"))
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    chosen = torch.device(device)
+    if chosen.type == "cuda":
+        if not torch.cuda.is_available():
+            raise ValueError("device=cuda, but torch sees no CUDA device here; use device=cpu or device=auto")
+        chosen = torch.device("cuda", chosen.index if chosen.index is not None else local_rank)
+        torch.cuda.set_device(chosen)
+    world_size = int(os.environ.get("WORLD_SIZE", "1"))
+    if world_size == 1:
+        yield Processes(0, 1, chosen)
+        return
+    dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
+    try:
+        yield Processes(dist.get_rank(), world_size, chosen)
+    finally:
+        dist.destroy_process_group()
+
+
+class _SharedBatchNorm2d(nn.BatchNorm2d):
+    """Batch norm over the batch of all processes, on a CPU."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        if not self.training:
+            return super().forward(image)
+        axes = (0, 2, 3)
+        moments = torch.stack([image.mean(axes), image.square().mean(axes)])  # equal shares, so means may be averaged
+        mean, mean_square = all_reduce(moments) / dist.get_world_size()
+        variance = mean_square - mean.square()
+        count = image.numel() / image.shape[1] * dist.get_world_size()
+        with torch.no_grad():
+            self.num_batches_tracked += 1
+            unbiased = variance * count / max(count - 1, 1)
+            self.running_mean.lerp_(mean, self.momentum)
+            self.running_var.lerp_(unbiased, self.momentum)
+        scale = self.weight * torch.rsqrt(variance + self.eps)
+        return image * scale[:, None, None] + (self.bias - mean * scale)[:, None, None]

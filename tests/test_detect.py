@@ -1,0 +1,233 @@
+"""The face detector on real pictures, and what its adapter adds: sizes, calibration, order."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from skimage.data import astronaut
+
+from pipnet.geometry import box_iou
+from pipnet.inference.detect import (
+    RETINAFACE_CALIBRATION,
+    UNCALIBRATED,
+    Calibration,
+    Detections,
+    RetinaFace,
+    detector_factory,
+)
+
+ROOT = Path(__file__).resolve().parent.parent
+RECORD = ROOT / "experiments" / "detector_boxes"
+# Measured by eye on the enlarged picture: temples, brows, chin.
+ASTRONAUT_FACE = np.array([[179.0, 88.0, 270.0, 178.0]])
+
+
+@pytest.fixture(scope="module")
+def detector() -> RetinaFace:
+    return RetinaFace(threads=1)
+
+
+@pytest.fixture(scope="module")
+def portrait() -> np.ndarray:
+    return astronaut()
+
+
+def resized(image: np.ndarray, factor: float) -> tuple[np.ndarray, np.ndarray]:
+    """The picture at another size, and the exact ratio of each box coordinate."""
+    height, width = image.shape[:2]
+    size = (round(width * factor), round(height * factor))
+    how = cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC
+    return cv2.resize(image, size, interpolation=how), np.array([size[0] / width, size[1] / height] * 2)
+
+
+def test_real_portrait_is_found_once_and_tight(detector, portrait):
+    found = detector(portrait)
+    assert len(found) == 1
+    assert found.scores[0] > 0.95
+    assert box_iou(ASTRONAUT_FACE, found.boxes)[0, 0] > 0.85
+    uncalibrated = RetinaFace(threads=1, calibration=UNCALIBRATED)(portrait)
+    assert box_iou(ASTRONAUT_FACE, uncalibrated.boxes)[0, 0] < 0.75  # what the calibration is for
+
+
+@pytest.mark.parametrize("shape", [(400, 400), (301, 233), (250, 319)])
+def test_decoding_agrees_with_the_package(portrait, shape):
+    """Own decoding against the package's, which cuts to whole pixels; odd sizes have ragged anchor grids."""
+    from retinaface import detect_faces
+
+    picture = np.ascontiguousarray(portrait[: shape[0], : shape[1]][:, ::-1])
+    theirs = detect_faces(picture, score_threshold=0.6)
+    ours = RetinaFace(threads=1, calibration=UNCALIBRATED)(picture)
+    assert len(theirs) == len(ours) == 1
+    face = theirs[0]
+    x0, y0, x1, y1 = ours.boxes[0] + 0.5
+    assert [face.x, face.y, face.width, face.height] == [int(x0), int(y0), int(x1 - x0), int(y1 - y0)]
+    assert ours.scores[0] == pytest.approx(face.score, abs=1e-4)
+
+
+@pytest.mark.parametrize("face_side", [40, 64, 90, 150, 250, 290, 330, 370, 420, 520, 700, 1000])
+def test_every_face_size_is_found_once_in_its_place(detector, portrait, face_side):
+    """No size falls between the passes, none is reported twice, and large faces are not misplaced."""
+    picture, ratio = resized(portrait, face_side / 91)
+    found = detector(picture)
+    assert len(found) == 1
+    back = (found.boxes + 0.5) / ratio - 0.5
+    assert box_iou(ASTRONAUT_FACE, back)[0, 0] > 0.8
+
+
+@pytest.mark.parametrize("factor", [0.5, 1, 4, 10])
+def test_face_that_fills_the_picture_is_found(detector, portrait, factor):
+    picture, ratio = resized(np.ascontiguousarray(portrait[86:180, 177:272]), factor)
+    found = detector(picture)
+    assert len(found) == 1
+    back = (found.boxes + 0.5) / ratio - 0.5 + [177, 86, 177, 86]
+    assert box_iou(ASTRONAUT_FACE, back)[0, 0] > 0.7
+
+
+def test_several_faces_come_best_first(detector, portrait):
+    quarter = portrait[:256, 100:356]
+    darker = (quarter * 0.3).astype(np.uint8)
+    found = detector(np.vstack([np.hstack([darker, quarter]), np.hstack([quarter[:, ::-1], darker])]))
+    assert len(found) == 4
+    assert (np.diff(found.scores) <= 0).all()
+    moved = ASTRONAUT_FACE - [100, 0, 100, 0]
+    mirrored = np.array([[255 - 170.0, 88, 255 - 79.0, 178]])
+    places = np.concatenate(
+        [moved, moved + [256, 0, 256, 0], mirrored + [0, 256, 0, 256], moved + [256, 256, 256, 256]]
+    )
+    assert (box_iou(places, found.boxes).max(axis=1) > 0.8).all()
+
+
+def test_mirrored_photo_gives_mirrored_box(detector, portrait):
+    """A half-pixel slip of the adapter would show as a sum other than ``W - 1``."""
+    left, right = (detector(np.ascontiguousarray(image)).boxes[0] for image in (portrait, portrait[:, ::-1]))
+    assert (left[[0, 2]].mean() + right[[0, 2]].mean()) == pytest.approx(511, abs=2.0)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 3000), (3000, 2), (7, 5), (512, 512)])
+def test_pictures_without_a_face(detector, shape):
+    for value in (0, 255):
+        found = detector(np.full((*shape, 3), value, dtype=np.uint8))
+        assert len(found) == 0
+        assert found.boxes.shape == (0, 4)
+    noise = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
+    assert len(detector(noise)) == 0
+
+
+def test_same_result_from_several_threads(detector, portrait):
+    pictures = [resized(portrait, factor)[0] for factor in (0.5, 0.7, 1.0, 1.3)] * 3
+    alone = [detector(picture).boxes for picture in pictures]
+    with ThreadPoolExecutor(4) as pool:
+        together = [found.boxes for found in pool.map(detector, pictures)]
+    for one, other in zip(alone, together, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-3)
+
+
+def test_not_contiguous_photo(detector, portrait):
+    np.testing.assert_array_equal(detector(portrait[:, ::-1]).boxes, detector(portrait[:, ::-1].copy()).boxes)
+
+
+@pytest.mark.parametrize(
+    "image", [np.zeros((5, 5)), np.zeros((5, 5, 3)), np.zeros((5, 5, 4), np.uint8), np.zeros((0, 5, 3), np.uint8)]
+)
+def test_wrong_image_is_named(detector, image):
+    with pytest.raises(ValueError, match=r"RGB uint8 \(H, W, 3\), got"):
+        detector(image)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"score_threshold": 0.0}, "between 0 and 1"),
+        ({"nms_threshold": 1.0}, "between 0 and 1"),
+        ({"max_side": 16}, "at least 32"),
+    ],
+)
+def test_wrong_arguments(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        RetinaFace(**arguments)
+
+
+def test_max_side_reduces_the_search(portrait):
+    """At a quarter of its size the astronaut's face has 23 pixels, too few for a sure find: the limit is obeyed."""
+    assert len(RetinaFace(threads=1, max_side=80)(portrait)) == 0
+
+
+def test_calibration_by_hand():
+    calibration = Calibration(shift=(0.1, -0.25), scale=(0.5, 2.0))
+    # Width 20, height 40, centre (10, 20): centre moves to (12, 10), sides become 10 and 80.
+    np.testing.assert_allclose(calibration.apply(np.array([[0.0, 0, 20, 40]])), [[7, -30, 17, 50]])
+    boxes = np.random.default_rng(0).random((5, 4)) + [0, 0, 1, 1]
+    np.testing.assert_allclose(UNCALIBRATED.apply(boxes), boxes)
+
+
+def test_detections_are_sorted_and_checked():
+    found = Detections(np.arange(12).reshape(3, 4), [0.2, 0.9, 0.5])
+    assert found.boxes[:, 0].tolist() == [4, 8, 0]
+    assert found.boxes.dtype == found.scores.dtype == np.float32
+    assert len(Detections(np.zeros((0, 4)), np.zeros(0))) == 0
+    for boxes, scores in ((np.zeros((2, 4)), [0.5]), (np.zeros(4), [0.5]), (np.zeros((1, 5)), [0.5])):
+        with pytest.raises(ValueError, match="boxes must be"):
+            Detections(boxes, scores)
+
+
+def test_factory_takes_names_and_callables():
+    def own(image: np.ndarray) -> Detections:
+        return Detections([[0, 0, 1, 1]], [1.0])
+
+    assert detector_factory(own)() is own
+    assert detector_factory("retinaface") is RetinaFace
+    with pytest.raises(ValueError, match="there are: retinaface"):
+        detector_factory("yolo")
+
+
+def test_nothing_is_loaded_before_a_detector_is_built():
+    code = "import sys, pipnet.inference.detect; print([m for m in ('retinaface', 'onnxruntime') if m in sys.modules])"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert run.stdout.strip() == "[]"
+
+
+def test_calibration_and_readme_are_those_of_the_record():
+    record = json.loads((RECORD / "metrics.json").read_text(encoding="utf-8"))
+    assert record["calibration"] == {
+        "shift": list(RETINAFACE_CALIBRATION.shift),
+        "scale": list(RETINAFACE_CALIBRATION.scale),
+    }
+    readme = (RECORD / "README.md").read_text(encoding="utf-8")
+    for name, part in record["parts"].items():
+        for when in ("before", "after"):
+            left = part[when]
+            figures = [f"{left[k]['mean']:+.3f} ± {left[k]['std']:.3f}" for k in ("shift_x", "shift_y", "log_size")]
+            found = f"{part['faces'] - part['missed']} / {part['faces']}"
+            row = " | ".join([f"{name}, {when}", found, *figures, f"{left['mean_iou']:.2f}"])
+            assert f"| {row} |" in readme
+    for row in record["by_face_size"]:
+        assert f"| {row['side_px']} | {row['found']} / {row['faces']} | {row['shift_x_mean']:+.3f}" in readme
+
+
+@pytest.mark.data
+def test_calibration_holds_on_real_faces(detector):
+    """Validation faces, not used in the fit: all found, and no bias left to speak of."""
+    from pipnet.data.images import read_image
+    from pipnet.data.readers import read_dataset
+    from pipnet.layouts import get_layout
+
+    root = Path(os.environ["PIPNET_DATA"]) / "300W"
+    samples, _ = read_dataset("300w", root=root, layout=get_layout("300w_68"), part="train", validation="only")
+    shifts, sizes = [], []
+    for sample in samples[::4]:
+        boxes = detector(read_image(sample.image)).boxes
+        overlap = box_iou(sample.box[None], boxes)[0]
+        assert overlap.max(initial=0) > 0.3, sample.name
+        box, longer = boxes[overlap.argmax()], (sample.box[2:] - sample.box[:2]).max()
+        shifts.append(((box[:2] + box[2:]) - (sample.box[:2] + sample.box[2:])) / 2 / longer)
+        sizes.append((box[2:] - box[:2]).max() / longer)
+    assert np.abs(np.mean(shifts, axis=0)).max() < 0.015
+    assert np.mean(sizes) == pytest.approx(1, abs=0.02)

@@ -1,0 +1,241 @@
+"""Boxes and crops: the inverse is exact, and a picture is cut exactly where the points are sent."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipnet.geometry import affine_crop, box_iou, box_size, crop_of_square, crop_squares, tight_box
+
+POSITION = st.floats(-3000, 3000)
+SIDE = st.floats(8, 4000)
+
+
+@st.composite
+def crops(draw):
+    side = draw(SIDE)
+    return affine_crop(
+        np.array([draw(POSITION), draw(POSITION)]),
+        (side, side * draw(st.floats(0.7, 1.4))),
+        draw(st.sampled_from([1, 2, 63, 64, 128, 256])),
+        angle=draw(st.floats(-180, 180)),
+        mirror=draw(st.booleans()),
+    )
+
+
+@given(crops(), st.lists(st.tuples(POSITION, POSITION), min_size=1, max_size=5))
+def test_the_way_back_is_exact(crop, points):
+    points = np.array(points)
+    scale = 1 / np.abs(crop.matrix[:, :2]).max()
+    np.testing.assert_allclose(crop.to_source(crop.to_crop(points)), points, atol=1e-8 * max(scale, 1))
+    np.testing.assert_allclose(crop.from_unit(crop.to_unit(points)), points, atol=1e-8 * max(scale, 1) * crop.size)
+    np.testing.assert_allclose(crop.to_unit(points) * crop.size, crop.to_crop(points) + 0.5, rtol=1e-9, atol=1e-7)
+
+
+@given(POSITION, POSITION, SIDE, st.sampled_from([32, 100, 256]))
+def test_an_upright_crop_covers_its_square_and_nothing_more(x, y, side, size):
+    crop = crop_of_square(np.array([x, y, side]), size)
+    corners = np.array([[x - side / 2, y - side / 2], [x + side / 2, y + side / 2], [x, y]])
+    np.testing.assert_allclose(crop.to_unit(corners), [[0, 0], [1, 1], [0.5, 0.5]], atol=1e-9 * 3000)
+    # The first pixel of the crop is centred half a crop pixel inside the square.
+    first = crop.to_source(np.array([0.0, 0.0]))
+    np.testing.assert_allclose(first, corners[0] + side / size / 2, atol=1e-6)
+
+
+def test_the_whole_photo_at_its_own_size_is_itself():
+    image = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
+    crop = crop_of_square(np.array([19.5, 19.5, 40.0]), 40)
+    assert np.allclose(crop.matrix, [[1, 0, 0], [0, 1, 0]])
+    assert np.array_equal(crop.warp(image), image)
+
+
+@given(POSITION, POSITION, SIDE, st.floats(-90, 90), st.sampled_from([1, 64, 255]))
+def test_mirroring_is_size_minus_one_minus_x(x, y, side, angle, size):
+    arguments = (np.array([x, y]), (side, side * 1.2), size)
+    plain = affine_crop(*arguments, angle=angle)
+    mirrored = affine_crop(*arguments, angle=angle, mirror=True)
+    points = np.array([[x + 3.25, y - 7.5], [x - side, y + 1.0]])
+    there = plain.to_crop(points)
+    np.testing.assert_allclose(mirrored.to_crop(points), there * (-1, 1) + (size - 1, 0), atol=1e-6)
+
+
+def test_mirroring_a_crop_twice_gives_it_back():
+    image = cv2.GaussianBlur(np.random.default_rng(1).integers(0, 256, (90, 120, 3), dtype=np.uint8), (0, 0), 2)
+    arguments = (np.array([60.3, 41.8]), (70.0, 63.0), 64)
+    plain = affine_crop(*arguments, angle=20).warp(image)
+    mirrored = affine_crop(*arguments, angle=20, mirror=True).warp(image)
+    # OpenCV rounds where it samples to 1/32 pixel, from the left: mirrored it may differ by a shade.
+    assert np.abs(mirrored[:, ::-1].astype(int) - plain).max() <= 3
+    again = affine_crop(np.array([31.5, 31.5]), (64.0, 64.0), 64, mirror=True).warp(mirrored)
+    assert np.array_equal(again, mirrored[:, ::-1])
+
+
+def test_a_positive_angle_turns_the_face_clockwise_in_the_crop():
+    crop = affine_crop(np.array([50.0, 50.0]), (100.0, 100.0), 100, angle=90)
+    top = crop.to_crop(np.array([50.0, 20.0]))  # 30 pixels above the centre goes to its right
+    np.testing.assert_allclose(top, [49.5 + 30, 49.5], atol=1e-9)
+
+
+def test_stretching_comes_before_turning():
+    crop = affine_crop(np.array([0.0, 0.0]), (100.0, 50.0), 100, angle=90)
+    np.testing.assert_allclose(crop.to_crop(np.array([50.0, 0.0])), [49.5, 49.5 + 50], atol=1e-9)
+    np.testing.assert_allclose(crop.to_crop(np.array([0.0, 25.0])), [49.5 - 50, 49.5], atol=1e-9)
+
+
+def blob(width: int, height: int, centre: np.ndarray, sigma: float) -> np.ndarray:
+    """A bright spot whose centre of mass lies at ``centre`` to a hundredth of a pixel."""
+    x = np.exp(-((np.arange(width) - centre[0]) ** 2) / (2 * sigma**2))
+    y = np.exp(-((np.arange(height) - centre[1]) ** 2) / (2 * sigma**2))
+    return np.repeat(np.rint(250 * np.outer(y, x)).astype(np.uint8)[..., None], 3, axis=2)
+
+
+def mass_centre(image: np.ndarray) -> np.ndarray:
+    weight = image[..., 0].astype(float)
+    y, x = np.mgrid[: weight.shape[0], : weight.shape[1]]
+    return np.array([(x * weight).sum(), (y * weight).sum()]) / weight.sum()
+
+
+# Side of the square in source pixels: enlarged 4 times, as it is, shrunk 1.9, 2.0, 2.5, 3.9, 4, 7.3 and 15.6 times.
+SIDES = (16.0, 64.0, 121.6, 128.0, 160.0, 249.6, 256.0, 467.2, 998.4)
+
+
+@pytest.mark.parametrize("side", SIDES)
+@pytest.mark.parametrize(("angle", "mirror"), [(0, False), (0, True), (27, False), (-63, True)])
+def test_the_picture_goes_where_the_points_go(side, angle, mirror):
+    """No half pixel is lost at any scale: a spot in the photo lands where its coordinates are sent."""
+    rng = np.random.default_rng(int(side))
+    size, scale = 64, side / 64
+    off = []
+    for _ in range(12):
+        width, height = int(side * 1.6) + rng.integers(0, 9), int(side * 1.5) + rng.integers(0, 9)
+        centre = np.array([width, height]) / 2 + rng.uniform(-0.1, 0.1, 2) * side
+        spot = centre + rng.uniform(-0.2, 0.2, 2) * side
+        crop = affine_crop(centre, (side, side), size, angle=angle, mirror=mirror)
+        seen = crop.warp(blob(width, height, spot, sigma=2.5 * scale))
+        off.append(mass_centre(seen) - crop.to_crop(spot))
+    off = np.array(off)
+    assert np.abs(off).max() < 0.1, "pixels of the crop"
+    assert np.abs(off.mean(axis=0)).max() < 0.05, "a constant shift, pixels of the crop"
+
+
+@pytest.mark.parametrize("side", [64.0, 300.0, 1000.0])
+@pytest.mark.parametrize("beyond", [(-1, 0), (1, 0), (0, -1), (0, 1), (1, 1), (-1, -1)])
+def test_a_box_partly_outside_the_photo_is_padded_and_keeps_its_place(side, beyond):
+    """The spot near the photo's edge lands where it should; what the photo does not show has the border's colour."""
+    size, scale = 64, side / 64
+    width = height = int(side * 1.3)
+    edge = np.array([width, height]) / 2 * (1 + np.array(beyond)) - 0.5  # on the photo's edge, or its middle
+    crop = crop_of_square(np.array([*edge, side]), size)
+    spot = edge - np.array(beyond) * side * 0.25
+    seen = crop.warp(blob(width, height, spot, sigma=2.0 * scale))
+    assert np.abs(mass_centre(seen) - crop.to_crop(spot)).max() < 0.1
+
+    flat = crop.warp(np.full((height, width, 3), 200, np.uint8), border=(9, 8, 7))
+    y, x = np.mgrid[:size, :size]
+    at = crop.to_source(np.stack([x, y], axis=-1).astype(float))
+    inside = ((at > 0) & (at < (width - 1, height - 1))).all(axis=-1)
+    outside = ((at < -scale - 1) | (at > (width + scale, height + scale))).any(axis=-1)
+    assert inside.any()
+    assert outside.any()
+    assert (flat[outside] == (9, 8, 7)).all()
+    deep = ((at > scale) & (at < (width - 1 - scale, height - 1 - scale))).all(axis=-1)
+    assert (flat[deep] == 200).all()
+
+
+@pytest.mark.parametrize("photo", [500, 501, 502, 503, 1000, 1003, 1007])
+def test_the_photo_is_shown_up_to_its_last_pixel(photo):
+    """A crop of exactly the photo has no dark rim, whatever the photo's size divides into."""
+    crop = crop_of_square(np.array([(photo - 1) / 2, (photo - 1) / 2, float(photo)]), 125)
+    seen = crop.warp(np.full((photo, photo, 3), 200, np.uint8))
+    assert seen.min() >= 199
+
+
+def test_a_box_wholly_outside_shows_the_border_only():
+    image = np.full((50, 60, 3), 200, np.uint8)
+    for side in (20.0, 500.0):
+        crop = crop_of_square(np.array([2000.0, -1500.0, side]), 64)
+        assert (crop.warp(image, border=(1, 2, 3)) == (1, 2, 3)).all()
+
+
+def test_a_photo_smaller_than_one_block_of_the_reduction_still_works():
+    crop = crop_of_square(np.array([1.0, 1.0, 640.0]), 64)
+    assert crop.warp(np.full((3, 3, 3), 255, np.uint8)).shape == (64, 64, 3)
+
+
+def test_large_faces_do_not_alias():
+    """Stripes one pixel wide, seen from far away, are grey: no false pattern."""
+    stripes = np.zeros((1024, 1024, 3), np.uint8)
+    stripes[:, ::2] = 254
+    seen = crop_of_square(np.array([511.5, 511.5, 900.0]), 64).warp(stripes)
+    assert np.abs(seen.astype(int) - 127).max() <= 25
+
+
+# Boxes, by hand.
+
+
+def test_tight_box_leaves_unlabelled_points_out():
+    points = np.array([[3.0, 9.0], [np.nan, np.nan], [-1.5, 12.0], [2.0, 10.0]])
+    assert tight_box(points).tolist() == [-1.5, 9.0, 3.0, 12.0]
+    assert tight_box(np.stack([points, points + 1])).shape == (2, 4)
+
+
+def test_box_size_is_the_geometric_mean_of_the_sides():
+    assert box_size(np.array([[1.0, 1.0, 3.0, 9.0], [0.0, 0.0, 5.0, 5.0]])).tolist() == [4.0, 5.0]
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "expected"),
+    [
+        ([0, 0, 10, 10], [0, 0, 10, 10], 1.0),
+        ([0, 0, 10, 10], [5, 5, 15, 15], 25 / 175),
+        ([0, 0, 10, 10], [2, 2, 4, 8], 12 / 100),  # inside
+        ([0, 0, 10, 10], [10, 0, 20, 10], 0.0),  # touching
+        ([0, 0, 10, 10], [11, 11, 12, 12], 0.0),
+        ([3, 3, 3, 3], [3, 3, 3, 3], 0.0),  # no area, no division by zero
+    ],
+)
+def test_box_iou(a, b, expected):
+    a, b = np.array([a], dtype=float), np.array([b], dtype=float)
+    assert box_iou(a, b)[0, 0] == pytest.approx(expected)
+    assert box_iou(b, a)[0, 0] == pytest.approx(expected)
+
+
+def test_box_iou_of_none():
+    assert box_iou(np.zeros((0, 4)), np.zeros((3, 4))).shape == (0, 3)
+
+
+@pytest.mark.parametrize(
+    ("box", "scale", "expected"),
+    [
+        ([0, 0, 100, 50], 1.0, [50, 25, 100]),  # the longer side counts
+        ([0, 0, 50, 100], 1.2, [25, 50, 120]),
+        ([-20, -10, 0, 30], 0.5, [-10, 10, 20]),
+        ([5, 5, 5, 9], 1.0, [5, 7, 4]),  # a line has an extent
+    ],
+)
+def test_crop_squares(box, scale, expected):
+    np.testing.assert_allclose(crop_squares(np.array(box), scale), [expected])
+
+
+def test_crop_squares_of_no_box():
+    assert crop_squares(np.zeros((0, 4)), 1.2).shape == (0, 3)
+
+
+@pytest.mark.parametrize("bad", [[5, 5, 5, 5], [0, 0, np.nan, 4], [9, 9, 3, 3], [0, 0, np.inf, 1]])
+def test_crop_squares_names_the_box_without_extent(bad):
+    with pytest.raises(ValueError, match="box 1 .* has no extent"):
+        crop_squares(np.array([[0, 0, 1, 1], bad], dtype=float), 1.0)
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.floats(0.5, 2), st.floats(-50, 50), st.floats(20, 300), st.floats(20, 300))
+def test_a_square_holds_the_scaled_box(scale, x, width, height):
+    square = crop_squares(np.array([[x, x, x + width, x + height]]), scale)[0]
+    corners = np.array([[x, x], [x + width, x + height]])
+    unit = crop_of_square(square, 128).to_unit(corners)
+    longer = max(width, height) / scale / max(width, height)
+    assert (unit[1] - unit[0]).max() == pytest.approx(longer)
+    np.testing.assert_allclose(unit.mean(axis=0), 0.5)

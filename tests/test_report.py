@@ -1,0 +1,132 @@
+"""The dataset report and the contact sheet, in numbers and pixels."""
+
+import cv2
+import numpy as np
+import pytest
+
+from pipnet.data.report import contact_sheet, dataset_report, draw_points, face_tile
+from pipnet.data.sample import BadItems, Sample
+
+
+def grey(height, width, value=128):
+    return np.full((height, width, 3), value, np.uint8)
+
+
+@pytest.fixture
+def samples(tmp_path):
+    small, large, broken = tmp_path / "small.png", tmp_path / "large.png", tmp_path / "broken.jpg"
+    assert cv2.imwrite(str(small), grey(50, 40))
+    assert cv2.imwrite(str(large), grey(100, 300))
+    broken.write_bytes(b"\xff\xd8\xff")
+    return [
+        Sample(small, np.array([[0.0, 0], [30, 10]]), "inside", ("a", "b"), occluded=np.array([True, False])),
+        Sample(small, np.array([[-0.5, 0], [39.5, 49.5]]), "on the edge", ("a",)),
+        Sample(large, np.array([[310.0, 5], [290, 15]]), "outside", ("b",)),
+        Sample(large, np.array([[np.nan, np.nan], [290, -10]]), "partly", box=np.array([250.0, 0, 290, 10])),
+        Sample(broken, np.array([[1.0, 1], [2, 2]]), "broken"),
+    ]
+
+
+def test_report_counts(samples):
+    report = dataset_report(samples, BadItems("skip", ["x.pts: 67 points"]))
+    assert report.faces == 5
+    assert report.photos == 2
+    assert report.subsets == {"a": 2, "b": 2}
+    assert report.widths == (40, 170, 300)
+    assert report.heights == (50, 75, 100)
+    assert report.face_sizes == (1, 30, 49.5)
+    assert (report.points, report.unlabelled, report.occluded) == (9, 1, 1)
+    # A photo ends half a pixel beyond its last pixel centre: the face on the edge is not outside.
+    assert (report.outside, report.outside_faces) == (2, 2)
+    assert report.furthest == (10.5 / 20, "outside")
+    assert report.left_out == ["x.pts: 67 points"]
+    assert len(report.unreadable) == 1
+    assert "broken.jpg" in report.unreadable[0]
+
+
+def test_report_text(samples):
+    text = str(dataset_report(samples, BadItems("skip", ["x.pts: 67 points"])))
+    assert "faces            5 in 2 photos" in text
+    assert "subsets          a 2, b 2" in text
+    assert "photo width      40 / 170 / 300 px" in text
+    assert "outside photo    2 points of 2 faces; furthest 0.53 face sizes, outside" in text
+    assert "left out         1\n  x.pts: 67 points" in text
+    assert "unreadable       1\n  " in text
+
+
+def test_report_of_photos_in_memory():
+    image = grey(20, 30)
+    report = dataset_report([Sample(image, np.eye(2), str(i)) for i in range(3)], BadItems())
+    assert (report.faces, report.photos, report.outside) == (3, 1, 0)
+
+
+def test_dots_sit_on_their_points():
+    tile = draw_points(grey(21, 31, 0), np.array([[10.0, 5.0], [np.nan, 3.0], [1e9, 4.0]]), color=(255, 0, 0), radius=2)
+    ys, xs = np.nonzero(tile[..., 0] > 127)
+    assert (xs.mean(), ys.mean()) == (10.0, 5.0)
+    assert tile[..., 1:].max() == 0
+    half = draw_points(grey(21, 31, 0), np.array([[10.5, 5.0]]), color=(255, 0, 0), radius=2)[..., 0].astype(float)
+    assert (half.sum(axis=0) @ np.arange(31)) / half.sum() == pytest.approx(10.5, abs=0.05)
+
+
+def test_drawing_leaves_the_picture_alone():
+    image = grey(20, 20)
+    draw_points(image, np.array([[5.0, 5.0]]))
+    assert (image == 128).all()
+
+
+def test_face_tile_shows_the_point_where_the_face_is():
+    image = grey(100, 100, 0)
+    image[40:61, 30:51] = (0, 0, 255)  # centre (40, 50)
+    points = np.array([[30.0, 40.0], [50.0, 60.0], [40.0, 50.0]])
+    plain = face_tile(image, np.full((1, 2), np.nan), box=np.array([30.0, 40, 50, 60]), size=80, box_scale=2.0)
+    ys, xs = np.nonzero(plain[..., 2] > 127)
+    assert (xs.mean(), ys.mean()) == pytest.approx((39.5, 39.5), abs=0.51)
+    assert len(xs) == pytest.approx(42**2, rel=0.03)  # 21 px of 40 in a tile of 80
+    tile = face_tile(image, points[2:], box=np.array([30.0, 40, 50, 60]), size=80, box_scale=2.0, color=(255, 0, 0))
+    ys, xs = np.nonzero(tile[..., 0] > 100)
+    assert (xs.mean(), ys.mean()) == pytest.approx((39.5, 39.5), abs=0.51)
+    assert face_tile(image, points, size=64).shape == (64, 64, 3)
+
+
+def test_other_points_are_drawn_below():
+    image, box = grey(50, 50, 0), np.array([10.0, 10, 40, 40])
+    one, two = np.array([[20.0, 20.0]]), np.array([[30.0, 30.0]])
+    both = face_tile(image, one, box=box, color=(255, 0, 0), others=[(two, (0, 0, 255)), (one, (0, 0, 255))])
+    alone = face_tile(image, one, box=box, color=(255, 0, 0))
+    centre = np.unravel_index(alone[..., 0].argmax(), alone.shape[:2])
+    assert both[centre].tolist() == [255, 0, 0]
+    assert both[..., 2].max() == 255
+
+
+def test_contact_sheet_places_pictures_in_rows():
+    tiles = [grey(10, 10, value) for value in (50, 100, 150, 200, 250)]
+    sheet = contact_sheet(tiles, columns=2, gap=3)
+    assert sheet.shape == (3 * 13 + 3, 2 * 13 + 3, 3)
+    for index, value in enumerate((50, 100, 150, 200, 250)):
+        row, column = divmod(index, 2)
+        assert (sheet[3 + row * 13 : 13 + row * 13, 3 + column * 13 : 13 + column * 13] == value).all()
+    assert (sheet[:3] == 32).all()
+
+
+def test_contact_sheet_fits_other_shapes_in_the_middle():
+    sheet = contact_sheet([grey(10, 40, 200)], tile=20, gap=0)
+    assert sheet.shape == (20, 20, 3)
+    assert np.nonzero((sheet == 200).all(axis=(1, 2)))[0].tolist() == [7, 8, 9, 10, 11]  # 5 rows of 20
+
+
+def test_captions_are_written_and_shortened():
+    tiles = [grey(60, 60, 0)] * 2
+    sheet = contact_sheet(tiles, captions=["ab", "a very long name that can't fit under its picture"], gap=4)
+    assert sheet.shape == (60 + 18 + 8, 2 * 64 + 4, 3)
+    band = sheet[64:82].max(axis=2) > 100
+    assert band[:, 4:64].any()
+    assert band[:, 68:128].any()
+    assert not band[:, 129:].any()  # nothing runs over the edge
+
+
+def test_contact_sheet_errors():
+    with pytest.raises(ValueError, match="at least one picture"):
+        contact_sheet([])
+    with pytest.raises(ValueError, match="1 captions for 2 pictures"):
+        contact_sheet([grey(4, 4)] * 2, captions=["a"])
