@@ -345,7 +345,7 @@ def map_points(points: np.ndarray, source: PointLayout, target: PointLayout) -> 
         target: Layout wanted.
 
     Returns:
-        ``(..., N_target, 2)``, same frame and dtype kind. The same layout gives a copy.
+        ``(..., N_target, 2)``, same frame; NaN where a source point is NaN (not labelled). The same layout gives a copy.
 
     Raises:
         ValueError: If no mapping is known (a layout with fewer points can't give one with more).
@@ -368,7 +368,10 @@ def map_points(points: np.ndarray, source: PointLayout, target: PointLayout) -> 
     if weights is None:
         known = ", ".join(f"{a} to {b}" for a, b in _MAPPINGS)
         raise ValueError(f"no mapping from layout {source.name!r} to {target.name!r}; known: {known}")
-    return np.einsum("cts,...sc->...tc", weights, points)
+    unlabelled = np.isnan(points)
+    mapped = np.einsum("cts,...sc->...tc", weights, np.where(unlabelled, 0.0, points))
+    needed = np.einsum("cts,...sc->...tc", weights, unlabelled.astype(float))
+    return np.where(needed > 0, np.nan, mapped)  # NaN only where a point that takes part is NaN
 
 
 def can_map(source: PointLayout, target: PointLayout) -> bool:

@@ -226,7 +226,7 @@ def test_crop_squares_of_no_box():
 
 @pytest.mark.parametrize("bad", [[5, 5, 5, 5], [0, 0, np.nan, 4], [9, 9, 3, 3], [0, 0, np.inf, 1]])
 def test_crop_squares_names_the_box_without_extent(bad):
-    with pytest.raises(ValueError, match="box 1 .* has no extent"):
+    with pytest.raises(ValueError, match=r"box 1 .* has no extent"):
         crop_squares(np.array([[0, 0, 1, 1], bad], dtype=float), 1.0)
 
 

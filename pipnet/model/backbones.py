@@ -62,7 +62,7 @@ def build_trunk(name: str, *, pretrained: bool = False) -> Trunk:
 
     Raises:
         ValueError: Unknown name; the message lists the known ones.
-        RuntimeError: The ImageNet weights can't be had; the message says what to do.
+        OSError: The ImageNet weights can't be had; the message says what to do.
 
     Example:
         >>> trunk = build_trunk("mobilenet_v3_small")
@@ -77,7 +77,7 @@ def build_trunk(name: str, *, pretrained: bool = False) -> Trunk:
     try:
         return cut(build, weights)
     except OSError as error:  # URLError of the download among them
-        raise RuntimeError(
+        raise OSError(
             f"ImageNet weights of {name} could not be loaded ({error}); put {weights.url.rsplit('/', 1)[-1]} into"
             " $TORCH_HOME/hub/checkpoints, or train from nothing with model.pretrained=false"
         ) from error

@@ -71,11 +71,7 @@ def true_points(samples: Sequence[Sample], layout: PointLayout, measured: PointL
     points = np.stack([sample.points for sample in samples])
     if measured.name == layout.name:
         return points
-    # A weight of zero times NaN is NaN: map numbers, and separately which mapped points rest on an unlabelled one.
-    unlabelled = np.isnan(points)
-    mapped = map_points(np.where(unlabelled, 0.0, points), layout, measured)
-    mapped[map_points(unlabelled.astype(np.float64), layout, measured) > 0] = np.nan
-    return mapped
+    return map_points(points, layout, measured)
 
 
 def jitter_boxes(boxes: np.ndarray, shift: float, scale: float, seed: int) -> np.ndarray:

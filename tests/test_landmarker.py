@@ -1,0 +1,372 @@
+"""FaceLandmarker with networks whose answer is known, so that every returned pixel can be checked."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from skimage.data import astronaut
+
+from pipnet.geometry import crop_of_square, crop_squares
+from pipnet.inference.detect import Detections
+from pipnet.inference.landmarker import FaceLandmarker, as_boxes, choose_device
+from pipnet.inference.runtimes import TorchRuntime
+from pipnet.layouts import PointLayout, get_layout
+from pipnet.model import checkpoint
+from pipnet.model.pipnet import PIPNet, Prediction
+
+ROOT = Path(__file__).resolve().parent.parent
+LAYOUT = PointLayout("three", 3, mirror=(1, 0, 2), norm_pair=(0, 1))
+POINTS_UNIT = np.array([[0.25, 0.5], [0.75, 0.5], [0.5, 1.25]])  # the last one lies below the crop
+
+
+class FixedNet(torch.nn.Module):
+    """Answers the same points on every crop, and keeps what it was shown."""
+
+    input_size = 32
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[torch.Tensor] = []
+
+    def predict(self, crops: torch.Tensor) -> Prediction:
+        self.seen.append(crops.clone())
+        points = torch.tensor(POINTS_UNIT, dtype=torch.float32).expand(len(crops), 3, 2)
+        return Prediction(points, torch.tensor([0.1, 0.5, 0.9]).expand(len(crops), 3))
+
+
+class BrightestSpotNet(torch.nn.Module):
+    """Finds the centre of what is bright in a crop: its answer depends on the pixels, as a real network's does."""
+
+    input_size = 64
+
+    def predict(self, crops: torch.Tensor) -> Prediction:
+        weights = crops.float().mean(dim=1)  # (B, S, S)
+        total = weights.sum(dim=(1, 2)).clamp(min=1e-6)
+        centres = (torch.arange(self.input_size) + 0.5) / self.input_size
+        x = (weights.sum(dim=1) * centres).sum(dim=1) / total
+        y = (weights.sum(dim=2) * centres).sum(dim=1) / total
+        points = torch.stack([x, y], dim=1)[:, None]
+        return Prediction(points, torch.ones(len(crops), 1))
+
+
+def model_of(net: torch.nn.Module, layout: PointLayout = LAYOUT, box_scale: float = 1.25) -> checkpoint.LoadedModel:
+    return checkpoint.LoadedModel(net, layout, box_scale, {})
+
+
+def never(image: np.ndarray) -> Detections:
+    raise AssertionError("the detector ran although boxes were given")
+
+
+@pytest.fixture
+def net() -> FixedNet:
+    return FixedNet()
+
+
+@pytest.fixture
+def landmarker(net) -> FaceLandmarker:
+    return FaceLandmarker.from_model(model_of(net), detector=never)
+
+
+@pytest.fixture
+def photo() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (90, 120, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("box", "expected"),
+    [
+        # Box 40 x 20 around (50, 40): square of side 50, from (25, 15).
+        ([30, 30, 70, 50], [[37.5, 40], [62.5, 40], [50, 77.5]]),
+        # Taller than wide: the longer side counts.
+        ([40, 20, 60, 60], [[37.5, 40], [62.5, 40], [50, 77.5]]),
+        # Partly outside the photo, top left: square of side 50 around (0, 0).
+        ([-20, -20, 20, 20], [[-12.5, 0], [12.5, 0], [0, 37.5]]),
+        # Around the last pixel, bottom right.
+        ([79, 49, 159, 129], [[94, 89], [144, 89], [119, 164]]),
+        # Larger than the photo.
+        ([-100, -100, 300, 300], [[-25, 100], [225, 100], [100, 475]]),
+    ],
+)
+def test_points_by_hand(landmarker, photo, box, expected):
+    faces = landmarker(photo, boxes=np.array(box))
+    assert faces.points.dtype == np.float32
+    np.testing.assert_allclose(faces.points, [expected], atol=1e-4)
+    np.testing.assert_allclose(faces.scores, [[0.1, 0.5, 0.9]], atol=1e-7)
+    np.testing.assert_array_equal(faces.boxes, [box])
+    assert faces.layout is LAYOUT
+
+
+@pytest.mark.parametrize("side", [12, 25.6, 50, 51.2, 100, 203, 411])
+def test_a_spot_in_the_photo_is_named_by_its_own_pixel(side):
+    """Crop, network and way back together: half a pixel lost anywhere would show, whatever the reduction."""
+    landmarker = FaceLandmarker.from_model(
+        model_of(BrightestSpotNet(), PointLayout("spot", 1, mirror=(0,)), box_scale=1.0), detector=never
+    )
+    rng = np.random.default_rng(0)
+    reach = max(round(side / 16), 2)
+    errors = []
+    for _ in range(30):
+        x, y = rng.integers(70, 130, size=2)
+        photo = np.zeros((240, 300, 3), dtype=np.uint8)
+        photo[y - reach : y + reach + 1, x - reach : x + reach + 1] = 200
+        centre = [x, y] + rng.uniform(-side / 9, side / 9, size=2)
+        faces = landmarker(photo, boxes=np.concatenate([centre - side / 2, centre + side / 2]))
+        errors.append((faces.points[0, 0] - [x, y]) / side * 64)  # crop pixels
+    # A hard-edged spot is sampled a little unevenly, to one side or the other; a lost half pixel is 0.5 to one side.
+    assert np.abs(errors).max() < 0.2
+    assert np.abs(np.mean(errors, axis=0)).max() < 0.03
+
+
+def test_spot_at_the_photo_edge_and_several_faces():
+    landmarker = FaceLandmarker.from_model(
+        model_of(BrightestSpotNet(), PointLayout("spot", 1, mirror=(0,)), box_scale=2.0), detector=never
+    )
+    spots = np.array([[1, 1], [118, 1], [1, 88], [118, 88], [60, 40]])
+    photo = np.zeros((90, 120, 3), dtype=np.uint8)
+    for x, y in spots:
+        photo[y - 1 : y + 2, x - 1 : x + 2] = 255
+    boxes = np.concatenate([spots - 8, spots + 8], axis=1) + 0.25
+    faces = landmarker(photo, boxes=boxes)
+    # The outermost bright pixels fade into the border, a sixteenth of their own brightness at most.
+    np.testing.assert_allclose(faces.points[:, 0], spots, atol=0.1)
+    assert np.abs(faces.points[4, 0] - spots[4]).max() < 0.02
+
+
+def test_network_sees_rgb_crops_in_one_batch(landmarker, net, photo):
+    boxes = np.array([[10, 10, 40, 40], [-10, 20, 30, 60], [60.5, 30.25, 100, 80]])
+    landmarker(photo, boxes=boxes)
+    assert len(net.seen) == 1
+    crops = net.seen[0]
+    assert crops.dtype == torch.uint8
+    assert crops.shape == (3, 3, 32, 32)
+    for crop, square in zip(crops, crop_squares(boxes, 1.25), strict=True):
+        expected = crop_of_square(square, 32).warp(photo)
+        np.testing.assert_array_equal(crop.permute(1, 2, 0).numpy(), expected)
+
+
+def test_crowd_is_split_and_keeps_its_order(landmarker, net, photo):
+    left = np.linspace(0, 80, 150)
+    boxes = np.column_stack([left, left / 2, left + 30, left / 2 + 30])
+    faces = landmarker(photo, boxes=boxes)
+    assert max(len(crops) for crops in net.seen) <= 64
+    assert sum(len(crops) for crops in net.seen) == 150
+    np.testing.assert_allclose(faces.points[:, 0, 0], left + 15 - 0.25 * 37.5, atol=1e-4)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 32])
+def test_predict_batch_is_the_same_as_one_by_one(photo, batch_size):
+    net = BrightestSpotNet()
+    landmarker = FaceLandmarker.from_model(model_of(net, PointLayout("spot", 1, mirror=(0,))), detector=never)
+    images = [photo, photo[::-1], photo[:50, :70], np.roll(photo, 9, axis=1), photo[:, ::-1]]
+    boxes = [np.array([5.0 * i, 3.0, 5.0 * i + 40, 50]) for i in range(5)]
+    points, scores = landmarker.predict_batch(images, boxes, batch_size=batch_size)
+    assert points.shape == (5, 1, 2)
+    assert scores.shape == (5, 1)
+    assert points.dtype == scores.dtype == np.float32
+    for i in range(5):
+        alone = landmarker(np.ascontiguousarray(images[i]), boxes=boxes[i])
+        np.testing.assert_allclose(points[i], alone.points[0], atol=1e-4)
+
+
+def test_predict_batch_of_nothing_and_of_wrong_lengths(landmarker, photo):
+    points, scores = landmarker.predict_batch([], [])
+    assert points.shape == (0, 3, 2)
+    assert scores.shape == (0, 3)
+    with pytest.raises(ValueError, match="1 photos and 2 boxes"):
+        landmarker.predict_batch([photo], np.ones((2, 4)))
+    with pytest.raises(ValueError, match="batch_size"):
+        landmarker.predict_batch([photo], np.array([[1, 1, 2, 2]]), batch_size=0)
+
+
+@pytest.mark.parametrize("boxes", [np.zeros((0, 4)), [], np.zeros(0)])
+def test_no_box_is_an_empty_result(landmarker, net, photo, boxes):
+    faces = landmarker(photo, boxes=boxes)
+    assert len(faces) == 0
+    assert faces.points.shape == (0, 3, 2)
+    assert net.seen == []
+
+
+@pytest.mark.parametrize(
+    ("boxes", "message"),
+    [
+        ([[1, 2, 3]], r"shape \(F, 4\) or \(4,\), got \(1, 3\)"),
+        (np.ones((2, 2, 4)), "got"),
+        ([[10, 10, 20, 20], [10, 10, np.nan, 20]], r"box 1 .*nan"),
+        ([10, 10, 10, 10], "box 0"),
+        ([20, 10, 10, 40], "x0 < x1"),
+        ("face", "must be numbers"),
+        ([[1, 2, 3, 4], [1, 2]], "must be numbers"),
+    ],
+)
+def test_wrong_boxes_are_named(landmarker, photo, boxes, message):
+    with pytest.raises(ValueError, match=message):
+        landmarker(photo, boxes=boxes)
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        np.zeros((0, 10, 3), np.uint8),
+        np.zeros((10, 10, 3)),
+        np.full((10, 10, 3), np.nan),
+        np.zeros((10, 10, 2), np.uint8),
+        np.zeros((2, 10, 10, 3), np.uint8),
+        np.zeros(10, np.uint8),
+        np.zeros((10, 10, 3), bool),
+    ],
+)
+def test_wrong_arrays_are_one_clear_error(landmarker, image):
+    with pytest.raises(ValueError, match="an image must be uint8") as caught:
+        landmarker(image, boxes=[1, 1, 5, 5])
+    assert str(image.shape) in str(caught.value)
+
+
+def test_grey_rgba_and_files_are_the_same_photo(photo, tmp_path):
+    landmarker = FaceLandmarker.from_model(
+        model_of(BrightestSpotNet(), PointLayout("spot", 1, mirror=(0,))), detector=never
+    )
+    box = np.array([20, 20, 70, 70])
+    grey = photo[..., 0]
+    expected = landmarker(np.stack([grey] * 3, axis=-1), boxes=box).points
+    np.testing.assert_allclose(landmarker(grey, boxes=box).points, expected, atol=1e-4)
+    expected = landmarker(photo, boxes=box).points
+    rgba = np.dstack([photo, np.full(photo.shape[:2], 7, np.uint8)])
+    np.testing.assert_allclose(landmarker(rgba, boxes=box).points, expected, atol=1e-4)
+    path = tmp_path / "photo ü.png"
+    path.write_bytes(cv2.imencode(".png", photo[..., ::-1])[1].tobytes())
+    np.testing.assert_allclose(landmarker(path, boxes=box).points, expected, atol=1e-4)
+    np.testing.assert_allclose(landmarker(str(path), boxes=box).points, expected, atol=1e-4)
+
+
+def test_files_are_read_as_rgb(landmarker, net, photo, tmp_path):
+    path = tmp_path / "photo.png"
+    path.write_bytes(cv2.imencode(".png", photo[..., ::-1])[1].tobytes())
+    landmarker(path, boxes=[20, 20, 70, 70])
+    landmarker(photo, boxes=[20, 20, 70, 70])
+    assert torch.equal(net.seen[0], net.seen[1])
+
+
+@pytest.mark.parametrize("content", [None, b"", b"no image at all"])
+def test_unusable_file_is_named(landmarker, tmp_path, content):
+    path = tmp_path / "photo.jpg"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"photo\.jpg"):
+        landmarker(path)
+
+
+def test_detector_is_built_once_and_only_when_needed(net, photo, monkeypatch):
+    built = []
+
+    def build():
+        built.append(1)
+        return lambda image: Detections([[10, 10, 20, 20], [30, 30, 50, 50]], [0.7, 0.9])
+
+    monkeypatch.setitem(sys.modules["pipnet.inference.detect"].DETECTORS, "counted", build)
+    landmarker = FaceLandmarker.from_model(model_of(net), detector="counted")
+    landmarker(photo, boxes=[1, 1, 9, 9])
+    landmarker.predict_batch([photo], [np.array([1, 1, 9, 9])])
+    assert built == []
+    faces = landmarker(photo)
+    landmarker(photo)
+    assert built == [1]
+    np.testing.assert_array_equal(faces.boxes, [[30, 30, 50, 50], [10, 10, 20, 20]])  # best first
+    np.testing.assert_allclose(faces.points[:, 2], [[40, 40 + 0.75 * 25], [15, 15 + 0.75 * 12.5]], atol=1e-4)
+
+
+def test_nobody_in_the_photo_is_an_empty_result(net):
+    landmarker = FaceLandmarker.from_model(model_of(net))
+    faces = landmarker(np.zeros((100, 100, 3), dtype=np.uint8))
+    assert len(faces) == 0
+    assert faces.points.shape == (0, 3, 2)
+
+
+def test_real_detector_feeds_the_network(net):
+    faces = FaceLandmarker.from_model(model_of(net))(astronaut())
+    assert len(faces) == 1
+    x0, y0, x1, y1 = faces.boxes[0]
+    expected = [(x0 + x1) / 2 - 0.25 * 1.25 * (x1 - x0), (y0 + y1) / 2]  # this box is wider than tall
+    np.testing.assert_allclose(faces.points[0, 0], expected, atol=1e-3)
+
+
+def test_wrong_detector_is_named_at_once(net):
+    with pytest.raises(ValueError, match="no face detector 'haar'"):
+        FaceLandmarker.from_model(model_of(net), detector="haar")
+
+
+def test_load_rebuilds_what_was_saved(tmp_path, photo):
+    """A checkpoint of a real network: the landmarker's answer is the network's own, brought back to the photo."""
+    layout = get_layout("300w_68")
+    torch.manual_seed(0)
+    real = PIPNet(np.random.default_rng(0).random((68, 2)), "mobilenet_v3_small", num_neighbors=3, input_size=64).eval()
+    checkpoint.save(tmp_path / "tiny.pt", real, layout=layout, box_scale=1.3, training={})
+    landmarker = FaceLandmarker.load(tmp_path / "tiny.pt", device="cpu")
+    assert landmarker.layout == layout
+    box = np.array([30.0, 20, 90, 70])
+    faces = landmarker(photo, boxes=box)
+    crop = crop_of_square(crop_squares(box[None], 1.3)[0], 64)
+    predicted = real.predict(torch.from_numpy(crop.warp(photo)).permute(2, 0, 1)[None].contiguous())
+    np.testing.assert_allclose(faces.points[0], crop.from_unit(predicted.points_unit[0].double().numpy()), atol=1e-2)
+    np.testing.assert_allclose(faces.scores, predicted.scores, atol=1e-4)
+
+
+def test_load_says_what_is_missing(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no checkpoint .*gone\.pt"):
+        FaceLandmarker.load(tmp_path / "gone.pt")
+    (tmp_path / "bad.pt").write_bytes(b"nothing")
+    with pytest.raises(checkpoint.CheckpointError, match=r"bad\.pt"):
+        FaceLandmarker.load(tmp_path / "bad.pt")
+
+
+def test_devices():
+    assert choose_device("cpu").type == "cpu"
+    assert choose_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
+    with pytest.raises(ValueError, match="no device 'gpu'"):
+        choose_device("gpu")
+    with pytest.raises(ValueError, match="CUDA devices; use 'cpu'"):
+        choose_device("cuda:99")
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_cuda_gives_the_same_points(tmp_path, photo):
+    real = PIPNet(np.random.default_rng(0).random((68, 2)), "mobilenet_v3_small", num_neighbors=3, input_size=64).eval()
+    checkpoint.save(tmp_path / "tiny.pt", real, layout=get_layout("300w_68"), box_scale=1.3, training={})
+    boxes = np.array([[30.0, 20, 90, 70], [0, 0, 50, 50]])
+    cpu, cuda = (FaceLandmarker.load(tmp_path / "tiny.pt", device=name)(photo, boxes=boxes) for name in ("cpu", "cuda"))
+    np.testing.assert_allclose(cpu.points, cuda.points, atol=0.05)
+
+
+def test_runtime_runs_where_the_network_is(net):
+    assert TorchRuntime(net).device.type == "cpu"
+    points, scores = TorchRuntime(net)(np.zeros((2, 32, 32, 3), dtype=np.uint8))
+    assert isinstance(points, np.ndarray)
+    assert points.shape == (2, 3, 2)
+    assert scores.shape == (2, 3)
+
+
+def test_as_boxes_takes_one_box_or_many():
+    assert as_boxes([1, 2, 3, 4]).shape == (1, 4)
+    assert as_boxes(np.ones((0, 4))).shape == (0, 4)
+    assert as_boxes([[1, 2, 3, 4]] * 3).dtype == np.float64
+
+
+def test_import_is_cheap_and_the_public_names_are_there():
+    code = (
+        "import sys, pipnet; heavy = [m for m in ('torch', 'cv2', 'hydra', 'numpy') if m in sys.modules];"
+        "from pipnet import FaceLandmarker, FaceLandmarks;"
+        "print(heavy, FaceLandmarker.__module__, FaceLandmarks.__module__, 'FaceLandmarker' in dir(pipnet),"
+        " [m for m in ('hydra', 'pipnet.training', 'retinaface') if m in sys.modules])"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert run.stdout.strip() == "[] pipnet.inference.landmarker pipnet.faces True []"
+    import pipnet
+
+    with pytest.raises(AttributeError, match="no attribute 'Landmarker'"):
+        pipnet.Landmarker  # noqa: B018

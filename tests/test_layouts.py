@@ -1,0 +1,289 @@
+"""Point layouts: mirror tables against geometry and the published tables, mappings against a plain second version."""
+
+from __future__ import annotations
+
+import re
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipnet.data.drawn.face import DrawnFace
+from pipnet.layouts import LAYOUTS, PointLayout, can_map, get_layout, layout_from_dict, load_layout, map_points
+
+EVERY_LAYOUT = pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
+
+# Left-right pairs as the datasets' users publish them (HRNet's face alignment code and the authors' flip lists);
+# the first three count points from 1.
+PUBLISHED_PAIRS = {
+    "300w_68": [
+        *[(1, 17), (2, 16), (3, 15), (4, 14), (5, 13), (6, 12), (7, 11), (8, 10)],
+        *[(18, 27), (19, 26), (20, 25), (21, 24), (22, 23), (32, 36), (33, 35)],
+        *[(37, 46), (38, 45), (39, 44), (40, 43), (41, 48), (42, 47)],
+        *[(49, 55), (50, 54), (51, 53), (62, 64), (61, 65), (68, 66), (59, 57), (60, 56)],
+    ],
+    "aflw_19": [(1, 6), (2, 5), (3, 4), (7, 12), (8, 11), (9, 10), (13, 15), (16, 18)],
+    "cofw_29": [(1, 2), (5, 7), (3, 4), (6, 8), (9, 10), (11, 12), (13, 15), (17, 18), (14, 16), (19, 20), (23, 24)],
+    "wflw_98": [
+        *[(0, 32), (1, 31), (2, 30), (3, 29), (4, 28), (5, 27), (6, 26), (7, 25), (8, 24), (9, 23), (10, 22), (11, 21)],
+        *[(12, 20), (13, 19), (14, 18), (15, 17)],
+        *[(33, 46), (34, 45), (35, 44), (36, 43), (37, 42), (38, 50), (39, 49), (40, 48), (41, 47)],
+        *[(60, 72), (61, 71), (62, 70), (63, 69), (64, 68), (65, 75), (66, 74), (67, 73), (96, 97)],
+        *[(55, 59), (56, 58), (76, 82), (77, 81), (78, 80), (87, 83), (86, 84), (88, 92), (89, 91), (95, 93)],
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "points", "norm_pair", "inner"),
+    [
+        ("300w_68", 68, (36, 45), 51),
+        ("wflw_98", 98, (60, 72), 65),
+        ("cofw_29", 29, (8, 9), 0),
+        ("aflw_19", 19, None, 0),
+    ],
+)
+def test_counts_and_norms(name, points, norm_pair, inner):
+    layout = get_layout(name)
+    assert (layout.num_points, len(layout.mirror), len(layout.names)) == (points, points, points)
+    assert layout.norm_pair == norm_pair
+    assert len(layout.inner) == inner
+    assert len(set(layout.names)) == points
+
+
+@EVERY_LAYOUT
+def test_mirror_is_the_published_table(layout):
+    first = 0 if layout.name == "wflw_98" else 1
+    expected = list(range(layout.num_points))
+    for a, b in PUBLISHED_PAIRS[layout.name]:
+        expected[a - first], expected[b - first] = b - first, a - first
+    assert list(layout.mirror) == expected
+
+
+@EVERY_LAYOUT
+def test_mirror_is_its_own_inverse(layout):
+    mirror = np.array(layout.mirror)
+    assert mirror[mirror].tolist() == list(range(layout.num_points))
+
+
+@EVERY_LAYOUT
+def test_lines_mirror_onto_lines(layout):
+    """Points that follow each other on a line still do after mirroring: no line of a mirrored face crosses."""
+
+    def edges(group):
+        ring = group.indices + group.indices[:1] * group.closed
+        return {frozenset(edge) for edge in pairwise(ring)}
+
+    known = set().union(*(edges(group) for group in layout.groups))
+    for group in layout.groups:
+        for a, b in map(tuple, edges(group)):
+            assert frozenset((layout.mirror[a], layout.mirror[b])) in known, f"{group.name}: {a} to {b}"
+    assert {tuple(sorted(layout.mirror[i] for i in group.indices)) for group in layout.groups} == {
+        tuple(sorted(group.indices)) for group in layout.groups
+    }
+
+
+@EVERY_LAYOUT
+def test_norm_pair_and_pupils_face_each_other(layout):
+    if layout.norm_pair:
+        left, right = layout.norm_pair
+        assert layout.mirror[left] == right
+    left, right = layout.pupils
+    assert {layout.mirror[i] for i in left} == set(right)
+
+
+@EVERY_LAYOUT
+def test_groups_cover_every_point(layout):
+    covered = {index for group in layout.groups for index in group.indices}
+    assert covered == set(range(layout.num_points))
+    parts = layout.parts()
+    assert sorted(i for members in parts.values() for i in members) == list(range(layout.num_points))
+    assert len({group.name for group in layout.groups}) == len(layout.groups)
+
+
+def test_inner_points_are_those_off_the_jaw():
+    for name in ("300w_68", "wflw_98"):
+        layout = get_layout(name)
+        assert set(layout.inner) == set(range(layout.num_points)) - set(layout.parts()["jaw"])
+
+
+def test_a_mirrored_face_is_a_face():
+    """The mirror permutation fits the geometry of a face: a frontal one is its own mirror image."""
+    layout = get_layout("300w_68")
+    points = DrawnFace(centre=(49.5, 49.5), extent=80.0, mouth_open=0.6, smile=(0.5, 0.5)).points()
+    mirrored = points[list(layout.mirror)] * (-1, 1) + (99, 0)
+    np.testing.assert_allclose(mirrored, points, atol=1e-9)
+    # And no other pairing does: each point's partner is the one nearest to its mirror image.
+    flipped = points * (-1, 1) + (99, 0)
+    open_lips = np.linalg.norm(flipped[:, None] - points[None], axis=-1)
+    assert open_lips.argmin(axis=1).tolist() == list(layout.mirror)
+
+
+def test_left_is_left_in_the_picture():
+    points = DrawnFace(centre=(50.0, 50.0), extent=80.0).points()
+    for group in get_layout("300w_68").groups:
+        x = points[list(group.indices), 0].mean()
+        if group.name.startswith("left"):
+            assert x < 45, group.name
+        if group.name.startswith("right"):
+            assert x > 55, group.name
+
+
+# Mappings between layouts.
+
+
+def reference_wflw_to_300w(p: np.ndarray) -> np.ndarray:
+    """One face, point by point, as the authors convert it, with the eyelid weights summing to one."""
+    out = [p[i] for i in range(0, 33, 2)]  # jaw
+    out.append(p[33])
+    out += [np.array([p[a][0], (p[a][1] + p[b][1]) / 2]) for a, b in ((34, 41), (35, 40), (36, 39), (37, 38))]
+    out += [np.array([p[a][0], (p[a][1] + p[b][1]) / 2]) for a, b in ((42, 50), (43, 49), (44, 48), (45, 47))]
+    out.append(p[46])
+    out += [p[i] for i in range(51, 60)]  # nose
+    for outer, (a, b), inner, (c, d) in (
+        (60, ((61, 62), (63, 62)), 64, ((65, 66), (67, 66))),
+        (68, ((69, 70), (71, 70)), 72, ((73, 74), (75, 74))),
+    ):
+        out.append(p[outer])
+        out += [(2 * p[a[0]] + p[a[1]]) / 3, (2 * p[b[0]] + p[b[1]]) / 3]
+        out.append(p[inner])
+        out += [(2 * p[c[0]] + p[c[1]]) / 3, (2 * p[d[0]] + p[d[1]]) / 3]
+    out += [p[i] for i in range(76, 96)]  # mouth
+    return np.array(out)
+
+
+WFLW, MULTI_PIE = get_layout("wflw_98"), get_layout("300w_68")
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(0, 2**32 - 1))
+def test_wflw_to_300w_point_by_point(seed):
+    faces = np.random.default_rng(seed).uniform(-100, 900, (2, 3, 98, 2))
+    mapped = map_points(faces, WFLW, MULTI_PIE)
+    assert mapped.shape == (2, 3, 68, 2)
+    for i in np.ndindex(2, 3):
+        np.testing.assert_allclose(mapped[i], reference_wflw_to_300w(faces[i]), atol=1e-9)
+
+
+def test_mapping_and_mirroring_commute():
+    """Mirror a WFLW face and map it, or map it and mirror it: the same. Ties both mirror tables to the mapping."""
+    face = np.random.default_rng(0).uniform(0, 100, (98, 2))
+    flip = np.array([-1.0, 1.0])
+    one = map_points(face[list(WFLW.mirror)] * flip, WFLW, MULTI_PIE)
+    other = map_points(face, WFLW, MULTI_PIE)[list(MULTI_PIE.mirror)] * flip
+    np.testing.assert_allclose(one, other, atol=1e-9)
+
+
+def test_mapping_moves_and_scales_with_the_face():
+    face = np.random.default_rng(1).uniform(0, 100, (98, 2))
+    moved = map_points(face * 3 + (1000, -500), WFLW, MULTI_PIE)
+    np.testing.assert_allclose(moved, map_points(face, WFLW, MULTI_PIE) * 3 + (1000, -500), atol=1e-9)
+
+
+def test_an_unlabelled_point_spoils_only_what_is_made_of_it():
+    face = np.random.default_rng(2).uniform(0, 100, (98, 2))
+    complete = map_points(face, WFLW, MULTI_PIE)
+    for missing, spoilt in ((96, []), (1, []), (0, [0]), (62, [37, 38]), (54, [30])):
+        holed = face.copy()
+        holed[missing] = np.nan
+        mapped = map_points(holed, WFLW, MULTI_PIE)
+        assert np.flatnonzero(np.isnan(mapped).any(axis=1)).tolist() == spoilt, f"point {missing}"
+        kept = np.setdiff1d(np.arange(68), spoilt)
+        np.testing.assert_allclose(mapped[kept], complete[kept], atol=1e-9)
+
+
+@EVERY_LAYOUT
+def test_the_same_layout_maps_to_a_copy(layout):
+    points = np.random.default_rng(3).uniform(0, 9, (layout.num_points, 2))
+    mapped = map_points(points, layout, layout)
+    assert np.array_equal(mapped, points)
+    assert mapped is not points
+    assert not np.shares_memory(mapped, points)
+    assert can_map(layout, layout)
+
+
+def test_mappings_that_do_not_exist():
+    assert can_map(WFLW, MULTI_PIE)
+    assert not can_map(MULTI_PIE, WFLW)
+    with pytest.raises(ValueError, match="no mapping from layout '300w_68' to 'wflw_98'; known: wflw_98 to 300w_68"):
+        map_points(np.zeros((68, 2)), MULTI_PIE, WFLW)
+    with pytest.raises(ValueError, match=re.escape("wflw_98 points must be (..., 98, 2), got (68, 2)")):
+        map_points(np.zeros((68, 2)), WFLW, MULTI_PIE)
+
+
+# Layouts from files.
+
+
+@EVERY_LAYOUT
+def test_yaml_round_trip(layout, tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump(layout.to_dict()))
+    assert load_layout(path) == layout
+    assert get_layout(path) == layout
+    assert layout_from_dict(layout.to_dict()) == layout
+
+
+def test_a_short_file_is_enough(tmp_path):
+    path = tmp_path / "eyes.yaml"
+    path.write_text(
+        "name: eyes\nnum_points: 5\nmirror_pairs: [[0, 3], [1, 2]]\nnorm_pair: [0, 3]\n"
+        "groups:\n  - {name: left_eye, part: eye, indices: [0, 1]}\n  - {name: right_eye, part: eye, indices: [2, 3]}\n"
+    )
+    layout = load_layout(path)
+    assert layout.mirror == (3, 2, 1, 0, 4)
+    assert layout.names == ("left_eye_0", "left_eye_1", "right_eye_0", "right_eye_1", "point_4")
+    assert layout.parts() == {"eye": [0, 1, 2, 3]}
+    assert layout.pupils is None
+    assert layout.inner == ()
+
+
+BAD_FILES = {
+    "not a mapping": ("- 1\n- 2\n", "expected 'field: value' lines"),
+    "not yaml": ("name: [", "not a point layout"),
+    "no name": ("num_points: 3\n", "needs the field 'name'"),
+    "no count": ("name: a\n", "needs the field 'num_points'"),
+    "count is no number": ("name: a\nnum_points: many\n", "many"),
+    "no points": ("name: a\nnum_points: 0\n", "num_points must be at least 1, got 0"),
+    "unknown field": ("name: a\nnum_points: 3\nmirrors: []\n", "'mirrors' is not known"),
+    "pair outside": ("name: a\nnum_points: 3\nmirror_pairs: [[0, 3]]\n", "names point 3, but points run from 0 to 2"),
+    "pairs that contradict": (
+        "name: a\nnum_points: 3\nmirror_pairs: [[0, 1], [1, 2]]\n",
+        "partners must name each other",
+    ),
+    "pair of one": ("name: a\nnum_points: 3\nmirror_pairs: [[0]]\n", "mirror"),
+    "mirror too short": ("name: a\nnum_points: 3\nmirror: [0, 1]\n", "mirror has 2 entries for 3 points"),
+    "mirror no involution": ("name: a\nnum_points: 3\nmirror: [1, 2, 0]\n", "mirror sends point 0 to 1, but 1 to 2"),
+    "mirror outside": ("name: a\nnum_points: 2\nmirror: [0, 2]\n", "mirror names point 2"),
+    "norm outside": ("name: a\nnum_points: 3\nnorm_pair: [0, 9]\n", "norm_pair names point 9"),
+    "norm of one": ("name: a\nnum_points: 3\nnorm_pair: [0]\n", "norm_pair"),
+    "pupils of one eye": ("name: a\nnum_points: 3\npupils: [[0]]\n", "pupils"),
+    "group outside": ("name: a\nnum_points: 3\ngroups: [{name: g, indices: [0, -1]}]\n", "group 'g' names point -1"),
+    "group without name": ("name: a\nnum_points: 3\ngroups: [{indices: [0]}]\n", "group .*name"),
+    "group without indices": ("name: a\nnum_points: 3\ngroups: [{name: g}]\n", "group .*indices"),
+    "group as a list": ("name: a\nnum_points: 3\ngroups: [[0, 1]]\n", "group"),
+    "names too few": ("name: a\nnum_points: 3\nnames: [x, y]\n", "2 names for 3 points"),
+}
+
+
+@pytest.mark.parametrize(("text", "message"), BAD_FILES.values(), ids=BAD_FILES)
+def test_a_bad_file_is_named_with_the_reason(text, message, tmp_path):
+    path = tmp_path / "bad.yaml"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=message) as error:
+        load_layout(path)
+    assert str(error.value).startswith(f"{path}: not a point layout")
+
+
+def test_unknown_names_list_what_there_is(tmp_path):
+    with pytest.raises(ValueError, match="no layout '300w'; built in: 300w_68, wflw_98, cofw_29, aflw_19"):
+        get_layout("300w")
+    with pytest.raises(FileNotFoundError, match=r"no layout file .*gone\.yaml"):
+        get_layout(tmp_path / "gone.yaml")
+
+
+def test_a_layout_made_in_code_is_checked_too():
+    with pytest.raises(ValueError, match="inner names point 5"):
+        PointLayout(name="a", num_points=2, mirror=(1, 0), inner=(5,))
