@@ -6,6 +6,7 @@ never sees a config object.
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -87,6 +88,7 @@ def called(what: Callable[..., Any], group: str, arguments: Mapping[str, Any], *
         ValueError: A key is not an argument.
     """
     try:
-        return what(**arguments, **more)
+        inspect.signature(what).bind(**arguments, **more)
     except TypeError as error:
         raise ValueError(f"config group {group!r}: {error}") from error
+    return what(**arguments, **more)  # outside the try: a TypeError in here is a bug and keeps its traceback

@@ -139,7 +139,7 @@ class Crop:
             uint8 ``(size, size, 3)``.
         """
         matrix = self.matrix
-        shrink = int(1 / max(np.sqrt(abs(np.linalg.det(matrix[:, :2]))), 1e-9))
+        shrink = int(1 / max(np.sqrt(abs(np.linalg.det(matrix[:, :2]))), 1e-9) + 1e-6)
         if shrink >= 2:
             image, matrix = self._reduced(image, shrink)
         return cv2.warpAffine(
@@ -158,13 +158,15 @@ class Crop:
         # One reduced pixel of margin, so that the bilinear warp sees what lies just outside the square.
         x0, y0 = np.clip(np.floor(corners.min(axis=0)).astype(int) - shrink, 0, [width - 1, height - 1])
         x1, y1 = np.clip(np.ceil(corners.max(axis=0)).astype(int) + shrink + 1, [x0 + 1, y0 + 1], [width, height])
-        region = image[y0:y1, x0:x1]
-        # Whole blocks only, so that every reduced pixel is a mean of exactly shrink x shrink pixels.
-        columns, rows = max((x1 - x0) // shrink, 1), max((y1 - y0) // shrink, 1)
-        step_x, step_y = min(shrink, x1 - x0), min(shrink, y1 - y0)
-        region = cv2.resize(region[: rows * step_y, : columns * step_x], (columns, rows), interpolation=cv2.INTER_AREA)
-        # A reduced pixel i has its centre at x0 + i * step + (step - 1) / 2 of the source.
-        to_source = np.array([[step_x, 0, x0 + (step_x - 1) / 2], [0, step_y, y0 + (step_y - 1) / 2], [0, 0, 1.0]])
+        # Whole blocks only, so that every reduced pixel is a mean of exactly shrink x shrink pixels. Where the photo
+        # ends within a block its last pixels are repeated: leaving the block out would darken the rim of the crop.
+        extra_x, extra_y = -(x1 - x0) % shrink, -(y1 - y0) % shrink
+        region = cv2.copyMakeBorder(image[y0:y1, x0:x1], 0, extra_y, 0, extra_x, cv2.BORDER_REPLICATE)
+        height, width = region.shape[0] // shrink, region.shape[1] // shrink
+        region = cv2.resize(region, (width, height), interpolation=cv2.INTER_AREA)
+        # A reduced pixel i has its centre at x0 + i * shrink + (shrink - 1) / 2 of the source.
+        middle = (shrink - 1) / 2
+        to_source = np.array([[shrink, 0, x0 + middle], [0, shrink, y0 + middle], [0, 0, 1.0]])
         return region, self.matrix @ to_source
 
 

@@ -154,6 +154,9 @@ def layout_from_dict(values: Mapping[str, Any]) -> PointLayout:
         mirror = tuple(int(i) for i in values["mirror"])
     else:
         mirror = _mirror_from_pairs(num_points, values.get("mirror_pairs") or ())
+    for group in values.get("groups") or ():
+        if not isinstance(group, Mapping) or not {"name", "indices"} <= set(group):
+            raise ValueError(f"group {group!r} must have the fields 'name' and 'indices'")
     groups = tuple(
         PointGroup(
             name=str(g["name"]),
@@ -163,8 +166,8 @@ def layout_from_dict(values: Mapping[str, Any]) -> PointLayout:
         )
         for g in values.get("groups") or ()
     )
-    norm_pair = values.get("norm_pair")
-    pupils = values.get("pupils")
+    norm_pair = _two("norm_pair", values.get("norm_pair"))
+    pupils = _two("pupils", values.get("pupils"))
     return PointLayout(
         name=str(values["name"]),
         num_points=num_points,
@@ -207,9 +210,16 @@ def get_layout(name: str | Path) -> PointLayout:
     raise ValueError(f"no layout {str(name)!r}; built in: {', '.join(LAYOUTS)}; or give the path of a .yaml file")
 
 
+def _two(what: str, value: Any) -> Any:
+    """The value if it is missing or has two entries."""
+    if value is not None and (not isinstance(value, Sequence) or len(value) != 2):
+        raise ValueError(f"{what} must have two entries, got {value!r}")
+    return value
+
+
 def _mirror_from_pairs(num_points: int, pairs: Sequence[Sequence[int]]) -> tuple[int, ...]:
     mirror = list(range(num_points))
-    for a, b in pairs:
+    for a, b in (_two("each of mirror_pairs", pair) for pair in pairs):
         for index in (a, b):
             if not 0 <= index < num_points:
                 raise ValueError(f"mirror pair [{a}, {b}] names point {index}, but points run from 0 to {num_points - 1}")

@@ -13,11 +13,12 @@ from __future__ import annotations
 import platform
 import subprocess
 from collections import Counter
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import hydra
+import torch
 from omegaconf import DictConfig
 
 from pipnet.config import called, config_dir, dataset_layout, one_sentence, plain, read_split
@@ -47,12 +48,15 @@ def train(settings: dict[str, Any], team: Processes) -> FitResult:
     layout = dataset_layout(settings["dataset"])
     samples, bad = read_split(settings["dataset"], settings["splits"]["train"])
     held_out, bad_held_out = read_split(settings["dataset"], settings["splits"]["val"])
+    samples, held_out = samples[: settings["max_faces"]], held_out[: settings["max_faces"]]
     model = dict(settings["model"])
     crop = {"input_size": model["input_size"], "box_scale": settings["box_scale"]}
     augment = called(Augment, "transform", settings["transform"])
-    faces = FaceCrops(samples, layout, augment=augment, seed=settings["seed"], **crop)
+    label_shift = settings["dataset"].get("label_shift", 0.0)
+    faces = FaceCrops(samples, layout, augment=augment, label_shift=label_shift, seed=settings["seed"], **crop)
     validation = Validation(FaceCrops(held_out, layout, **crop), layout)
     mean_face = mean_shape(faces.plain_points())
+    torch.manual_seed(settings["seed"])  # the head starts at random, and at the same in every process
     net = called(PIPNet, "model", model, mean_face=mean_face)
     if settings["init_from"]:
         start = checkpoint.load(settings["init_from"])
@@ -96,10 +100,17 @@ def _record(settings: dict[str, Any], samples: list[Any], held_out: list[Any]) -
         "faces": {"train": len(samples), "val": len(held_out)},
         "subsets": dict(Counter(name for sample in samples for name in sample.subsets)),
         "licence": settings["dataset"].get("licence", "not stated"),
-        "versions": {name: version(name) for name in ("pipnet", "torch", "torchvision", "numpy", "opencv-python")},
+        "versions": {name: _version(name) for name in ("pipnet", "torch", "torchvision", "numpy", "opencv-python")},
         "python": platform.python_version(),
         "commit": _commit(),
     }
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:  # a checkout on PYTHONPATH; OpenCV under another of its names
+        return "not installed"
 
 
 def _commit() -> str:

@@ -85,9 +85,9 @@ def test_scores_go_from_red_to_green():
     assert green[1] > green[0] + 100
 
 
-@pytest.mark.parametrize("factor", [2, 5, 16])
+@pytest.mark.parametrize("factor", [2, 5, 10])
 def test_look_does_not_depend_on_the_picture_size(factor):
-    """The same share of the picture is painted when photo and face grow together: 200 pixels to 3,200."""
+    """The same share of the picture is painted when photo and face grow together: 200 pixels to 2,000."""
     layout = get_layout("300w_68")
     points = np.random.default_rng(0).uniform(40, 160, (68, 2))
     small, large = grey(200, 200), grey(200 * factor, 200 * factor)
@@ -134,16 +134,16 @@ def test_points_that_are_not_labelled_are_left_out():
 
 def test_wrong_box_does_not_blow_up_the_canvas():
     """Points in one spot and a box over the whole of a large photo: memory stays bounded, the box is drawn."""
-    photo = grey(3000, 4000)
-    faces = FaceLandmarks(np.full((1, 4, 2), 2000.0), np.ones((1, 4)), [[10, 10, 3900, 2900]], square_layout())
+    photo = grey(1200, 1600)
+    faces = FaceLandmarks(np.full((1, 4, 2), 800.0), np.ones((1, 4)), [[10, 10, 1500, 1100]], square_layout())
     drawn = changed(draw_faces(photo, faces, boxes=True), photo)
-    assert drawn[10, 2000]
-    assert drawn[1500, 3900]
+    assert drawn[10, 800]
+    assert drawn[600, 1500]
 
 
 def test_several_faces_and_photos_that_are_not_contiguous():
     photo = np.zeros((100, 220, 3), dtype=np.uint8)
-    faces = faces_of(np.stack([SQUARE, SQUARE + [110, 0]]), square_layout())
+    faces = faces_of(np.stack([SQUARE, np.add(SQUARE, [110, 0])]), square_layout())
     drawn = draw_faces(photo[:, ::-1], faces)
     np.testing.assert_array_equal(drawn[:, :110], drawn[:, 110:])
     assert drawn.any()

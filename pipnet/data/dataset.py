@@ -36,6 +36,9 @@ class FaceCrops(Dataset[FaceCrop]):
         input_size: Side of the crop in pixels.
         box_scale: Side of the crop over the longer side of the face box.
         augment: Recipe, or None for the plain crop.
+        label_shift: How far the labels sit to the right of what they mark, in longer sides of the box. Mirroring would
+            turn that to the left and the network would learn the middle, so the labels of mirrored faces are moved to sit
+            right again. Measured by ``experiments/label_shift``.
         seed: Of the augmentation.
 
     Example:
@@ -54,6 +57,7 @@ class FaceCrops(Dataset[FaceCrop]):
         input_size: int,
         box_scale: float,
         augment: Augment | None = None,
+        label_shift: float = 0.0,
         seed: int = 0,
     ) -> None:
         for sample in samples:
@@ -64,6 +68,7 @@ class FaceCrops(Dataset[FaceCrop]):
         self.input_size = input_size
         self.squares = crop_squares(np.array([sample.box for sample in samples]), box_scale)  # (F, 3)
         self.augment = augment
+        self.label_shift = label_shift * self.squares[:, 2] / box_scale  # (F,), source pixels
         self.seed = seed
 
     def __len__(self) -> int:
@@ -81,9 +86,11 @@ class FaceCrops(Dataset[FaceCrop]):
             rng = np.random.default_rng([self.seed, epoch, index])
             crop, mirrored = self.augment.crop(self.squares[index], self.input_size, rng)
             pixels = self.augment.paint(crop.warp(image), rng)
-            points = crop.to_unit(sample.points)
-            if mirrored:
-                points = points[self.mirror]  # what was the left eye is now the right one
+            if mirrored:  # what was the left eye is now the right one
+                marked = sample.points - [2 * self.label_shift[index], 0.0]
+                points = crop.to_unit(marked)[self.mirror]
+            else:
+                points = crop.to_unit(sample.points)
         return {"image": torch.from_numpy(pixels), "points": torch.from_numpy(points.astype(np.float32))}
 
     def plain_points(self) -> np.ndarray:
@@ -122,7 +129,7 @@ class EpochBatches(Sampler[list[tuple[int, int]]]):
         if batch_size % world_size:
             raise ValueError(f"batch size {batch_size} can't be shared by {world_size} processes; choose a multiple")
         if count < batch_size:
-            raise ValueError(f"{count} faces are fewer than one batch of {batch_size}; lower optim.batch_size")
+            raise ValueError(f"{count} faces are fewer than one batch of {batch_size}; lower fit.batch_size")
         self.count = count
         self.batch_size = batch_size
         self.seed = seed

@@ -79,6 +79,9 @@ def draw_faces(
         canvas = _Canvas.around(drawn, face_points[labelled], box)
         if canvas is None:
             continue
+        if scores:  # first, so that it hides no point where the photo leaves no room above the face
+            corner = np.nanmin(np.concatenate([face_points, box.reshape(2, 2)]), axis=0)
+            canvas.label(f"{face_scores.mean():.2f}", corner)
         if boxes:
             canvas.box(box)
         if contours:
@@ -88,9 +91,6 @@ def draw_faces(
             canvas.dots(
                 face_points[labelled], [colour for colour, known in zip(colours, labelled, strict=True) if known]
             )
-        if scores:
-            corner = np.nanmin(np.concatenate([face_points, box.reshape(2, 2)]), axis=0)
-            canvas.label(f"{face_scores.mean():.2f}", corner)
         canvas.paint(drawn)
     return drawn
 
@@ -149,7 +149,7 @@ class _Canvas:
             return None
         tight = tight_box(points)
         size = max(float((tight[2:] - tight[:2]).max()), 1.0)
-        margin = 0.2 * size + 4
+        margin = 0.2 * size + 24  # room for the label
         around = np.concatenate([np.minimum(tight[:2], box[:2]) - margin, np.maximum(tight[2:], box[2:]) + margin])
         limit = np.array(image.shape[1::-1])
         corner = np.clip(np.floor(around[:2]), 0, limit).astype(int)

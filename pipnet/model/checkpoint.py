@@ -83,21 +83,34 @@ def save(
         torch.save(content, temporary)
 
 
+def read_tensors(path: str | Path) -> Any:
+    """Content of any file of torch, on the CPU, with ``weights_only=True``: opening a stranger's file can't run code.
+
+    Raises:
+        FileNotFoundError: No such file; the message lists the checkpoints beside it.
+        CheckpointError: Damaged, or holding more than tensors and plain types.
+    """
+    path = Path(path)
+    if not path.is_file():
+        beside = sorted(p.name for p in path.parent.glob("*.pt*")) if path.parent.is_dir() else []
+        hint = f"beside it: {', '.join(beside)}" if beside else "give the path of a .pt file"
+        raise FileNotFoundError(f"no checkpoint {path}; {hint}")
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError, ValueError) as error:
+        raise CheckpointError(
+            f"{path} is damaged or not a checkpoint ({_first_line(error)}); copy or train it again"
+        ) from error
+
+
 def read(path: str | Path) -> dict[str, Any]:
-    """Content of a checkpoint file, with ``weights_only=True``: opening a stranger's file can't run code.
+    """Content of a checkpoint file of pipnet; see :func:`read_tensors`.
 
     Raises:
         FileNotFoundError: No such file; the message lists the checkpoints beside it.
         CheckpointError: Not a pipnet checkpoint, damaged, or newer than this version.
     """
-    path = Path(path)
-    if not path.is_file():
-        beside = sorted(p.name for p in path.parent.glob("*.pt")) if path.parent.is_dir() else []
-        raise FileNotFoundError(f"no checkpoint {path}; " + (f"beside it: {', '.join(beside)}" if beside else "give the path of a .pt file"))
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError, ValueError) as error:
-        raise CheckpointError(f"{path} is damaged or not a checkpoint ({_first_line(error)}); copy or train it again") from error
+    content = read_tensors(path)
     if not isinstance(content, dict) or "format" not in content or "model" not in content:
         raise CheckpointError(
             f"{path} holds no pipnet checkpoint; a bare state dict of the authors' code goes through"

@@ -25,7 +25,7 @@ class Monitor:
     """
 
     def __init__(self, folder: Path | None, *, total: int, done: int, bar: bool) -> None:
-        self._writer = None if folder is None else SummaryWriter(str(folder), purge_step=done)
+        self._writer = None if folder is None else SummaryWriter(str(folder), purge_step=done + 1)
         self._steps = done
         live = sys.stderr.isatty()
         self._bar = tqdm(
@@ -41,7 +41,9 @@ class Monitor:
     def __enter__(self) -> Monitor:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._bar.close()
         if self._writer is not None:
             self._writer.close()
@@ -59,11 +61,10 @@ class Monitor:
     def epoch(self, figures: Mapping[str, float]) -> None:
         """After an epoch: its figures, to the terminal and as curves over epochs."""
         epoch = int(figures["epoch"])
-        if not self._bar.disable:
+        if self._writer is not None:
             shown = {"loss": ".3f", "val_nme": ".3f", "faces_per_second": ".1f"}
             line = "  ".join(f"{name} {figures[name]:{form}}" for name, form in shown.items() if name in figures)
             self._bar.write(f"epoch {epoch:3d}  {line}", file=sys.stderr)
-        if self._writer is not None:
             for name, value in figures.items():
                 if name != "epoch":
                     self._writer.add_scalar(f"epoch/{name}", value, epoch)

@@ -54,6 +54,9 @@ def build_optimizer(
         weight_decay: For weights of convolutions; biases and batch-norm parameters are never decayed.
         trunk_lr: Learning rate of the trunk as a multiple of ``lr``.
         **options: Of the optimiser (``betas``, ``momentum``).
+
+    Raises:
+        ValueError: No such optimiser, or it has no such option.
     """
     if name not in _OPTIMIZERS:
         raise ValueError(f"no optimizer {name!r}; known: {', '.join(_OPTIMIZERS)}")
@@ -61,14 +64,14 @@ def build_optimizer(
     for key, parameter in net.named_parameters():
         if parameter.requires_grad:
             groups.setdefault((key.startswith("trunk."), parameter.dim() > 1), []).append(parameter)
-    return _OPTIMIZERS[name](
-        [
-            {"params": members, "lr": lr * (trunk_lr if in_trunk else 1), "weight_decay": weight_decay if decayed else 0.0}
-            for (in_trunk, decayed), members in groups.items()
-        ],
-        lr=lr,
-        **options,
-    )
+    members = [
+        {"params": group, "lr": lr * (trunk_lr if in_trunk else 1), "weight_decay": weight_decay if decayed else 0.0}
+        for (in_trunk, decayed), group in groups.items()
+    ]
+    try:
+        return _OPTIMIZERS[name](members, lr=lr, **options)
+    except TypeError as error:
+        raise ValueError(f"optimizer {name}: {error}") from error
 
 
 def lr_schedule(
@@ -131,7 +134,9 @@ class _Float32Conv2d(nn.Conv2d):
             return super().forward(image.float())
 
 
-def mixed_precision(net: PIPNet, precision: Precision, device: torch.device) -> Callable[[], AbstractContextManager[Any]]:
+def mixed_precision(
+    net: PIPNet, precision: Precision, device: torch.device
+) -> Callable[[], AbstractContextManager[Any]]:
     """Prepare a network for a precision and return the context to run its forward pass in.
 
     Args:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.nn.functional import all_reduce
 from torch.nn.parallel import DistributedDataParallel
 
 from pipnet.model.pipnet import PIPNet
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,21 @@ class Processes:
             values = values / self.world_size
         return values
 
+    def from_main(self, make: Callable[[], T]) -> T:
+        """What ``make`` gives or raises on the main process, on all; the others may be machines without its files."""
+        if self.world_size == 1:
+            return make()
+        result: list[Any] = [None]
+        if self.is_main:
+            try:
+                result = [make()]
+            except (OSError, ValueError) as error:
+                result = [error]
+        dist.broadcast_object_list(result)
+        if isinstance(result[0], Exception):
+            raise result[0]
+        return result[0]
+
     def wait(self) -> None:
         """Until all processes are here."""
         if self.world_size > 1:
@@ -104,21 +121,39 @@ def processes(device: str = "auto") -> Iterator[Processes]:
         dist.destroy_process_group()
 
 
+class _Sum(torch.autograd.Function):
+    """Sum over processes; each process's loss depends on every process's addend, so gradients are summed as well."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:
+        total = values.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        total = gradient.clone()
+        dist.all_reduce(total)
+        return total
+
+
 class _SharedBatchNorm2d(nn.BatchNorm2d):
-    """Batch norm over the batch of all processes, on a CPU."""
+    """Batch norm over the batch of all processes, on a CPU; in float32 whatever the precision, as torch's own."""
 
     def forward(self, image: Tensor) -> Tensor:
         if not self.training:
             return super().forward(image)
         axes = (0, 2, 3)
-        moments = torch.stack([image.mean(axes), image.square().mean(axes)])  # equal shares, so means may be averaged
-        mean, mean_square = all_reduce(moments) / dist.get_world_size()
-        variance = mean_square - mean.square()
-        count = image.numel() / image.shape[1] * dist.get_world_size()
+        values, size = image.float(), dist.get_world_size()
+        mean = _Sum.apply(values.mean(axes)) / size  # equal shares, so means may be averaged
+        # Centred first: the difference of E[x^2] and E[x]^2 would lose all digits where the mean is large.
+        centred = values - mean[:, None, None]
+        variance = _Sum.apply(centred.square().mean(axes)) / size
+        count = image.numel() / image.shape[1] * size
         with torch.no_grad():
             self.num_batches_tracked += 1
             unbiased = variance * count / max(count - 1, 1)
             self.running_mean.lerp_(mean, self.momentum)
             self.running_var.lerp_(unbiased, self.momentum)
         scale = self.weight * torch.rsqrt(variance + self.eps)
-        return image * scale[:, None, None] + (self.bias - mean * scale)[:, None, None]
+        return (centred * scale[:, None, None] + self.bias[:, None, None]).to(image.dtype)

@@ -17,22 +17,31 @@ _SHOWN = 16  # faces of the contact sheet
 class Validation:
     """NME of a network on validation faces.
 
-    Crops are cut once, by the warp that everything uses. A crop is a similarity of the photo, so its NME equals the one in
-    source pixels; the full report is :mod:`pipnet.training.evaluation`.
+    Crops are cut once, by the warp that everything uses. A crop is a similarity of the photo, so its NME equals the one
+    in source pixels; the full report is :mod:`pipnet.training.evaluation`.
 
     Args:
         faces: Without augmentation.
         layout: What the points mean.
         batch_size: Of the forward pass.
+
+    Raises:
+        ValueError: There is no face, or none on which errors can be measured.
     """
 
     def __init__(self, faces: FaceCrops, layout: PointLayout, *, batch_size: int = 32) -> None:
+        if not len(faces):
+            raise ValueError("no face to validate on; choose another split, such as splits.val=test")
         crops = [faces[0, index] for index in range(len(faces))]
         self.images = torch.stack([crop["image"] for crop in crops]).permute(0, 3, 1, 2)  # (F, 3, S, S)
         self.points = np.stack([crop["points"].numpy() for crop in crops])  # (F, N, 2)
         norms = norm_distances(self.points, layout)
         self.norm = norms.get("outer_eye", norms["box"])
         self.box_norm = norms["box"]
+        if not np.isfinite(self.norm).any():
+            raise ValueError(
+                f"no validation face has both points of norm_pair of layout {layout.name}; label them or take another split"
+            )
         self.batch_size = batch_size
 
     def predict(self, net: PIPNet, device: torch.device, count: int | None = None) -> np.ndarray:

@@ -1,0 +1,94 @@
+"""How far the labels of a set sit beside what they mark, left or right: write metrics.json and print the table.
+
+python experiments/label_shift/measure.py CHECKPOINT DATA_ROOT      # a network trained with label_shift=0
+python experiments/label_shift/measure.py --table
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipnet.atomic import replacing
+from pipnet.data.images import read_image
+from pipnet.data.readers import read_dataset
+from pipnet.inference.landmarker import FaceLandmarker
+from pipnet.layouts import get_layout
+
+HERE = Path(__file__).resolve().parent
+_CHUNK = 64
+
+
+def measure(weights: Path, data_root: Path) -> dict[str, Any]:
+    """Labels minus the mean of what a network says to a photo and to its mirror image, on training faces.
+
+    That mean has no sideways bias, whatever the network learned: mirroring the photo changes its sign. What is left is a
+    property of the labels. Nothing of the kind is known about y: no symmetry of a face shows it.
+    """
+    layout = get_layout("300w_68")
+    samples, _ = read_dataset("300w", root=data_root / "300W", layout=layout, part="train", validation="include")
+    landmarker = FaceLandmarker.load(weights, device="cpu")
+    permutation = list(layout.mirror)
+    shifts = []
+    for first in range(0, len(samples), _CHUNK):
+        chunk = samples[first : first + _CHUNK]
+        images = [read_image(sample.image) for sample in chunk]
+        widths = np.array([image.shape[1] for image in images])
+        boxes = np.stack([sample.box for sample in chunk])
+        plain, _ = landmarker.predict_batch(images, boxes)
+        mirrored_boxes = np.column_stack(
+            [widths - 1 - boxes[:, 2], boxes[:, 1], widths - 1 - boxes[:, 0], boxes[:, 3]]
+        )
+        turned, _ = landmarker.predict_batch([image[:, ::-1] for image in images], mirrored_boxes)
+        back = (widths[:, None] - 1 - turned[..., 0])[:, permutation]  # (F, N), x only
+        labels = np.stack([sample.points[:, 0] for sample in chunk])
+        shifts.append((labels - (plain[..., 0] + back) / 2).mean(axis=1))
+    shift = np.concatenate(shifts)
+    side = np.array([(sample.box[2:] - sample.box[:2]).max() for sample in samples])
+    subset = np.array([sample.subsets[0] for sample in samples])
+    groups = {"all": np.ones(len(samples), bool)}
+    groups |= {name: subset == name for name in sorted(set(subset.tolist()))}
+    edges = [0, 125, 175, 220, np.inf]
+    names = ["box side below 125 px", "125 to 175 px", "175 to 220 px", "220 px and more"]
+    groups |= {name: (side >= a) & (side < b) for name, a, b in zip(names, edges, edges[1:], strict=False)}
+    return {name: _figures(shift[chosen], side[chosen]) for name, chosen in groups.items()}
+
+
+def _figures(shift: np.ndarray, side: np.ndarray) -> dict[str, float]:
+    share = 100 * shift / side
+    return {
+        "faces": len(shift),
+        "pixels": float(shift.mean()),
+        "pixels_error": float(shift.std(ddof=1) / np.sqrt(len(shift))),
+        "percent_of_box": float(share.mean()),
+        "percent_of_box_error": float(share.std(ddof=1) / np.sqrt(len(shift))),
+    }
+
+
+def table(metrics: dict[str, Any]) -> str:
+    """The table of README.md."""
+    lines = ["| faces | count | shift to the right, px | % of the box side |", "|---|---|---|---|"]
+    for name, f in metrics.items():
+        lines.append(
+            f"| {name} | {f['faces']} | {f['pixels']:.2f} ± {f['pixels_error']:.2f} |"
+            f" {f['percent_of_box']:.2f} ± {f['percent_of_box_error']:.2f} |"
+        )
+    return "\n".join(lines)
+
+
+def main(arguments: list[str]) -> None:
+    """Command line."""
+    target = HERE / "metrics.json"
+    if arguments != ["--table"]:
+        weights, data_root = map(Path, arguments)
+        with replacing(target) as temporary:
+            temporary.write_text(json.dumps(measure(weights, data_root), indent=1) + "\n", encoding="utf-8")
+    print(table(json.loads(target.read_text(encoding="utf-8"))))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

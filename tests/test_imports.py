@@ -1,0 +1,139 @@
+"""Imports run downwards, and ``import pipnet`` is cheap."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import pipnet
+
+PACKAGE = Path(pipnet.__file__).resolve().parent
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+# Floors from the ground up; a module uses its own floor and those below, except for what APART says.
+FLOORS: tuple[tuple[str, ...], ...] = (
+    ("layouts", "geometry", "atomic"),
+    ("faces", "metrics"),
+    ("data", "model"),
+    ("inference",),
+    ("training",),
+    ("config",),
+    ("train", "evaluate", "inspect_dataset", "self_train", "demo", "export", "benchmark"),
+)
+APART = {("data", "model"), ("model", "data")}
+HYDRA = {"config", "train", "evaluate", "inspect_dataset", "self_train"}
+
+
+def part_of(module: str) -> str:
+    """``pipnet.data.sample`` is of part ``data``."""
+    return module.split(".")[1] if "." in module else ""
+
+
+def floor_of(part: str) -> int:
+    for floor, parts in enumerate(FLOORS):
+        if part in parts:
+            return floor
+    raise AssertionError(f"pipnet.{part} is on no floor of FLOORS; give it one")
+
+
+def module_name(path: Path) -> str:
+    inside = path.relative_to(PACKAGE.parent).with_suffix("")
+    return ".".join(inside.parts[:-1] if inside.name == "__init__" else inside.parts)
+
+
+def imported(source: str) -> list[tuple[int, str]]:
+    """Line and absolute name of every import, inside functions and under TYPE_CHECKING too."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found += [(node.lineno, alias.name) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"line {node.lineno}: relative import"
+            # `from pipnet import geometry` names a module, `from pipnet.geometry import Crop` does not.
+            if node.module == "pipnet":
+                found += [(node.lineno, f"pipnet.{alias.name}") for alias in node.names]
+            else:
+                found.append((node.lineno, node.module or ""))
+    return found
+
+
+def wrong_arrows(module: str, source: str) -> list[str]:
+    """What is wrong with the imports of a module of the package, a sentence each."""
+    wrong = []
+    part = part_of(module)
+    for line, name in imported(source):
+        if name.split(".")[0] in ("hydra", "omegaconf") and part not in HYDRA:
+            wrong.append(f"{module}, line {line}: {name} belongs into config.py and the Hydra commands only")
+        if name.split(".")[0] != "pipnet" or not part:
+            continue  # pipnet/__init__.py names the result type and the landmarker on first use only
+        other = part_of(name)
+        if not other:
+            wrong.append(f"{module}, line {line}: import what is needed from its own module, not from pipnet")
+        elif part == other:
+            continue
+        elif floor_of(other) > floor_of(part):
+            wrong.append(f"{module}, line {line}: {name} lies above")
+        elif (part, other) in APART:
+            wrong.append(f"{module}, line {line}: {part} and {other} do not know each other")
+    return wrong
+
+
+@pytest.mark.parametrize("path", FILES, ids=[module_name(path) for path in FILES])
+def test_imports_run_downwards(path):
+    assert wrong_arrows(module_name(path), path.read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("pipnet.data.sample", "from pipnet.model.codec import encode"),
+        ("pipnet.model.loss", "import pipnet.data.dataset"),
+        ("pipnet.inference.draw", "def f():\n    from pipnet.training.engine import fit"),
+        ("pipnet.geometry", "from pipnet import faces"),
+        ("pipnet.training.engine", "from omegaconf import DictConfig"),
+        ("pipnet.demo", "import hydra.core"),
+        ("pipnet.data.sample", "from pipnet import FaceLandmarker"),
+    ],
+)
+def test_a_wrong_arrow_is_seen(module, source):
+    if "FaceLandmarker" in source:
+        with pytest.raises(AssertionError, match=r"pipnet\.FaceLandmarker is on no floor"):
+            wrong_arrows(module, source)
+    else:
+        assert len(wrong_arrows(module, source)) == 1
+
+
+def test_import_pipnet_loads_nothing_heavy_and_reads_only_the_package():
+    """In a fresh interpreter: no torch, hydra, cv2 or NumPy, and no file is opened but Python's and the package's own."""
+    program = """
+import os, sys
+opened = []
+sys.addaudithook(lambda event, arguments: opened.append(str(arguments[0])) if event == "open" else None)
+import pipnet
+heavy = sorted({"torch", "torchvision", "hydra", "omegaconf", "cv2", "numpy", "scipy", "yaml"} & set(sys.modules))
+assert not heavy, heavy
+assert sorted(name for name in sys.modules if name.startswith("pipnet")) == ["pipnet"]
+package = os.path.dirname(os.path.abspath(pipnet.__file__))
+outside = [f for f in opened if f.endswith((".yaml", ".pt", ".npy", ".json")) or not f.startswith((package, sys.base_prefix, sys.prefix))]
+assert not outside, outside
+assert "FaceLandmarker" in dir(pipnet)
+print(pipnet.__version__)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=PACKAGE.parent, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == pipnet.__version__
+
+
+def test_the_result_type_needs_no_torch():
+    program = "import sys; from pipnet import FaceLandmarks; assert 'torch' not in sys.modules; print(FaceLandmarks.__name__)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=PACKAGE.parent, timeout=120)
+    assert done.stdout.strip() == "FaceLandmarks", done.stderr
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="no attribute 'Landmarker'"):
+        _ = pipnet.Landmarker
