@@ -14,8 +14,8 @@ def replacing(path: str | Path) -> Iterator[Path]:
     """A temporary path to write to, which takes the name ``path`` when the block ends well.
 
     The file is flushed to the disk before it is renamed, so a kill or a power cut leaves either the old file or the new
-    one. When the block raises, the temporary file goes and an older ``path`` stays as it was. The temporary name keeps the
-    suffix, for writers that choose a format by it.
+    one. When the block raises, the temporary file goes and an older ``path`` stays as it was. The temporary name keeps
+    the suffix, for writers that choose a format by it.
 
     Raises:
         OSError: The file can't be written (no folder, full disk); the message names ``path``.
@@ -45,7 +45,9 @@ def replacing(path: str | Path) -> Iterator[Path]:
         with suppress(OSError):
             temporary.unlink()
         if isinstance(error, OSError) and error.errno is not None:
-            raise OSError(error.errno, f"{path} can't be written: {error.strerror}; free disk space or choose another folder") from error
+            raise OSError(
+                error.errno, f"{path} can't be written: {error.strerror}; free disk space or choose another folder"
+            ) from error
         raise
 
 

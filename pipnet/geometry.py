@@ -1,9 +1,9 @@
 """Boxes, the square crop of a face, and its exact inverse.
 
 One convention everywhere: coordinates are 0-based and name pixel *centres*, so an image of width W covers
-``[-0.5, W - 0.5]``. A crop of side ``size`` covers exactly the square it was cut from: crop pixel ``u`` has its centre at
-``(u + 0.5) / size`` of the square. Three frames, named by suffix: ``points_px`` (source pixels), ``points_crop`` (crop
-pixels), ``points_unit`` (fraction of the crop, 0 at its left/top edge and 1 at its right/bottom edge).
+``[-0.5, W - 0.5]``. A crop of side ``size`` covers exactly the square it was cut from: crop pixel ``u`` has its centre
+at ``(u + 0.5) / size`` of the square. Three frames, named by suffix: ``points_px`` (source pixels), ``points_crop``
+(crop pixels), ``points_unit`` (fraction of the crop, 0 at its left/top edge and 1 at its right/bottom edge).
 """
 
 from __future__ import annotations

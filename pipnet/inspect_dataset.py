@@ -15,6 +15,7 @@ import hydra
 import numpy as np
 from omegaconf import DictConfig
 
+from pipnet.atomic import replacing
 from pipnet.config import config_dir, plain, read_split
 from pipnet.data.images import read_image
 from pipnet.data.report import contact_sheet, dataset_report, face_tile
@@ -45,8 +46,9 @@ def write_contact_sheet(path: Path, samples: Sequence[Sample], *, count: int, se
     if tiles:
         path.parent.mkdir(parents=True, exist_ok=True)
         sheet = contact_sheet(tiles, captions=captions)
-        if not cv2.imwrite(str(path), cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR)):
-            raise OSError(f"{path}: the contact sheet can't be written there; choose another output folder")
+        encoded = cv2.imencode(".png", cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))[1]
+        with replacing(path) as temporary:
+            temporary.write_bytes(encoded.tobytes())
     return len(tiles)
 
 

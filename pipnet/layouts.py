@@ -73,11 +73,14 @@ class PointLayout:
         for what, indices in self._index_lists():
             for index in indices:
                 if not 0 <= index < n:
-                    raise ValueError(f"layout {self.name!r}: {what} names point {index}, but points run from 0 to {n - 1}")
+                    raise ValueError(
+                        f"layout {self.name!r}: {what} names point {index}, but points run from 0 to {n - 1}"
+                    )
         for point, partner in enumerate(self.mirror):
             if self.mirror[partner] != point:
                 raise ValueError(
-                    f"layout {self.name!r}: mirror sends point {point} to {partner}, but {partner} to {self.mirror[partner]};"
+                    f"layout {self.name!r}: mirror sends point {point} to {partner}, but {partner} to"
+                    f" {self.mirror[partner]};"
                     " partners must name each other"
                 )
         if not self.names:
@@ -222,7 +225,9 @@ def _mirror_from_pairs(num_points: int, pairs: Sequence[Sequence[int]]) -> tuple
     for a, b in (_two("each of mirror_pairs", pair) for pair in pairs):
         for index in (a, b):
             if not 0 <= index < num_points:
-                raise ValueError(f"mirror pair [{a}, {b}] names point {index}, but points run from 0 to {num_points - 1}")
+                raise ValueError(
+                    f"mirror pair [{a}, {b}] names point {index}, but points run from 0 to {num_points - 1}"
+                )
         mirror[a], mirror[b] = b, a
     return tuple(mirror)
 
@@ -355,7 +360,8 @@ def map_points(points: np.ndarray, source: PointLayout, target: PointLayout) -> 
         target: Layout wanted.
 
     Returns:
-        ``(..., N_target, 2)``, same frame; NaN where a source point is NaN (not labelled). The same layout gives a copy.
+        ``(..., N_target, 2)``, same frame; NaN where a source point is NaN (not labelled). The same layout gives a
+        copy.
 
     Raises:
         ValueError: If no mapping is known (a layout with fewer points can't give one with more).
@@ -390,7 +396,7 @@ def can_map(source: PointLayout, target: PointLayout) -> bool:
 
 
 def _wflw_98_to_300w_68() -> np.ndarray:
-    """Weights ``(2, 68, 98)``: one matrix for x, one for y, because a brow point takes y from two points but x from one."""
+    """Weights ``(2, 68, 98)``: one matrix for x and one for y; a brow point takes y from two points, x from one."""
     weights = np.zeros((2, 68, 98))
 
     def take(target: int, *terms: tuple[int, float], axis: int | slice = slice(None)) -> None:
@@ -402,7 +408,16 @@ def _wflw_98_to_300w_68() -> np.ndarray:
     take(17, (33, 1.0))
     take(26, (46, 1.0))
     # WFLW outlines a brow, 300W draws its middle line: y is the mean of upper and lower edge.
-    upper_lower = ((18, 34, 41), (19, 35, 40), (20, 36, 39), (21, 37, 38), (22, 42, 50), (23, 43, 49), (24, 44, 48), (25, 45, 47))
+    upper_lower = (
+        (18, 34, 41),
+        (19, 35, 40),
+        (20, 36, 39),
+        (21, 37, 38),
+        (22, 42, 50),
+        (23, 43, 49),
+        (24, 44, 48),
+        (25, 45, 47),
+    )
     for target, upper, lower in upper_lower:
         take(target, (upper, 1.0), axis=0)
         take(target, (upper, 0.5), (lower, 0.5), axis=1)
@@ -411,7 +426,16 @@ def _wflw_98_to_300w_68() -> np.ndarray:
     for target, source in ((36, 60), (39, 64), (42, 68), (45, 72)):
         take(target, (source, 1.0))
     # Eyelids: WFLW has three points an edge, 300W two, a third of the way from the middle one.
-    eyelids = ((37, 61, 62), (38, 63, 62), (40, 65, 66), (41, 67, 66), (43, 69, 70), (44, 71, 70), (46, 73, 74), (47, 75, 74))
+    eyelids = (
+        (37, 61, 62),
+        (38, 63, 62),
+        (40, 65, 66),
+        (41, 67, 66),
+        (43, 69, 70),
+        (44, 71, 70),
+        (46, 73, 74),
+        (47, 75, 74),
+    )
     for target, near, middle in eyelids:
         take(target, (near, 2 / 3), (middle, 1 / 3))
     for target, source in zip(range(48, 68), range(76, 96), strict=True):

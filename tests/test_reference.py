@@ -153,7 +153,7 @@ SMALL = dict(backbone="resnet18", mean_face=FACE_OF_5, layout=FIVE, num_neighbor
         (lambda w: w.pop("x_layer.bias"), {}, "'x_layer.bias' is missing"),
         (lambda w: w.update(extra=torch.zeros(1)), {}, "'extra' has no place in resnet18"),
         (lambda w: None, {"num_neighbors": 3}, r"'nb_x_layer.bias' has shape \(10,\), expected \(15,\)"),
-        (lambda w: None, {"backbone": "resnet50"}, "layer1.0.bn3.bias' is missing"),
+        (lambda w: None, {"backbone": "resnet50"}, r"'cls_layer.weight' has shape \(5, 512, 1, 1\), expected \(5, 2048, 1, 1\) for resnet50"),
         (lambda w: None, {"net_stride": 64}, "'bn5.bias' is missing"),
         (lambda w: None, {"backbone": "mobilenet_v2"}, "'bn1.bias' has no place in mobilenet_v2"),
         (lambda w: w.update({"conv1.weight": torch.zeros(2)}), {}, r"'conv1.weight' has shape \(2,\), expected \(64, 3, 7, 7\)"),

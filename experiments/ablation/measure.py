@@ -83,7 +83,9 @@ def measure(runs: Path, data_root: Path) -> dict[str, Any]:
                 samples, _ = read_dataset(name, root=data_root / name.upper(), layout=layout, **options)
                 result = evaluate(landmarker, samples, layout=layout, boxes=boxes, shift=0.1, scale=0.1)
                 errors[variant][column].append(result.errors(norm))
-            print(variant, seed, *(f"{c} {100 * mean_error(e[-1]):.3f}" for c, e in errors[variant].items()), flush=True)
+            print(
+                variant, seed, *(f"{c} {100 * mean_error(e[-1]):.3f}" for c, e in errors[variant].items()), flush=True
+            )
     return {
         "seeds": list(SEEDS),
         "faces": {column: len(errors["modern"][column][0]) for column in COLUMNS},

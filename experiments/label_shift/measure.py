@@ -26,8 +26,8 @@ _CHUNK = 64
 def measure(weights: Path, data_root: Path) -> dict[str, Any]:
     """Labels minus the mean of what a network says to a photo and to its mirror image, on training faces.
 
-    That mean has no sideways bias, whatever the network learned: mirroring the photo changes its sign. What is left is a
-    property of the labels. Nothing of the kind is known about y: no symmetry of a face shows it.
+    That mean has no sideways bias, whatever the network learned: mirroring the photo changes its sign. What is left is
+    a property of the labels. Nothing of the kind is known about y: no symmetry of a face shows it.
     """
     layout = get_layout("300w_68")
     samples, _ = read_dataset("300w", root=data_root / "300W", layout=layout, part="train", validation="include")
@@ -40,9 +40,7 @@ def measure(weights: Path, data_root: Path) -> dict[str, Any]:
         widths = np.array([image.shape[1] for image in images])
         boxes = np.stack([sample.box for sample in chunk])
         plain, _ = landmarker.predict_batch(images, boxes)
-        mirrored_boxes = np.column_stack(
-            [widths - 1 - boxes[:, 2], boxes[:, 1], widths - 1 - boxes[:, 0], boxes[:, 3]]
-        )
+        mirrored_boxes = np.column_stack([widths - 1 - boxes[:, 2], boxes[:, 1], widths - 1 - boxes[:, 0], boxes[:, 3]])
         turned, _ = landmarker.predict_batch([image[:, ::-1] for image in images], mirrored_boxes)
         back = (widths[:, None] - 1 - turned[..., 0])[:, permutation]  # (F, N), x only
         labels = np.stack([sample.points[:, 0] for sample in chunk])

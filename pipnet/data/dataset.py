@@ -27,8 +27,8 @@ class FaceCrop(TypedDict):
 class FaceCrops(Dataset[FaceCrop]):
     """Faces cut, warped and augmented on demand.
 
-    The randomness of a face depends on ``(seed, epoch, index)`` alone: not on the worker, the process or the moment. That
-    is what lets a killed training continue to the same numbers, and several processes equal one.
+    The randomness of a face depends on ``(seed, epoch, index)`` alone: not on the worker, the process or the moment.
+    That is what lets a killed training continue to the same numbers, and several processes equal one.
 
     Args:
         samples: Labelled faces.
@@ -37,8 +37,8 @@ class FaceCrops(Dataset[FaceCrop]):
         box_scale: Side of the crop over the longer side of the face box.
         augment: Recipe, or None for the plain crop.
         label_shift: How far the labels sit to the right of what they mark, in longer sides of the box. Mirroring would
-            turn that to the left and the network would learn the middle, so the labels of mirrored faces are moved to sit
-            right again. Measured by ``experiments/label_shift``.
+            turn that to the left and the network would learn the middle, so the labels of mirrored faces are moved to
+            sit right again. Measured by ``experiments/label_shift``.
         seed: Of the augmentation.
 
     Example:
@@ -62,7 +62,9 @@ class FaceCrops(Dataset[FaceCrop]):
     ) -> None:
         for sample in samples:
             if len(sample.points) != layout.num_points:
-                raise ValueError(f"{sample.name}: {len(sample.points)} points, layout {layout.name} has {layout.num_points}")
+                raise ValueError(
+                    f"{sample.name}: {len(sample.points)} points, layout {layout.name} has {layout.num_points}"
+                )
         self.samples = samples
         self.mirror = np.array(layout.mirror)
         self.input_size = input_size
@@ -106,8 +108,8 @@ class FaceCrops(Dataset[FaceCrop]):
 class EpochBatches(Sampler[list[tuple[int, int]]]):
     """Which faces make up each batch of each epoch, for one of several processes.
 
-    Every process draws the same permutation from ``(seed, epoch)`` and takes its share of each global batch, so the union
-    of what the processes see is what one process would have seen. The last, incomplete batch is dropped.
+    Every process draws the same permutation from ``(seed, epoch)`` and takes its share of each global batch, so the
+    union of what the processes see is what one process would have seen. The last, incomplete batch is dropped.
 
     Args:
         count: Faces in the set.

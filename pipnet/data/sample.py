@@ -49,7 +49,9 @@ class Sample:
                 raise BadSampleError(f"{self.name}: no point is labelled; leave the face out of the list")
             object.__setattr__(self, "box", tight_box(points))
         if not (self.box[2:] - self.box[:2]).max() > 0:
-            raise BadSampleError(f"{self.name}: the face box {np.round(self.box, 2).tolist()} has no extent; correct the label")
+            raise BadSampleError(
+                f"{self.name}: the face box {np.round(self.box, 2).tolist()} has no extent; correct the label"
+            )
 
 
 @dataclass

@@ -1,6 +1,7 @@
 """Augmentation: every geometric change of a face is composed into one warp; light, blur and occlusion follow.
 
-The numbers of a recipe are the arguments of :class:`Augment`; ``conf/transform/`` holds ``paper``, ``modern`` and ``none``.
+The numbers of a recipe are the arguments of :class:`Augment`; ``conf/transform/`` holds ``paper``, ``modern`` and
+``none``.
 """
 
 from __future__ import annotations
@@ -41,8 +42,8 @@ class Augment:
         occlude_textured: Share of the occluding rectangles filled with another part of the picture instead.
 
     Reference:
-        ``paper`` is the authors' ``lib/data_utils.py`` (paper section 4.2), with two repairs: pixels are interpolated, and
-        points that leave the crop keep their place instead of being pushed to its edge.
+        ``paper`` is the authors' ``lib/data_utils.py`` (paper section 4.2), with two repairs: pixels are interpolated,
+        and points that leave the crop keep their place instead of being pushed to its edge.
     """
 
     mirror_p: float = 0.0

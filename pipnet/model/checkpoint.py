@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import pickle
+import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,7 +83,10 @@ def save(
     if resume is not None:
         content["resume"] = dict(resume)
     with replacing(path) as temporary:
-        torch.save(content, temporary)
+        try:
+            torch.save(content, temporary)
+        except RuntimeError as error:  # how torch's writer reports a full disk
+            raise OSError(errno.EIO, _first_line(error)) from error
 
 
 def read_tensors(path: str | Path) -> Any:
@@ -96,8 +102,24 @@ def read_tensors(path: str | Path) -> Any:
         hint = f"beside it: {', '.join(beside)}" if beside else "give the path of a .pt file"
         raise FileNotFoundError(f"no checkpoint {path}; {hint}")
     try:
+        # torch does not look at the checksums that it writes: a flipped bit would pass as a weight.
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as records:
+                damaged = records.testzip()
+            if damaged:
+                raise CheckpointError(f"{path} is damaged (in {damaged}); copy or train it again")
         return torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError, ValueError) as error:
+    except CheckpointError:
+        raise
+    except (
+        RuntimeError,
+        EOFError,
+        OSError,
+        pickle.UnpicklingError,
+        ValueError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as error:
         raise CheckpointError(
             f"{path} is damaged or not a checkpoint ({_first_line(error)}); copy or train it again"
         ) from error
@@ -117,7 +139,9 @@ def read(path: str | Path) -> dict[str, Any]:
             " pipnet.model.reference.load_reference_weights"
         )
     if content["format"] > FORMAT:
-        raise CheckpointError(f"{path} has format {content['format']}, this pipnet reads up to {FORMAT}; upgrade pipnet")
+        raise CheckpointError(
+            f"{path} has format {content['format']}, this pipnet reads up to {FORMAT}; upgrade pipnet"
+        )
     missing = sorted({"layout", "box_scale", "weights", "training"} - set(content))
     if missing:
         raise CheckpointError(f"{path} lacks {missing[0]!r}; it was not written by pipnet.model.checkpoint.save")
@@ -142,7 +166,9 @@ def load(path: str | Path, *, device: str | torch.device = "cpu") -> LoadedModel
     except (TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: {error}") from error
     if layout.num_points != net.num_points:
-        raise CheckpointError(f"{path}: layout {layout.name} has {layout.num_points} points, the network {net.num_points}")
+        raise CheckpointError(
+            f"{path}: layout {layout.name} has {layout.num_points} points, the network {net.num_points}"
+        )
     load_weights(net, content["weights"], source=str(path))
     return LoadedModel(net.to(device).eval(), layout, float(content["box_scale"]), content["training"])
 
@@ -161,7 +187,8 @@ def load_weights(net: PIPNet, weights: Mapping[str, Tensor], *, source: str) -> 
             raise CheckpointError(f"{source}: weight {key!r} is not known; the file belongs to another network")
         if own[key].shape != weights[key].shape:
             raise CheckpointError(
-                f"{source}: weight {key!r} has shape {tuple(weights[key].shape)}, the network needs {tuple(own[key].shape)};"
+                f"{source}: weight {key!r} has shape {tuple(weights[key].shape)}, the network needs"
+                f" {tuple(own[key].shape)};"
                 " the file belongs to another layout or network"
             )
     net.load_state_dict({key: values.to(own[key].dtype) for key, values in weights.items()})

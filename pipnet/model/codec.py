@@ -1,7 +1,8 @@
 """Points to maps and back: the part of PIPNet that is PIPNet.
 
-A face is cut into a grid of ``H x W`` cells. For each of N points the network says which cell owns it (score map), where
-in that cell it lies (x and y offsets), and where its C nearest neighbours lie as seen from that cell (neighbour offsets).
+A face is cut into a grid of ``H x W`` cells. For each of N points the network says which cell owns it (score map),
+where in that cell it lies (x and y offsets), and where its C nearest neighbours lie as seen from that cell (neighbour
+offsets).
 At prediction every point is the mean of what it says about itself and of what others say about it: the Neighbor
 Regression Module.
 
@@ -66,7 +67,8 @@ class Merged(NamedTuple):
 def mean_shape(points_unit: np.ndarray) -> np.ndarray:
     """Mean face of the training labels, ``(F, N, 2)`` to ``(N, 2)``, as fractions of the crop.
 
-    A plain mean without alignment, as in the authors' ``lib/tools.py``. Points that are not labelled (NaN) are left out.
+    A plain mean without alignment, as in the authors' ``lib/tools.py``. Points that are not labelled (NaN) are left
+    out.
 
     Raises:
         ValueError: If a point is labelled on no face; the message names it.
@@ -74,7 +76,9 @@ def mean_shape(points_unit: np.ndarray) -> np.ndarray:
     labelled = ~np.isnan(points_unit).any(axis=2)  # (F, N)
     missing = np.flatnonzero(~labelled.any(axis=0))
     if missing.size:
-        raise ValueError(f"point {missing[0]} is labelled on none of {len(points_unit)} training faces; drop it from the layout")
+        raise ValueError(
+            f"point {missing[0]} is labelled on none of {len(points_unit)} training faces; drop it from the layout"
+        )
     return np.nanmean(points_unit, axis=0)
 
 
@@ -110,8 +114,8 @@ def voting_table(neighbors: np.ndarray, merge: Merge) -> tuple[np.ndarray, np.nd
     Args:
         neighbors: ``(N, C)``: row i lists the points that i predicts.
         merge: ``"exact"``: every prediction of a point counts once. ``"padded"``: the authors' way (``lib/tools.py``):
-            each list of votes is repeated until it is as long as the longest, so that some votes count several times and
-            the own prediction loses weight. ``"none"``: no neighbour votes.
+            each list of votes is repeated until it is as long as the longest, so that some votes count several times
+            and the own prediction loses weight. ``"none"``: no neighbour votes.
 
     Returns:
         ``index`` ``(N, K)`` int64 into the flattened ``(N * C)`` predictions, and ``weight`` ``(N, K)`` float32, zero
@@ -123,7 +127,7 @@ def voting_table(neighbors: np.ndarray, merge: Merge) -> tuple[np.ndarray, np.nd
         >>> index.tolist(), weight.sum(axis=1).tolist()
         ([[2, 5], [0, 4], [1, 3]], [2.0, 2.0, 2.0])
     """
-    n, c = neighbors.shape
+    n = len(neighbors)
     flat = neighbors.reshape(-1)
     voters = [np.flatnonzero(flat == point).tolist() if merge != "none" else [] for point in range(n)]
     longest = max((len(v) for v in voters), default=0)

@@ -27,8 +27,8 @@ class PIPLoss(nn.Module):
             exactly the gradient of one process with the whole batch.
 
     Reference:
-        Paper section 3.2, equation 3; the authors' ``lib/functions.py:compute_loss_pip`` (10, 1 and 1, mean squared error
-        over all cells, L1 at one cell). Theirs also trains the maps of points far outside the crop.
+        Paper section 3.2, equation 3; the authors' ``lib/functions.py:compute_loss_pip`` (10, 1 and 1, mean squared
+        error over all cells, L1 at one cell). Theirs also trains the maps of points far outside the crop.
 
     Example:
         >>> zeros = torch.zeros(1, 1, 2, 2)

@@ -72,7 +72,9 @@ class PIPNet(nn.Module):
         if net_stride not in NET_STRIDES:
             raise ValueError(f"net_stride must be one of {NET_STRIDES}, got {net_stride}")
         if input_size <= 0 or input_size % max(net_stride, 32):
-            raise ValueError(f"input_size {input_size} must be a multiple of {max(net_stride, 32)} at net_stride {net_stride}")
+            raise ValueError(
+                f"input_size {input_size} must be a multiple of {max(net_stride, 32)} at net_stride {net_stride}"
+            )
         if merge not in ("exact", "padded", "none"):
             raise ValueError(f"merge must be 'exact', 'padded' or 'none', got {merge!r}")
         neighbors = nearest_neighbors(mean_face, num_neighbors)
@@ -164,5 +166,3 @@ def _neck(channels: int, stride: int, net_stride: int) -> tuple[nn.Module, int]:
         if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
             nn.init.normal_(layer.weight, std=0.001)
     return nn.Sequential(*layers), NECK_CHANNELS
-
-

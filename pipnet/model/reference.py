@@ -42,19 +42,20 @@ def load_reference_weights(
 ) -> LoadedModel:
     """Read a weight file of the authors' code, as their ``lib/train.py`` saves it.
 
-    Their networks were trained on crops squeezed to a square, ours keep the aspect of the photo, so that a figure measured
-    through this package differs a little from theirs.
+    Their networks were trained on crops squeezed to a square, ours keep the aspect of the photo, so that a figure
+    measured through this package differs a little from theirs.
 
     Args:
         path: ``epoch59.pth`` and the like; keys may carry the ``module.`` of ``DataParallel``.
         backbone: The one it was trained with: "resnet18", "resnet50", "resnet101" or "mobilenet_v2".
-        mean_face: ``(N, 2)``, the ``meanface.txt`` it was trained with (:func:`read_mean_face`). Another one makes wrong
-            points, not an error.
+        mean_face: ``(N, 2)``, the ``meanface.txt`` it was trained with (:func:`read_mean_face`). Another one makes
+            wrong points, not an error.
         layout: What its points mean.
         net_stride: Pixels a cell; other than 32 in their code with ResNet-18 only.
         num_neighbors: ``num_nb`` of their experiment file.
         input_size: ``input_size`` of their experiment file.
-        box_scale: Side of the crop over the longer side of the face box: 1.1 for 300W, 1.2 for WFLW, 1.0 for COFW and AFLW.
+        box_scale: Side of the crop over the longer side of the face box: 1.1 for 300W, 1.2 for WFLW, 1.0 for COFW and
+            AFLW.
         merge: "padded" is their way of merging votes.
 
     Raises:
@@ -96,7 +97,11 @@ def load_reference_weights(
         weights[f"head.{part}"] = torch.cat([theirs[f"{head}.{part}"] for head in _HEADS])
     own = net.state_dict()
     net.load_state_dict({key: values.to(own[key].dtype) for key, values in weights.items()})
-    training = {"source": Path(path).name, "code": "github.com/jhb86253817/PIPNet", "licence": "not stated by its authors"}
+    training = {
+        "source": Path(path).name,
+        "code": "github.com/jhb86253817/PIPNet",
+        "licence": "not stated by its authors",
+    }
     return LoadedModel(net.eval(), layout, float(box_scale), training)
 
 

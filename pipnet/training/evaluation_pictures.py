@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 from matplotlib.figure import Figure
 
+from pipnet.atomic import replacing
 from pipnet.data.images import read_image
 from pipnet.geometry import crop_of_square, crop_squares
 from pipnet.metrics import auc, ced, labelled_box
@@ -57,7 +58,8 @@ def draw_ced(evaluation: Evaluation, path: str | Path) -> None:
     )
     axes.grid(alpha=0.3)
     axes.legend(loc="lower right", fontsize="small")
-    figure.savefig(path, dpi=110)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=110)
 
 
 def draw_box_noise(noise: Sequence[NoiseLevel], norm: str, path: str | Path) -> None:
@@ -78,7 +80,8 @@ def draw_box_noise(noise: Sequence[NoiseLevel], norm: str, path: str | Path) -> 
     axes.set_ylim(bottom=0)
     axes.grid(alpha=0.3)
     axes.legend()
-    figure.savefig(path, dpi=110)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=110)
 
 
 def draw_worst_faces(evaluation: Evaluation, path: str | Path, *, count: int = 24, columns: int = 6) -> None:
@@ -99,7 +102,8 @@ def draw_worst_faces(evaluation: Evaluation, path: str | Path, *, count: int = 2
     encoded, data = cv2.imencode(Path(path).suffix, np.concatenate(rows)[..., ::-1])
     if not encoded:
         raise OSError(f"{path}: the picture can't be encoded")
-    Path(path).write_bytes(data.tobytes())
+    with replacing(path) as temporary:
+        temporary.write_bytes(data.tobytes())
 
 
 def _face_tile(evaluation: Evaluation, face: int, error: float) -> np.ndarray:

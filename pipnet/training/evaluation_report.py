@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from pipnet.atomic import replacing
 from pipnet.metrics import Interval, bootstrap, error_statistics, mean_error
 from pipnet.training.evaluation import Evaluation, NoiseLevel
 from pipnet.training.evaluation_pictures import draw_box_noise, draw_ced, draw_worst_faces
@@ -54,7 +55,8 @@ def write_report(
     folder.mkdir(parents=True, exist_ok=True)
     metrics = {**(about or {}), **measure(evaluation, noise=noise, resamples=resamples)}
     metrics["skipped"] = [*unread, *evaluation.bad]
-    (folder / "metrics.json").write_text(json.dumps(metrics, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    with replacing(folder / "metrics.json") as temporary:
+        temporary.write_text(json.dumps(metrics, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     _write_per_face(evaluation, folder / "per_face.csv")
     draw_ced(evaluation, folder / "ced.png")
     draw_worst_faces(evaluation, folder / "worst_faces.png", count=worst)
@@ -204,7 +206,7 @@ def _write_per_face(evaluation: Evaluation, path: Path) -> None:
     vectors |= {f"bias_{axis}": values for axis, values in zip("xy", evaluation.bias().T, strict=True)}
     distances = {f"{norm}_px": values for norm, values in evaluation.norms.items()}
     header = ["name", "subsets", "found", "box_iou", "score", *distances, *vectors]
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(header)
         for face, sample in enumerate(evaluation.samples):

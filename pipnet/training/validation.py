@@ -39,9 +39,7 @@ class Validation:
         self.norm = norms.get("outer_eye", norms["box"])
         self.box_norm = norms["box"]
         if not np.isfinite(self.norm).any():
-            raise ValueError(
-                f"no validation face has both points of norm_pair of layout {layout.name}; label them or take another split"
-            )
+            raise ValueError(f"no validation face has both points of norm_pair of layout {layout.name}")
         self.batch_size = batch_size
 
     def predict(self, net: PIPNet, device: torch.device, count: int | None = None) -> np.ndarray:

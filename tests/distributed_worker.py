@@ -1,0 +1,66 @@
+"""A training whose labels are spread unevenly; alone, or one of several processes under torchrun.
+
+python distributed_worker.py FOLDER [PRECISION]
+"""
+
+import sys
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from pipnet.data.dataset import FaceCrops
+from pipnet.data.sample import Sample
+from pipnet.data.synthetic import draw_faces
+from pipnet.data.transforms import Augment
+from pipnet.layouts import get_layout
+from pipnet.model.codec import mean_shape
+from pipnet.model.pipnet import PIPNet
+from pipnet.training.engine import fit
+from pipnet.training.optimization import build_optimizer, lr_schedule
+from pipnet.training.processes import processes
+from pipnet.training.validation import Validation
+
+LAYOUT = get_layout("300w_68")
+CROP = {"input_size": 64, "box_scale": 1.25}
+
+
+def sparse(sample, index):
+    """The face with most points unlabelled if it is an even one."""
+    points = sample.points.copy()
+    if index % 2 == 0:
+        points[5:60] = np.nan
+    return Sample(sample.image, points, sample.name, box=sample.box)
+
+
+def train(folder, precision="float32"):
+    torch.set_num_threads(1)
+    samples = [sparse(sample, index) for index, sample in enumerate(draw_faces(24, seed=0, size=96))]
+    faces = FaceCrops(samples, LAYOUT, augment=Augment(mirror_p=0.5, box_shift=0.05), seed=0, **CROP)
+    validation = Validation(FaceCrops(draw_faces(6, seed=1, size=96), LAYOUT, **CROP), LAYOUT)
+    with processes("cpu") as team:
+        torch.manual_seed(team.rank)  # processes need not start from the same weights: the first one's count
+        net = PIPNet(mean_shape(faces.plain_points()), "mobilenet_v3_small", num_neighbors=3, input_size=64)
+        return fit(
+            net,
+            faces,
+            validation=validation,
+            layout=LAYOUT,
+            box_scale=1.25,
+            folder=folder,
+            # Plain gradient descent: Adam would turn rounding in a gradient near zero into a whole step.
+            build_optimizer=partial(build_optimizer, name="sgd", lr=0.01, momentum=0.9),
+            schedule=lr_schedule(name="cosine"),
+            team=team,
+            epochs=2,
+            batch_size=8,
+            ema_decay=0.9,
+            clip_norm=1.0,
+            precision=precision,
+            progress_bar=False,
+        )
+
+
+if __name__ == "__main__":
+    train(Path(sys.argv[1]), *sys.argv[2:])

@@ -1,0 +1,102 @@
+"""Trainings of seconds: drawn faces, the smallest network, 2 epochs of 6 steps; in this process or one of its own."""
+
+import multiprocessing
+import sys
+from pathlib import Path
+
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+
+from pipnet.config import config_dir, plain
+from pipnet.model import checkpoint
+from pipnet.train import train
+from pipnet.training.processes import processes
+
+ARGUMENTS = (
+    "dataset=drawn",
+    "dataset.splits.train.count=50",  # two are left over: the last, incomplete batch is dropped
+    "dataset.splits.train.size=96",
+    "dataset.splits.val.count=5",
+    "dataset.splits.val.size=96",
+    "model=mobilenet_v3_small",
+    "model.input_size=64",
+    "model.num_neighbors=3",
+    "model.pretrained=false",
+    "optim.lr=0.001",
+    "fit.batch_size=8",
+    "fit.epochs=2",
+    "fit.save_minutes=0",  # after every step
+    "fit.progress_bar=false",
+    "device=cpu",
+)
+STEPS_AN_EPOCH, EPOCHS = 6, 2
+
+
+def command(folder, *more):
+    """The command line of a small training."""
+    return [sys.executable, "-m", "pipnet.train", *ARGUMENTS, f"folder={folder}", *more]
+
+
+def config(folder, *more):
+    """What the command makes of its arguments."""
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(config_dir(), version_base="1.3"):
+        return plain(compose("train", [*ARGUMENTS, f"folder={folder}", *more]))
+
+
+def train_here(folder, *more):
+    """The command without the command line."""
+    settings = config(folder, *more)
+    with processes(settings["device"]) as team:
+        return train(settings, team)
+
+
+def start(target, *arguments):
+    """Run a function in a process that can be killed; it starts in no time, its imports are done."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["pipnet.train"])
+    process = context.Process(target=target, args=arguments)
+    process.start()
+    return process
+
+
+def place(folder):
+    """Epochs done and batches done in the next, as last.pt has it."""
+    resume = checkpoint.read(Path(folder) / "last.pt")["resume"]
+    return resume["epoch"], resume["batch"]
+
+
+def outcome(folder):
+    """All numbers of a training, without those that a clock gave."""
+    last, best = (checkpoint.read(Path(folder) / name) for name in ("last.pt", "best.pt"))
+    resume = last["resume"]
+    for figures in [*resume["history"], best["training"]["metrics"]]:
+        figures.pop("faces_per_second")
+    return {
+        "weights": last["weights"],
+        "net": resume["net"],
+        "optimizer": resume["optimizer"],
+        "random": resume["torch_rng"],
+        "history": resume["history"],
+        "best_nme": resume["best_nme"],
+        "best": best["weights"],
+        "best_metrics": best["training"]["metrics"],
+    }
+
+
+def assert_same(a, b, where="outcome"):
+    """Equal to the last bit, tensors included."""
+    assert type(a) is type(b), where
+    if isinstance(a, dict):
+        assert list(a) == list(b), where
+        for key in a:
+            assert_same(a[key], b[key], f"{where}.{key}")
+    elif isinstance(a, list | tuple):
+        assert len(a) == len(b), where
+        for index, (x, y) in enumerate(zip(a, b, strict=True)):
+            assert_same(x, y, f"{where}[{index}]")
+    elif isinstance(a, torch.Tensor):
+        assert torch.equal(a, b), f"{where}: {(a != b).sum()} of {a.numel()} differ"
+    else:
+        assert a == b, f"{where}: {a} and {b}"

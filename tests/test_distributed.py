@@ -1,0 +1,89 @@
+"""Two processes train as one."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from distributed_worker import train
+from small_training import ARGUMENTS, place
+
+from pipnet.model import checkpoint
+
+WORKER = Path(__file__).parent / "distributed_worker.py"
+
+
+def torchrun(*arguments):
+    """Two processes on this machine's loopback, on a free port."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--nnodes=1", "--nproc-per-node=2"]
+    command += ["--rdzv-backend=c10d", "--rdzv-endpoint=localhost:0", "--local-addr=localhost"]
+    root = str(WORKER.parent.parent)
+    more = {"GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1", "PYTHONPATH": root}
+    return subprocess.run([*command, *map(str, arguments)], capture_output=True, text=True, env={**os.environ, **more})
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory):
+    """Folders of the same training by one process and by two."""
+    one, two = tmp_path_factory.mktemp("one"), tmp_path_factory.mktemp("two")
+    train(one)
+    done = torchrun(WORKER, two)
+    assert done.returncode == 0, done.stderr
+    return one, two
+
+
+def test_weights_and_batch_norm_statistics_are_those_of_one_process(both):
+    one, two = (checkpoint.read(folder / "last.pt") for folder in both)
+    start = None
+    for a, b in ((one["resume"]["net"], two["resume"]["net"]), (one["weights"], two["weights"])):
+        assert list(a) == list(b)
+        for key in a:
+            torch.testing.assert_close(b[key], a[key], rtol=1e-4, atol=1e-5, msg=lambda text, key=key: f"{key}: {text}")
+        start = start or a
+    assert int(start["trunk.0.1.num_batches_tracked"]) == 6
+    assert start["trunk.0.1.running_mean"].abs().max() > 0.01  # it did learn them
+
+
+def test_losses_and_validation_are_those_of_one_process(both):
+    one, two = (checkpoint.read(folder / "last.pt")["resume"]["history"] for folder in both)
+    for a, b in zip(one, two, strict=True):
+        assert a.pop("faces_per_second") > 0
+        assert b.pop("faces_per_second") > 0
+        assert b == pytest.approx(a, rel=1e-4)
+        assert b["val_nme"] == pytest.approx(a["val_nme"], abs=1e-4 * a["val_nme"])
+
+
+def test_one_process_writes(both):
+    names = [sorted(path.name.split(".")[0] for path in folder.iterdir()) for folder in both]
+    assert names[0] == names[1] == ["best", "events", "last"]
+
+
+@pytest.mark.slow
+def test_the_command_under_torchrun_stops_and_goes_on_together(tmp_path):
+    arguments = ["-m", "pipnet.train", *ARGUMENTS, f"folder={tmp_path}"]
+    done = torchrun(*arguments)
+    assert done.returncode == 0, done.stderr
+    assert place(tmp_path) == (2, 0)
+    again = torchrun(*arguments)
+    assert again.returncode == 0, again.stderr
+    assert again.stdout.count("is finished, nothing to do") == 1  # one process speaks
+    other = torchrun(*arguments, "optim.lr=0.5")
+    assert other.returncode == 1
+    assert "optim.lr=0.001, now optim.lr=0.5" in other.stderr
+
+
+@pytest.mark.slow
+def test_bfloat16_on_two_processes_stays_close_to_float32(both, tmp_path):
+    done = torchrun(WORKER, tmp_path, "hybrid")
+    assert done.returncode == 0, done.stderr
+    exact, rough = (checkpoint.read(folder / "last.pt")["resume"]["history"][-1] for folder in (both[0], tmp_path))
+    assert rough["loss"] == pytest.approx(exact["loss"], rel=0.05)
+
+
+def test_a_batch_that_cannot_be_shared_is_refused(tmp_path):
+    from pipnet.data.dataset import EpochBatches
+
+    with pytest.raises(ValueError, match="batch size 9 can't be shared by 2 processes; choose a multiple"):
+        EpochBatches(20, 9, seed=0, world_size=2)
