@@ -16,10 +16,13 @@ import numpy as np
 from pipnet.atomic import replacing
 from pipnet.data.images import read_image
 from pipnet.data.readers import read_dataset
+from pipnet.data.splits import in_validation
 from pipnet.inference.landmarker import FaceLandmarker
 from pipnet.layouts import get_layout
+from pipnet.metrics import nme, norm_distances
 
 HERE = Path(__file__).resolve().parent
+LABEL_SHIFT = 0.0048  # conf/dataset/300w.yaml
 _CHUNK = 64
 
 
@@ -33,7 +36,7 @@ def measure(weights: Path, data_root: Path) -> dict[str, Any]:
     samples, _ = read_dataset("300w", root=data_root / "300W", layout=layout, part="train", validation="include")
     landmarker = FaceLandmarker.load(weights, device="cpu")
     permutation = list(layout.mirror)
-    shifts = []
+    shifts, errors, mirrored_errors, points = [], [], [], []
     for first in range(0, len(samples), _CHUNK):
         chunk = samples[first : first + _CHUNK]
         images = [read_image(sample.image) for sample in chunk]
@@ -45,6 +48,9 @@ def measure(weights: Path, data_root: Path) -> dict[str, Any]:
         back = (widths[:, None] - 1 - turned[..., 0])[:, permutation]  # (F, N), x only
         labels = np.stack([sample.points[:, 0] for sample in chunk])
         shifts.append((labels - (plain[..., 0] + back) / 2).mean(axis=1))
+        errors.append((plain[..., 0] - labels).mean(axis=1))
+        mirrored_errors.append((labels - back).mean(axis=1))  # in the mirrored photo right is left
+        points.append(plain)
     shift = np.concatenate(shifts)
     side = np.array([(sample.box[2:] - sample.box[:2]).max() for sample in samples])
     subset = np.array([sample.subsets[0] for sample in samples])
@@ -53,7 +59,22 @@ def measure(weights: Path, data_root: Path) -> dict[str, Any]:
     edges = [0, 125, 175, 220, np.inf]
     names = ["box side below 125 px", "125 to 175 px", "175 to 220 px", "220 px and more"]
     groups |= {name: (side >= a) & (side < b) for name, a, b in zip(names, edges, edges[1:], strict=False)}
-    return {name: _figures(shift[chosen], side[chosen]) for name, chosen in groups.items()}
+    held_out = np.array([in_validation(sample.image.stem) for sample in samples])
+    true, predicted = np.stack([sample.points for sample in samples]), np.concatenate(points)
+    moved = predicted + np.stack([LABEL_SHIFT * side, np.zeros_like(side)], axis=1)[:, None]
+    norm = norm_distances(true, layout)["outer_eye"]
+    return {
+        "groups": {name: _figures(shift[chosen], side[chosen]) for name, chosen in groups.items()},
+        "signed_error_px": {"photo": _mean(errors), "mirrored photo": _mean(mirrored_errors)},
+        "validation_nme": {
+            "as predicted": 100 * float(nme(predicted, true, norm)[held_out].mean()),
+            f"moved right by {LABEL_SHIFT} of the box side": 100 * float(nme(moved, true, norm)[held_out].mean()),
+        },
+    }
+
+
+def _mean(parts: list[np.ndarray]) -> float:
+    return float(np.concatenate(parts).mean())
 
 
 def _figures(shift: np.ndarray, side: np.ndarray) -> dict[str, float]:
@@ -70,11 +91,15 @@ def _figures(shift: np.ndarray, side: np.ndarray) -> dict[str, float]:
 def table(metrics: dict[str, Any]) -> str:
     """The table of README.md."""
     lines = ["| faces | count | shift to the right, px | % of the box side |", "|---|---|---|---|"]
-    for name, f in metrics.items():
+    for name, f in metrics["groups"].items():
         lines.append(
             f"| {name} | {f['faces']} | {f['pixels']:.2f} ± {f['pixels_error']:.2f} |"
             f" {f['percent_of_box']:.2f} ± {f['percent_of_box_error']:.2f} |"
         )
+    lines += ["", "| mean signed x error, px | |", "|---|---|"]
+    lines += [f"| {name} | {value:+.2f} |" for name, value in metrics["signed_error_px"].items()]
+    lines += ["", "| NME on the 202 validation faces, % | |", "|---|---|"]
+    lines += [f"| {name} | {value:.2f} |" for name, value in metrics["validation_nme"].items()]
     return "\n".join(lines)
 
 

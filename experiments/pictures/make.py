@@ -52,12 +52,12 @@ def drawn() -> np.ndarray:
 
 
 def write(name: str, picture: np.ndarray) -> None:
-    """PNG beside this file."""
-    encoded = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_PNG_COMPRESSION, 9])[1]
+    """JPEG beside this file."""
+    encoded = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 88])[1]
     with replacing(HERE / name) as temporary:
         temporary.write_bytes(encoded.tobytes())
 
 
 if __name__ == "__main__":
-    write("portrait.png", portrait())
-    write("drawn.png", drawn())
+    write("portrait.jpg", portrait())
+    write("drawn.jpg", drawn())
