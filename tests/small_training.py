@@ -4,12 +4,17 @@ import multiprocessing
 import sys
 from pathlib import Path
 
+import numpy as np
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 
 from pipnet.config import config_dir, plain
+from pipnet.data.dataset import FaceCrops
+from pipnet.data.synthetic import draw_faces
+from pipnet.layouts import get_layout
 from pipnet.model import checkpoint
+from pipnet.model.pipnet import PIPNet
 from pipnet.train import train
 from pipnet.training.processes import processes
 
@@ -31,6 +36,8 @@ ARGUMENTS = (
     "device=cpu",
 )
 STEPS_AN_EPOCH, EPOCHS = 6, 2
+LAYOUT = get_layout("300w_68")
+CPU = torch.device("cpu")
 
 
 def command(folder, *more):
@@ -100,3 +107,18 @@ def assert_same(a, b, where="outcome"):
         assert torch.equal(a, b), f"{where}: {(a != b).sum()} of {a.numel()} differ"
     else:
         assert a == b, f"{where}: {a} and {b}"
+
+
+def small_net(num_neighbors=3, backbone="mobilenet_v3_small"):
+    torch.manual_seed(0)
+    mean_face = np.random.default_rng(0).random((68, 2))
+    return PIPNet(mean_face, backbone, num_neighbors=num_neighbors, input_size=64)
+
+
+def drawn(count, seed=0, **more):
+    return FaceCrops(draw_faces(count, seed=seed, size=96), LAYOUT, input_size=64, box_scale=1.25, **more)
+
+
+def batch_of(faces, count):
+    crops = [faces[0, index] for index in range(count)]
+    return torch.stack([c["image"] for c in crops]).permute(0, 3, 1, 2), torch.stack([c["points"] for c in crops])

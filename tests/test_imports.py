@@ -107,8 +107,13 @@ def test_a_wrong_arrow_is_seen(module, source):
         assert len(wrong_arrows(module, source)) == 1
 
 
+def run(program: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", program]
+    return subprocess.run(command, capture_output=True, text=True, cwd=PACKAGE.parent, timeout=240)
+
+
 def test_import_pipnet_loads_nothing_heavy_and_reads_only_the_package():
-    """In a fresh interpreter: no torch, hydra, cv2 or NumPy, and no file is opened but Python's and the package's own."""
+    """In a fresh interpreter: no torch, hydra, cv2 or NumPy, and no file is opened but Python's and the package's."""
     program = """
 import os, sys
 opened = []
@@ -118,19 +123,22 @@ heavy = sorted({"torch", "torchvision", "hydra", "omegaconf", "cv2", "numpy", "s
 assert not heavy, heavy
 assert sorted(name for name in sys.modules if name.startswith("pipnet")) == ["pipnet"]
 package = os.path.dirname(os.path.abspath(pipnet.__file__))
-outside = [f for f in opened if f.endswith((".yaml", ".pt", ".npy", ".json")) or not f.startswith((package, sys.base_prefix, sys.prefix))]
+inside = (package, sys.base_prefix, sys.prefix)
+outside = [f for f in opened if f.endswith((".yaml", ".pt", ".npy", ".json")) or not f.startswith(inside)]
 assert not outside, outside
 assert "FaceLandmarker" in dir(pipnet)
 print(pipnet.__version__)
 """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=PACKAGE.parent, timeout=120)
+    done = run(program)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == pipnet.__version__
 
 
 def test_the_result_type_needs_no_torch():
-    program = "import sys; from pipnet import FaceLandmarks; assert 'torch' not in sys.modules; print(FaceLandmarks.__name__)"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=PACKAGE.parent, timeout=120)
+    program = (
+        "import sys; from pipnet import FaceLandmarks; assert 'torch' not in sys.modules; print(FaceLandmarks.__name__)"
+    )
+    done = run(program)
     assert done.stdout.strip() == "FaceLandmarks", done.stderr
 
 

@@ -45,7 +45,7 @@ def test_parameter_counts_of_the_published_networks(backbone, millions):
     [
         ("resnet18", 68, 0.80),
         ("resnet18", 98, 1.16),
-        ("resnet50", 68, 3.21),
+        ("resnet50", 68, 3.20),
         ("resnet101", 98, 4.62),
         ("mobilenet_v2", 68, 2.00),
         ("mobilenet_v2", 98, 2.89),
@@ -124,7 +124,11 @@ def test_arguments_that_do_not_fit(options, message):
 
 @pytest.mark.parametrize(
     "crops",
-    [torch.zeros(1, 3, 64, 64), torch.zeros(1, 3, 32, 64, dtype=torch.uint8), torch.zeros(3, 64, 64, dtype=torch.uint8)],
+    [
+        torch.zeros(1, 3, 64, 64),
+        torch.zeros(1, 3, 32, 64, dtype=torch.uint8),
+        torch.zeros(3, 64, 64, dtype=torch.uint8),
+    ],
     ids=["float", "size", "no batch"],
 )
 def test_crops_that_do_not_fit(crops):
@@ -139,7 +143,7 @@ def test_missing_imagenet_weights_say_what_to_do(tmp_path, monkeypatch):
         raise OSError("no route to host")
 
     monkeypatch.setattr("torch.hub.download_url_to_file", no_network)
-    with pytest.raises(RuntimeError, match=r"resnet18.*no route to host.*put resnet18-f37072fd\.pth into .*pretrained=false"):
+    with pytest.raises(OSError, match=r"resnet18.*no route to host.*put resnet18-f37072fd\.pth.*pretrained=false"):
         build_trunk("resnet18", pretrained=True)
 
 
@@ -227,7 +231,7 @@ def test_every_parameter_gets_a_gradient():
 
 
 def test_loss_at_initialisation():
-    """The head starts near zero: one cell in ``grid * grid`` is wrong by 1, and offsets are as far off as their size."""
+    """The head starts near zero: one cell of 16 is wrong by 1, offsets are as far off as they are long."""
     net = small(68, 10, mean_face=face(68), input_size=128).train()
     points = torch.rand(4, 68, 2, generator=torch.Generator().manual_seed(0))
     targets = encode(points, net.neighbors, net.grid)
@@ -261,7 +265,9 @@ def test_running_statistics_follow_within_a_few_hundred_steps():
     """torchvision's momentum for MobileNetV3 makes the network in eval mode a network of long ago."""
     for backbone in BACKBONES:
         with torch.device("meta"):
-            momenta = {m.momentum for m in build_trunk(backbone).module.modules() if isinstance(m, torch.nn.BatchNorm2d)}
+            momenta = {
+                m.momentum for m in build_trunk(backbone).module.modules() if isinstance(m, torch.nn.BatchNorm2d)
+            }
         assert momenta == {0.1}, backbone
 
 
@@ -273,15 +279,13 @@ def seeded() -> PIPNet:
     for name, tensor in net.state_dict().items():
         if name.endswith("num_batches_tracked"):
             values[name] = tensor
-        elif name.endswith("running_var"):
-            values[name] = torch.ones_like(tensor)
-        elif tensor.dim() == 1 and name.endswith("weight"):
+        elif name.endswith("running_var") or (tensor.dim() == 1 and name.endswith("weight")):
             values[name] = torch.ones_like(tensor)
         else:
             fan_in = max(1, tensor[0].numel())
             values[name] = torch.from_numpy(rng.normal(0, 1 / math.sqrt(fan_in), tuple(tensor.shape))).float()
     values["head.weight"] *= 0.1
-    values["head.bias"] += 0.5  # peaks between 0 and 1
+    values["head.bias"][:4] += torch.tensor([-0.3, 1.2, 1.4, 1.3])  # brings the peaks of the score maps to about 0.5
     net.load_state_dict(values)
     return net.eval()
 
@@ -289,12 +293,12 @@ def seeded() -> PIPNet:
 def test_golden_output_of_a_seeded_network():
     crops = torch.from_numpy(np.random.default_rng(1).integers(0, 256, (1, 3, 64, 64), dtype=np.uint8))
     points, scores = seeded().predict(crops)
-    np.testing.assert_allclose(points[0].numpy(), GOLDEN_POINTS, atol=2e-3)
-    np.testing.assert_allclose(scores[0].numpy(), GOLDEN_SCORES, atol=2e-3)
+    np.testing.assert_allclose(points[0].numpy(), GOLDEN_POINTS, atol=1e-3)
+    np.testing.assert_allclose(scores[0].numpy(), GOLDEN_SCORES, atol=1e-3)
 
 
-GOLDEN_POINTS: list[list[float]] = []
-GOLDEN_SCORES: list[float] = []
+GOLDEN_POINTS = [[0.9164, 0.6740], [0.0958, 0.0693], [-0.2297, 0.0381], [0.4075, 0.1247]]
+GOLDEN_SCORES = [0.1298, 0.0759, 0.2606, 0.0558]
 
 
 def test_layouts_fit_their_networks():

@@ -1,4 +1,4 @@
-"""The authors' weight files: a network with their attribute names, written to a file as their code writes it, read by ours."""
+"""The authors' weight files: a network with their attribute names, saved as their code saves it, read by ours."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LAYOUT = get_layout("300w_68")
 
 
 class AuthorsForm(nn.Module):
-    """What ``lib/networks.py`` calls its layers, for any of its backbones; other than there, one class holds them all."""
+    """What ``lib/networks.py`` calls its layers, for any backbone; there every backbone has a class."""
 
     def __init__(self, backbone: str, points: int, neighbors: int, stride: int) -> None:
         super().__init__()
@@ -85,7 +85,9 @@ def authors_points(maps, mean_face, neighbors, size, stride):
         own.append([(column + x[i, row, column]) / grid, (row + y[i, row, column]) / grid])
         channels = range(neighbors * i, neighbors * (i + 1))
         slots.append([[(column + nb_x[c, row, column]) / grid, (row + nb_y[c, row, column]) / grid] for c in channels])
-    votes = [[slots[p][s] for p in range(len(order)) for s in range(neighbors) if order[p][s] == i] for i in range(len(own))]
+    votes = [
+        [slots[p][s] for p in range(len(order)) for s in range(neighbors) if order[p][s] == i] for i in range(len(own))
+    ]
     longest = max(len(v) for v in votes)
     merged = [np.mean([mine, *(v * 11)[:longest]], axis=0) for mine, v in zip(own, votes, strict=True)]
     return np.array(own), np.array(merged)
@@ -128,23 +130,29 @@ def test_maps_and_points_are_those_of_the_authors_network(tmp_path, backbone, st
 
 
 def test_a_prefix_of_data_parallel_and_the_exact_merge(tmp_path):
-    mean_face, layout = np.random.default_rng(0).random((5, 2)), layout_from_dict({"name": "five", "num_points": 5})
     theirs = authors_form(points=5, neighbors=2)
-    options = dict(backbone="resnet18", mean_face=mean_face, layout=layout, num_neighbors=2, input_size=64, box_scale=1.0)
     path = written(tmp_path, theirs, prefix="module.")
-    padded = load_reference_weights(path, **options)
-    exact = load_reference_weights(path, **options, merge="exact")
+    padded = load_reference_weights(path, **SMALL)
+    exact = load_reference_weights(path, **SMALL, merge="exact")
     crops = torch.full((1, 3, 64, 64), 90, dtype=torch.uint8)
     a, b = padded.net.predict(crops).points_unit, exact.net.predict(crops).points_unit
     assert (a - b).abs().max() > 1e-4
     # What was read can be kept as a checkpoint of this package.
-    checkpoint.save(tmp_path / "kept.pt", padded.net, layout=layout, box_scale=padded.box_scale, training=padded.training)
-    assert torch.equal(checkpoint.load(tmp_path / "kept.pt").net.predict(crops).points_unit, a)
+    kept = tmp_path / "kept.pt"
+    checkpoint.save(kept, padded.net, layout=FIVE, box_scale=padded.box_scale, training=padded.training)
+    assert torch.equal(checkpoint.load(kept).net.predict(crops).points_unit, a)
 
 
 FIVE = layout_from_dict({"name": "five", "num_points": 5})
 FACE_OF_5 = np.random.default_rng(0).random((5, 2))
-SMALL = dict(backbone="resnet18", mean_face=FACE_OF_5, layout=FIVE, num_neighbors=2, input_size=64, box_scale=1.0)
+SMALL = {
+    "backbone": "resnet18",
+    "mean_face": FACE_OF_5,
+    "layout": FIVE,
+    "num_neighbors": 2,
+    "input_size": 64,
+    "box_scale": 1.0,
+}
 
 
 @pytest.mark.parametrize(
@@ -153,10 +161,18 @@ SMALL = dict(backbone="resnet18", mean_face=FACE_OF_5, layout=FIVE, num_neighbor
         (lambda w: w.pop("x_layer.bias"), {}, "'x_layer.bias' is missing"),
         (lambda w: w.update(extra=torch.zeros(1)), {}, "'extra' has no place in resnet18"),
         (lambda w: None, {"num_neighbors": 3}, r"'nb_x_layer.bias' has shape \(10,\), expected \(15,\)"),
-        (lambda w: None, {"backbone": "resnet50"}, r"'cls_layer.weight' has shape \(5, 512, 1, 1\), expected \(5, 2048, 1, 1\) for resnet50"),
+        (
+            lambda w: None,
+            {"backbone": "resnet50"},
+            r"'cls_layer.weight' has shape \(5, 512, 1, 1\), expected \(5, 2048, 1, 1\) for resnet50",
+        ),
         (lambda w: None, {"net_stride": 64}, "'bn5.bias' is missing"),
         (lambda w: None, {"backbone": "mobilenet_v2"}, "'bn1.bias' has no place in mobilenet_v2"),
-        (lambda w: w.update({"conv1.weight": torch.zeros(2)}), {}, r"'conv1.weight' has shape \(2,\), expected \(64, 3, 7, 7\)"),
+        (
+            lambda w: w.update({"conv1.weight": torch.zeros(2)}),
+            {},
+            r"'conv1.weight' has shape \(2,\), expected \(64, 3, 7, 7\)",
+        ),
         (lambda w: w.update({"conv1.weight": "text"}), {}, "is not a state dict"),
         (lambda w: w.update(format=1), {}, "is a checkpoint of pipnet"),
     ],

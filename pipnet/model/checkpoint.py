@@ -138,7 +138,7 @@ def read(path: str | Path) -> dict[str, Any]:
             f"{path} holds no pipnet checkpoint; a bare state dict of the authors' code goes through"
             " pipnet.model.reference.load_reference_weights"
         )
-    if content["format"] > FORMAT:
+    if not isinstance(content["format"], int) or content["format"] > FORMAT:
         raise CheckpointError(
             f"{path} has format {content['format']}, this pipnet reads up to {FORMAT}; upgrade pipnet"
         )
@@ -163,7 +163,7 @@ def load(path: str | Path, *, device: str | torch.device = "cpu") -> LoadedModel
     try:
         net = PIPNet(**content["model"])
         layout = layout_from_dict(content["layout"])
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
         raise CheckpointError(f"{path}: {error}") from error
     if layout.num_points != net.num_points:
         raise CheckpointError(

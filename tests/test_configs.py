@@ -1,0 +1,272 @@
+"""Every file in conf/ builds what it configures, and holds no key that is not an argument."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+import pipnet
+from pipnet.config import called, config_dir, dataset_layout, plain, read_split
+from pipnet.data.readers import READERS
+from pipnet.data.transforms import Augment
+from pipnet.layouts import get_layout
+from pipnet.model.loss import PIPLoss
+from pipnet.model.pipnet import PIPNet
+from pipnet.train import train
+from pipnet.training.engine import fit
+from pipnet.training.optimization import build_optimizer, lr_schedule
+from pipnet.training.processes import processes
+
+CONF = Path(config_dir())
+PACKAGE = Path(pipnet.__file__).parent
+EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
+GROUPS = {
+    group: sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+    for group in ("model", "dataset", "transform", "optim", "schedule", "loss", "fit", "debug")
+}
+COMMANDS = ("train", "evaluate", "inspect_dataset")  # each has a primary config of its name
+# A path that need not exist stands for the user's own layout file.
+OWN = get_layout("cofw_29")
+
+
+def composed(*overrides: str, primary: str = "train") -> dict[str, Any]:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return plain(compose(primary, overrides=[*overrides]))
+
+
+def check_training(settings: dict[str, Any]) -> None:
+    """Build everything that ``pipnet.train.train`` builds, without faces and ImageNet weights."""
+    dataset = settings["dataset"]
+    layout = OWN if str(dataset["layout"]).endswith(".yaml") else dataset_layout(dataset)
+    check_dataset(dataset)
+    assert set(settings["splits"]) == {"train", "val"}
+    for split in settings["splits"].values():
+        assert split in dataset["splits"]
+    mean_face = np.random.default_rng(0).random((layout.num_points, 2))
+    assert isinstance(settings["model"]["pretrained"], bool)
+    with torch.device("meta"):  # shapes without memory
+        net = called(PIPNet, "model", {**settings["model"], "pretrained": False}, mean_face=mean_face)
+    assert called(build_optimizer, "optim", settings["optim"], net=net).param_groups
+    called(Augment, "transform", settings["transform"])
+    called(PIPLoss, "loss", settings["loss"])
+    multiple = called(lr_schedule, "schedule", settings["schedule"])
+    epochs = settings["fit"]["epochs"]
+    assert 0 < multiple(0, epochs) <= 1
+    assert 0 < multiple(epochs - 0.01, epochs) < 1 or settings["schedule"]["name"] == "steps"
+    assert settings["fit"].keys() <= inspect.signature(fit).parameters.keys()
+    assert settings["fit"]["frozen_blocks"] < len(list(net.trunk.children()))
+    assert settings["box_scale"] >= 1
+
+
+def check_dataset(dataset: dict[str, Any]) -> None:
+    parameters = inspect.signature(READERS[dataset["reader"]]).parameters
+    options = {name for name, p in parameters.items() if p.kind is inspect.Parameter.KEYWORD_ONLY}
+    for split, values in dataset["splits"].items():
+        assert values.keys() <= options, f"split {split}"
+    assert dataset["on_bad"] in ("raise", "skip")
+    assert {"name", "reader", "root", "layout", "on_bad", "splits"} <= dataset.keys()
+
+
+def header(path: Path) -> list[str]:
+    """The comment lines that a file begins with."""
+    lines = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if not line.startswith("#"):
+            break
+        lines.append(line[1:].strip())
+    return lines
+
+
+def test_conf_holds_only_yaml():
+    assert {path.suffix for path in CONF.rglob("*") if path.is_file()} == {".yaml"}
+    assert {path.stem for path in CONF.glob("*.yaml")} == set(COMMANDS)
+    groups = {path.name for path in CONF.iterdir() if path.is_dir()}
+    assert groups - {"local"} == {*GROUPS, "experiment"}
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_every_experiment_builds(experiment):
+    settings = composed(f"experiment={experiment}")
+    check_training(settings)
+    assert settings["folder"] == f"runs/{settings['name']}"
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_the_first_comment_of_an_experiment_is_its_command(experiment):
+    lines = header(CONF / "experiment" / f"{experiment}.yaml")
+    assert lines[0] == "@package _global_"
+    words = lines[1].split()
+    assert words[:3] == ["python", "-m", "pipnet.train"]
+    chosen = next(word for word in words if word.startswith("experiment="))
+    assert experiment in chosen.removeprefix("experiment=").split(",")
+    assert len(lines) > 2, "a comment says what to expect and how long it takes"
+
+
+@pytest.mark.parametrize(("group", "name"), [(group, name) for group, names in GROUPS.items() for name in names])
+def test_every_file_of_every_group_builds(group, name):
+    if name == "cofw68":  # nothing to train on, a test set only
+        check_dataset(composed("dataset=cofw68")["dataset"])
+    else:
+        check_training(composed(f"{group}={name}"))
+
+
+def test_what_trains_when_nothing_is_chosen():
+    settings = composed()
+    check_training(settings)
+    assert settings["splits"] == {"train": "train", "val": "val"}  # test faces choose nothing
+
+
+def test_the_papers_recipe_is_the_papers():
+    settings = composed("experiment=paper_300w_resnet18")
+    assert settings["optim"]["name"] == "adam"
+    assert settings["optim"]["lr"] == 1e-4
+    assert settings["schedule"]["milestones"] == [30, 50]
+    assert (settings["fit"]["epochs"], settings["fit"]["batch_size"]) == (60, 16)
+    assert settings["loss"] == {"score_weight": 10, "offset_weight": 1, "neighbor_weight": 1}
+    assert (settings["model"]["num_neighbors"], settings["model"]["merge"]) == (10, "padded")
+    assert settings["splits"]["train"] == "trainval"
+    longer = composed("experiment=paper_300w_mobilenet_v3_large")
+    assert (longer["fit"]["epochs"], longer["schedule"]["milestones"]) == (120, [60, 100])
+
+
+@pytest.mark.parametrize("dataset", ["300w", "wflw", "cofw", "aflw"])
+def test_one_experiment_for_each_row_of_the_papers_tables(dataset):
+    scale = {"300w": 1.1, "wflw": 1.2, "cofw": 1.0, "aflw": 1.0}[dataset]
+    box = None if dataset == "300w" else "rectangle"  # the tight box of the points is 300W's only one
+    for backbone in ("resnet18", "resnet50", "resnet101", "mobilenet_v2", "mobilenet_v3_large"):
+        name = f"paper_{dataset}_{backbone}"
+        settings = composed(f"experiment={name}")
+        assert settings["name"] == name
+        assert (settings["dataset"]["name"], settings["model"]["backbone"]) == (dataset, backbone)
+        assert settings["box_scale"] == scale
+        for split in settings["splits"].values():
+            assert settings["dataset"]["splits"][split].get("box") == box
+        comment = "\n".join(header(CONF / "experiment" / f"{name}.yaml"))
+        assert "Not run here" in comment
+        assert "Published:" in comment
+
+
+def keys_read(command: str, variable: str = "settings") -> set[str]:
+    """Constant keys that a command takes out of its settings: ``settings["name"]``."""
+    tree = ast.parse((PACKAGE / f"{command}.py").read_text(encoding="utf-8"))
+    return {
+        node.slice.value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Subscript)
+        and isinstance(node.value, ast.Name)
+        and node.value.id == variable
+        and isinstance(node.slice, ast.Constant)
+    }
+
+
+@pytest.mark.parametrize("primary", ["train", "evaluate"])
+def test_every_key_of_a_primary_config_is_read_by_its_command(primary):
+    settings = composed(primary=primary)
+    assert set(settings) - {"data_root"} == keys_read(primary)
+
+
+def test_every_key_of_inspect_dataset_is_an_argument():
+    from pipnet.inspect_dataset import inspect_dataset
+
+    settings = composed(primary="inspect_dataset")
+    assert set(settings) - {"data_root"} == set(inspect.signature(inspect_dataset).parameters)
+
+
+@pytest.mark.parametrize("primary", ["evaluate", "inspect_dataset"])
+@pytest.mark.parametrize("dataset", GROUPS["dataset"])
+def test_every_dataset_fits_every_command(primary, dataset):
+    check_dataset(composed(f"dataset={dataset}", primary=primary)["dataset"])
+
+
+@pytest.mark.parametrize("group", ["transform", "model", "loss", "schedule"])
+def test_a_key_that_is_no_argument_is_named_with_its_group(group):
+    what = {"transform": Augment, "model": PIPNet, "loss": PIPLoss, "schedule": lr_schedule}[group]
+    more = {"mean_face": np.zeros((20, 2))} if group == "model" else {}
+    arguments = composed(f"+{group}.zoom=1")[group]
+    with pytest.raises(ValueError, match=rf"config group '{group}': .*'zoom'"):
+        called(what, group, arguments, **more)
+
+
+def test_a_split_that_a_dataset_does_not_have():
+    dataset = composed("dataset=drawn")["dataset"]
+    with pytest.raises(ValueError, match="dataset drawn has no split 'dev'; it has train, val, test"):
+        read_split(dataset, "dev")
+
+
+def test_a_missing_value_is_one_sentence():
+    with pytest.raises(ValueError, match=r"config: .*name"):
+        plain(OmegaConf.create({"name": "???"}))
+
+
+def test_config_dir_is_that_of_this_package(tmp_path, monkeypatch):
+    (tmp_path / "conf").mkdir()  # some other project's
+    monkeypatch.chdir(tmp_path)
+    assert Path(config_dir()) == CONF
+    assert (CONF / "train.yaml").is_file()
+    assert CONF in (PACKAGE.parent / "conf", PACKAGE / "conf")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_commands_print_their_config_from_another_folder(tmp_path, command):
+    """And leave nothing behind there."""
+    environment = {**os.environ, "PYTHONPATH": str(PACKAGE.parent), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-m", f"pipnet.{command}", "--cfg", "job", "dataset=wflw"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stderr
+    printed = OmegaConf.create(done.stdout)
+    assert printed.dataset.name == "wflw"
+    assert list(tmp_path.iterdir()) == []
+
+
+def run_debug(name: str, folder: Path) -> list[dict[str, float]]:
+    settings = composed(
+        "experiment=quickstart",
+        f"debug={name}",
+        f"folder={folder}",
+        "device=cpu",
+        "dataset.splits.train.count=8",
+        "dataset.splits.val.count=8",
+        "fit.progress_bar=false",
+    )
+    with processes(settings["device"]) as team:
+        return train(settings, team).history
+
+
+@pytest.mark.parametrize("experiment", ["quickstart", "paper_300w_resnet18", "300w_mobilenet_v2"])
+def test_debug_overfit_batch_leaves_nothing_random(experiment):
+    settings = composed(f"experiment={experiment}", "debug=overfit_batch")
+    assert settings["transform"] == composed("transform=none")["transform"]
+    assert settings["splits"]["val"] == settings["splits"]["train"]
+    assert settings["max_faces"] == settings["fit"]["batch_size"]
+    check_training(settings)
+
+
+def test_debug_short_runs_every_line(tmp_path):
+    history = run_debug("short", tmp_path)
+    assert [record["epoch"] for record in history] == [1, 2]
+    assert all(np.isfinite(record["val_nme"]) for record in history)
+    assert (tmp_path / "best.pt").is_file()
+
+
+@pytest.mark.slow
+def test_debug_overfit_batch_reaches_a_small_loss(tmp_path):
+    history = run_debug("overfit_batch", tmp_path)
+    assert history[0]["loss"] > 2
+    assert history[-1]["loss"] < 0.1

@@ -1,0 +1,83 @@
+"""The weights that ship: their size, their card, what they see, and the figures that are claimed for them."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+from pipnet.data.readers import read_dataset
+from pipnet.inference.landmarker import SHIPPED_WEIGHTS, FaceLandmarker
+from pipnet.layouts import get_layout
+from pipnet.metrics import mean_error
+from pipnet.model import checkpoint
+from pipnet.training.evaluation import evaluate
+
+RECORD = Path(__file__).resolve().parent.parent / "experiments" / "300w_mobilenet_v2"
+DATA = os.environ.get("PIPNET_DATA", "")
+
+
+@pytest.fixture(scope="module")
+def record() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("shipped_record", RECORD / "measure.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def landmarker() -> FaceLandmarker:
+    return FaceLandmarker.load(device="cpu")
+
+
+def test_the_file_is_small_and_has_a_card():
+    assert SHIPPED_WEIGHTS.stat().st_size < 10e6
+    card = SHIPPED_WEIGHTS.with_suffix(".md").read_text(encoding="utf-8")
+    for word in ("research", "1,808", "python -m pipnet.train", "bad at"):
+        assert word in card
+
+
+def test_the_file_says_how_it_was_trained():
+    loaded = checkpoint.load(SHIPPED_WEIGHTS)
+    assert loaded.layout.name == "300w_68"
+    assert loaded.training["faces"] == {"train": 1808, "val": 202}
+    assert loaded.training["licence"] == "research only"
+    assert "resume" not in checkpoint.read(SHIPPED_WEIGHTS)
+
+
+def test_the_portrait_has_its_points_in_place(landmarker: FaceLandmarker):
+    data = pytest.importorskip("skimage.data", reason="scikit-image ships the portrait")
+    faces = landmarker(data.astronaut())
+    assert len(faces) == 1
+    eye_left, eye_right, nose, mouth, chin = (
+        faces.points[0, i].mean(axis=0) for i in ([*range(36, 42)], [*range(42, 48)], [30], [*range(48, 60)], [8])
+    )
+    # Read off the photo by eye, to about 2 pixels.
+    for found, seen in ((eye_left, (204, 101)), (eye_right, (247, 103)), (chin, (221, 178))):
+        np.testing.assert_allclose(found, seen, atol=4)
+    assert eye_left[1] < nose[1] < mouth[1] < chin[1]
+    assert faces.scores.min() >= 0
+    assert faces.scores.max() <= 1
+
+
+@pytest.mark.data
+@pytest.mark.skipif(not DATA, reason="PIPNET_DATA is not set")
+@pytest.mark.parametrize("key", ["common", "common_detector", "wflw", "wflw_detector"])
+def test_the_claimed_figures_are_reproduced(key: str, record: ModuleType, landmarker: FaceLandmarker):
+    reader, folder, layout_name, options, boxes, _ = record.SETS[key]
+    layout = get_layout(layout_name)
+    samples, _ = read_dataset(reader, root=Path(DATA) / folder, layout=layout, **options)
+    result = evaluate(landmarker, samples, layout=layout, boxes=boxes)
+    claimed = json.loads((RECORD / "metrics.json").read_text(encoding="utf-8"))[key]
+    assert len(result) == claimed["faces"]
+    assert int(result.missed.sum()) == claimed["missed"]
+    for norm in ("outer_eye", "box"):
+        measured = 100 * float(mean_error(result.errors(norm)))
+        assert measured == pytest.approx(claimed["all"][norm]["mean"]["value"], abs=0.02)

@@ -1,0 +1,280 @@
+"""Augmentation: each switch does what it says and only that, and points stay on their pixels."""
+
+from dataclasses import fields
+
+import numpy as np
+import pytest
+import torch
+from augmenting import PHOTOMETRIC, PICTURE, SIZE, painted, recipe, rng
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.utils.data import DataLoader
+
+from pipnet.data.dataset import EpochBatches, FaceCrops
+from pipnet.data.sample import Sample
+from pipnet.data.synthetic import draw_faces
+from pipnet.data.transforms import Augment
+from pipnet.geometry import crop_of_square
+from pipnet.layouts import get_layout, layout_from_dict
+
+LAYOUT = get_layout("300w_68")
+SQUARE = np.array([100.0, 80.0, 120.0])
+GEOMETRIC = {
+    "mirror": Augment(mirror_p=1),
+    "rotate": Augment(rotate_p=1, rotate=30),
+    "translate": Augment(translate_p=1, translate=0.2),
+    "scale": Augment(scale=0.3),
+    "aspect": Augment(aspect=0.3),
+    "box_shift": Augment(box_shift=0.1),
+    "box_scale": Augment(box_scale=0.1),
+}
+
+
+def parts(crop):
+    """Zoom, stretch, angle in degrees, centre of the region in sides of the square, mirrored or not."""
+    linear = crop.matrix[:, :2]
+    mirrored = np.linalg.det(linear) < 0
+    if mirrored:
+        linear = np.diag([-1.0, 1.0]) @ linear
+    scale_x, scale_y = np.linalg.norm(linear, axis=0) * SQUARE[2] / SIZE
+    angle = np.rad2deg(np.arctan2(linear[1, 0], linear[0, 0]))
+    shift = (crop.to_source(np.array([SIZE - 1, SIZE - 1]) / 2) - SQUARE[:2]) / SQUARE[2]
+    return {
+        "zoom": -np.log(scale_x * scale_y) / 2,
+        "stretch": np.log(scale_y / scale_x),
+        "angle": angle,
+        "shift": shift,
+        "mirrored": mirrored,
+    }
+
+
+def drawn(augment=None, count=6, seed=0, **more):
+    arguments = {"input_size": SIZE, "box_scale": 1.25, "augment": augment, "seed": seed} | more
+    return FaceCrops(draw_faces(count, seed=0, size=96), LAYOUT, **arguments)
+
+
+# --- nothing asked, nothing done
+
+
+def test_without_a_switch_the_crop_is_the_plain_crop_bit_for_bit():
+    plain, off, none = drawn(None), drawn(Augment()), drawn(Augment(**recipe("none")))
+    for index in range(len(plain)):
+        for other in (off, none):
+            assert torch.equal(plain[0, index]["image"], other[3, index]["image"])
+            assert torch.equal(plain[0, index]["points"], other[3, index]["points"])
+
+
+def test_recipes_name_every_switch_and_differ():
+    names = {field.name for field in fields(Augment)}
+    recipes = {name: recipe(name) for name in ("none", "paper", "modern")}
+    for name, values in recipes.items():
+        assert set(values) == names, name
+        Augment(**values)
+    assert Augment(**recipes["none"]) == Augment()
+    assert len({tuple(values.items()) for values in recipes.values()}) == 3
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [({"mirror_p": 1.5}, "mirror_p is a probability, got 1.5"), ({"blur": -1}, "blur must not be")],
+)
+def test_impossible_numbers_are_refused(wrong, message):
+    with pytest.raises(ValueError, match=message):
+        Augment(**wrong)
+
+
+# --- geometry, switch by switch
+
+
+@pytest.mark.parametrize("name", GEOMETRIC)
+def test_a_geometric_switch_changes_its_own_part_only(name):
+    drawn_parts = [parts(GEOMETRIC[name].crop(SQUARE, SIZE, rng(seed))[0]) for seed in range(400)]
+    values = {key: np.array([part[key] for part in drawn_parts], dtype=float) for key in drawn_parts[0]}
+    owner = {"mirror": "mirrored", "rotate": "angle", "translate": "shift", "box_shift": "shift"}
+    owner |= {"scale": "zoom", "box_scale": "zoom", "aspect": "stretch"}
+    for key, numbers in values.items():
+        if key != owner[name]:
+            np.testing.assert_allclose(numbers, 0, atol=1e-9, err_msg=key)
+    own = values[owner[name]]
+    if name == "mirror":
+        assert own.all()
+    elif name.startswith("box_"):
+        assert own.std() == pytest.approx(0.1, rel=0.1)
+        assert np.abs(own).max() > 0.25  # a bell, not an interval
+    else:
+        limit = {"rotate": 30, "translate": 0.2, "scale": 0.3, "aspect": 0.3}[name]
+        assert np.abs(own).max() <= limit + 1e-9
+        assert np.abs(own).max() > 0.95 * limit
+        assert own.std() == pytest.approx(limit / np.sqrt(3), rel=0.1)  # evenly spread
+    assert abs(own.mean()) < 0.2 * own.std() or name == "mirror"
+    assert not any(part[1] for part in (GEOMETRIC[name].crop(SQUARE, SIZE, rng(0)),)) or name == "mirror"
+
+
+def test_probabilities_are_kept():
+    augment = Augment(mirror_p=0.3, rotate_p=0.6, rotate=30, translate_p=0.2, translate=0.1)
+    found = [parts(augment.crop(SQUARE, SIZE, rng(seed))[0]) for seed in range(2000)]
+    shares = [
+        np.mean([part["mirrored"] for part in found]),
+        np.mean([abs(part["angle"]) > 1e-9 for part in found]),
+        np.mean([np.abs(part["shift"]).max() > 1e-9 for part in found]),
+    ]
+    assert shares == pytest.approx([0.3, 0.6, 0.2], abs=0.04)  # four standard deviations
+
+
+def test_a_geometric_switch_leaves_light_alone_and_the_other_way_round():
+    for augment in GEOMETRIC.values():
+        assert np.array_equal(painted(augment, 0), PICTURE)
+    upright = crop_of_square(SQUARE, SIZE)
+    for augment in PHOTOMETRIC.values():
+        crop, mirrored = augment.crop(SQUARE, SIZE, rng(0))
+        assert np.array_equal(crop.matrix, upright.matrix)
+        assert not mirrored
+
+
+def test_mirrored_twice_is_the_face_itself():
+    once = drawn(Augment(mirror_p=1))
+    for index in range(len(once)):
+        face, plain = once[0, index], drawn(None)[0, index]
+        back = face["points"][list(LAYOUT.mirror)] * torch.tensor([-1.0, 1.0]) + torch.tensor([1.0, 0.0])
+        torch.testing.assert_close(back, plain["points"], rtol=0, atol=1e-6)
+        difference = face["image"].flip(1).int() - plain["image"].int()
+        assert difference.abs().max() <= 1  # the warp rounds its sub-pixel steps
+
+
+# --- points follow pixels
+
+
+@given(
+    st.integers(0, 2**31),
+    st.floats(0.15, 0.85),
+    st.floats(0.15, 0.85),
+    st.sampled_from([90.0, 128.0, 200.0, 333.3]),
+)
+@settings(max_examples=120, deadline=None)
+def test_a_blob_is_where_its_point_is_said_to_be(seed, x, y, side):
+    """Any composed warp; half a pixel lost anywhere is five times the tolerance."""
+    size = 128
+    square = np.array([201.3, 188.8, side])
+    augment = Augment(
+        mirror_p=0.5, rotate_p=0.7, rotate=40, translate_p=0.5, translate=0.1, scale=0.2, aspect=0.3,
+        box_shift=0.03, box_scale=0.05,
+    )  # fmt: skip
+    crop, _ = augment.crop(square, size, rng(seed))
+    point = square[:2] + (np.array([x, y]) - 0.5) * side * 0.7
+    sigma = max(2.5 * side / size, 2.5)  # wide enough for every zoom
+    rows, columns = np.mgrid[0:400, 0:400]
+    blob = 255 * np.exp(-((columns - point[0]) ** 2 + (rows - point[1]) ** 2) / (2 * sigma**2))
+    seen = crop.warp(np.repeat(np.rint(blob).astype(np.uint8)[..., None], 3, axis=2))[..., 0].astype(float)
+    said = crop.to_unit(point[None])[0] * size - 0.5
+    if np.any((said < 14) | (said > size - 15)):
+        return  # the blob is cut by the edge, and so is its centroid
+    rows, columns = np.mgrid[0:size, 0:size]
+    centroid = np.array([(columns * seen).sum(), (rows * seen).sum()]) / seen.sum()
+    assert np.abs(centroid - said).max() < 0.1
+
+
+@given(st.integers(0, 1000), st.booleans())
+@settings(max_examples=60, deadline=None)
+def test_the_dataset_sends_names_with_the_pixels(seed, shrunk):
+    """Two blobs of two colours; after mirroring the red one is still where the point of that name now is."""
+    layout = layout_from_dict({"name": "two", "num_points": 2, "mirror_pairs": [[0, 1]]})
+    width = 520 if shrunk else 130  # 520: the crop is averaged down first
+    points = np.array([[0.35, 0.45], [0.62, 0.55]]) * width
+    rows, columns = np.mgrid[0:width, 0:width]
+    image = np.zeros((width, width, 3), np.uint8)
+    for channel, (x, y) in enumerate(points):
+        radius = ((columns - x) ** 2 + (rows - y) ** 2) / (2 * (0.02 * width) ** 2)
+        image[..., channel] = np.rint(255 * np.exp(-radius))
+    box = np.array([0.3, 0.3, 0.7, 0.7]) * width
+    augment = Augment(mirror_p=0.5, rotate_p=1, rotate=30, scale=0.1, aspect=0.2, box_shift=0.03)
+    faces = FaceCrops([Sample(image, points, "two", box=box)], layout, input_size=64, box_scale=2.0, augment=augment)
+    face = faces[seed, 0]
+    crop, mirrored = augment.crop(faces.squares[0], 64, rng([0, seed, 0]))
+    pixels = face["image"].numpy().astype(float)
+    rows, columns = np.mgrid[0:64, 0:64]
+    for channel in (0, 1):
+        name = 1 - channel if mirrored else channel  # the left one of a mirrored pair is the right one
+        seen = pixels[..., channel]
+        centroid = np.array([(columns * seen).sum(), (rows * seen).sum()]) / seen.sum()
+        said = face["points"][name].numpy() * 64 - 0.5
+        assert np.abs(centroid - said).max() < 0.1
+    assert np.allclose(crop.to_unit(points)[[1, 0]] if mirrored else crop.to_unit(points), face["points"], atol=1e-5)
+
+
+def test_points_outside_the_crop_stay_where_they_are():
+    faces = drawn(Augment(translate_p=1, translate=0.9), count=3)
+    outside = 0
+    for epoch in range(20):
+        for index, sample in enumerate(faces.samples):
+            crop, _ = faces.augment.crop(faces.squares[index], SIZE, rng([0, epoch, index]))
+            points = faces[epoch, index]["points"].numpy()
+            np.testing.assert_allclose(points, crop.to_unit(sample.points), atol=1e-5)
+            outside += ((points < -0.2) | (points > 1.2)).any()
+    assert outside > 20
+
+
+def test_unlabelled_points_stay_unlabelled():
+    sample = draw_faces(1, seed=0, size=96)[0]
+    sample.points[3] = np.nan
+    faces = FaceCrops([sample], LAYOUT, input_size=SIZE, box_scale=1.25, augment=Augment(mirror_p=1))
+    assert np.flatnonzero(np.isnan(faces[0, 0]["points"].numpy()).any(axis=1)).tolist() == [LAYOUT.mirror[3]]
+
+
+# --- repeatable
+
+
+def test_a_face_depends_on_seed_epoch_and_index_alone():
+    augment = Augment(**recipe("modern"))
+    faces = drawn(augment)
+    forwards = [faces[2, index] for index in range(6)]
+    backwards = [faces[2, index] for index in reversed(range(6))][::-1]
+    for a, b in zip(forwards, backwards, strict=True):
+        assert torch.equal(a["image"], b["image"])
+        assert torch.equal(a["points"], b["points"])
+    for other in (faces[3, 0], drawn(augment, seed=1)[2, 0]):
+        assert not torch.equal(forwards[0]["image"], other["image"])
+        assert not torch.equal(forwards[0]["points"], other["points"])
+    first, second = faces.augment.crop(SQUARE, SIZE, rng([0, 2, 0])), faces.augment.crop(SQUARE, SIZE, rng([0, 2, 1]))
+    assert not np.array_equal(first[0].matrix, second[0].matrix)
+
+
+def test_loader_processes_give_what_one_process_gives():
+    faces = drawn(Augment(**recipe("modern")), count=10)
+    seen = []
+    for workers in (0, 2):
+        batches = EpochBatches(len(faces), 2, seed=0)
+        batches.start(epoch=4)
+        context = "spawn" if workers else None
+        loader = DataLoader(faces, batch_sampler=batches, num_workers=workers, multiprocessing_context=context)
+        seen.append(list(loader))
+    assert len(seen[0]) == 5
+    for a, b in zip(*seen, strict=True):
+        assert torch.equal(a["image"], b["image"])
+        assert torch.equal(a["points"], b["points"])
+
+
+def test_the_sample_is_not_painted_on():
+    faces = drawn(Augment(**recipe("modern")))
+    before = [sample.image.copy() for sample in faces.samples]
+    for epoch in range(5):
+        for index in range(len(faces)):
+            faces[epoch, index]
+    assert all(np.array_equal(a, sample.image) for a, sample in zip(before, faces.samples, strict=True))
+
+
+def test_labels_that_sit_to_the_right_do_so_in_mirrored_faces_too():
+    """A pair of points 1 px right of what they mark: 1 px right of the same marks in the mirrored picture."""
+    layout = layout_from_dict({"name": "two", "num_points": 2, "mirror_pairs": [[0, 1]]})
+    marks = np.array([[30.0, 40.0], [70.0, 44.0]])
+    box = np.array([10.0, 10.0, 90.0, 90.0])
+    sample = Sample(np.zeros((100, 100, 3), np.uint8), marks + np.array([1.0, 0.0]), "two", box=box)
+    arguments = {"input_size": 128, "box_scale": 1.25, "label_shift": 1 / 80}
+    upright, mirrored = (
+        FaceCrops([sample], layout, augment=augment, **arguments)[0, 0]["points"].numpy()
+        for augment in (Augment(), Augment(mirror_p=1))
+    )
+    crop = crop_of_square(np.array([50.0, 50.0, 100.0]), 128)
+    right = np.array([0.01, 0.0])
+    np.testing.assert_allclose(upright, crop.to_unit(marks) + right, atol=1e-6)
+    reflected = (crop.to_unit(marks) * [-1, 1] + [1, 0])[[1, 0]]
+    np.testing.assert_allclose(mirrored, reflected + right, atol=1e-6)
