@@ -61,6 +61,7 @@ def test_one_process_writes(both):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1500)  # many starts of Python, on a machine that may be busy
 def test_the_command_under_torchrun_stops_and_goes_on_together(tmp_path):
     arguments = ["-m", "pipnet.train", *ARGUMENTS, f"folder={tmp_path}"]
     done = torchrun(*arguments)
@@ -75,6 +76,7 @@ def test_the_command_under_torchrun_stops_and_goes_on_together(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1500)  # many starts of Python, on a machine that may be busy
 def test_bfloat16_on_two_processes_stays_close_to_float32(both, tmp_path):
     done = torchrun(WORKER, tmp_path, "hybrid")
     assert done.returncode == 0, done.stderr

@@ -89,6 +89,7 @@ def test_killed_at_any_moment_and_started_again(whole, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1500)  # many starts of Python, on a machine that may be busy
 def test_the_command_killed_and_given_again(whole, tmp_path):
     for writes in (3, 4):
         process = subprocess.Popen(command(tmp_path), stdout=subprocess.DEVNULL)

@@ -125,8 +125,8 @@ def test_one_batch_is_learnt_by_heart(tmp_path):
     with torch.no_grad():
         predicted = net.train().interpret(net(net.normalize(images))).points_unit
     errors = 100 * nme(predicted.numpy(), points.numpy(), norm_distances(points.numpy(), LAYOUT)["outer_eye"])
-    assert errors.max() < 1  # percent; the mean face scores more than 20
-    assert validation.mean_face_nme(mean_shape(faces.plain_points())) > 20
+    assert errors.max() < 1  # percent; the mean face scores more than 15
+    assert validation.mean_face_nme(mean_shape(faces.plain_points())) > 15
     assert last["val_nme"] == pytest.approx(validation(checkpoint.load(result.last).net, CPU)["val_nme"])
 
 

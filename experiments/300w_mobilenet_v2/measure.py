@@ -96,7 +96,34 @@ def noise_table(metrics: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-TABLES = (main_table, box_table, subset_table, noise_table)
+def peers_table(metrics: dict[str, Any]) -> str:
+    """Other detectors on the same faces, from peers.json, and this one below."""
+    peers = json.loads((HERE / "peers.json").read_text(encoding="utf-8"))["rows"]
+    ours: dict[str, Any] = {"name": "**pipnet**"}
+    for key in ("common", "wflw"):
+        eyes, inner = metrics[key]["all"]["outer_eye"], metrics[key]["all"]["inner"]
+        ours[key] = {name: eyes[name]["value"] for name in ("median", "fr_10", "auc_10")}
+        ours[key] |= {"nme": eyes["mean"]["value"], "inner": inner["mean"]["value"]}
+    columns = [
+        ("common", "nme", "Common NME"),
+        ("common", "inner", "51 inner points"),
+        ("wflw", "nme", "WFLW-108 NME"),
+        ("wflw", "median", "median"),
+        ("wflw", "fr_10", "FR@10"),
+        ("wflw", "auc_10", "AUC@10"),
+        ("wflw", "inner", "51 inner points"),
+    ]
+    lines = ["| | " + " | ".join(heading for *_, heading in columns) + " |", "|---" * (len(columns) + 1) + "|"]
+    for row in [*peers, ours]:
+        cells = []
+        for key, name, _ in columns:
+            value, missed = row[key].get(name), row[key].get("missed")
+            cells.append("–" if value is None else f"{value:.2f}" + (f" ({missed} missed)" if missed else ""))
+        lines.append(f"| {row['name']} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+TABLES = (main_table, box_table, subset_table, noise_table, peers_table)
 
 
 def _cell(interval: dict[str, float]) -> str:
