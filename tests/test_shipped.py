@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import re
 from pathlib import Path
 from types import ModuleType
 
@@ -65,6 +66,27 @@ def test_the_portrait_has_its_points_in_place(landmarker: FaceLandmarker):
     assert eye_left[1] < nose[1] < mouth[1] < chin[1]
     assert faces.scores.min() >= 0
     assert faces.scores.max() <= 1
+
+
+def test_readme_and_card_say_what_was_measured(record: ModuleType):
+    metrics = json.loads((RECORD / "metrics.json").read_text(encoding="utf-8"))
+    readme = (RECORD.parent.parent / "README.md").read_text(encoding="utf-8")
+    card = SHIPPED_WEIGHTS.with_suffix(".md").read_text(encoding="utf-8")
+    assert record.main_table(metrics) in readme
+    assert record.peers_table(metrics) in readme
+    assert record.main_table(metrics) in card
+    mean = metrics["common"]["all"]["outer_eye"]["mean"]["value"]
+    assert f"Mean error {mean:.2f} % of the outer-eye distance" in readme
+    weakness = [
+        metrics["wflw"]["subsets"]["pose"]["box"]["mean"]["value"],
+        metrics["wflw"]["subsets"]["blur"]["box"]["mean"]["value"],
+        metrics["common"]["all"]["box"]["mean"]["value"],
+        metrics["common"]["parts"]["jaw"]["outer_eye"]["value"],
+        metrics["common"]["parts"]["eye"]["outer_eye"]["value"],
+    ]
+    for text in (readme, card):
+        section = " ".join(text.partition("bad at.**")[2].split("\n\n")[0].split())
+        assert [f"{value:.2f} %" for value in weakness] == re.findall(r"[\d.]+ %", section)
 
 
 @pytest.mark.data
