@@ -16,7 +16,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from pipnet.data.readers import read_dataset
+from pipnet.data.readers import dataset_folder, read_dataset
 from pipnet.data.sample import BadItems, Sample
 from pipnet.layouts import PointLayout, get_layout
 
@@ -49,7 +49,13 @@ def plain(cfg: DictConfig) -> dict[str, Any]:
 
 
 def dataset_layout(dataset: Mapping[str, Any]) -> PointLayout:
-    """Layout that a dataset config names."""
+    """Layout that a dataset config names; a user's own layout lies in the set's folder, which is looked for first.
+
+    Raises:
+        FileNotFoundError: The folder, or the layout file, does not exist.
+        ValueError: No such layout.
+    """
+    dataset_folder(dataset["reader"], dataset["root"])
     return get_layout(dataset["layout"])
 
 

@@ -140,6 +140,7 @@ class Crop:
         """
         matrix = self.matrix
         shrink = int(1 / max(np.sqrt(abs(np.linalg.det(matrix[:, :2]))), 1e-9) + 1e-6)
+        shrink = min(shrink, max(image.shape[:2]))  # a box far larger than the photo
         if shrink >= 2:
             image, matrix = self._reduced(image, shrink)
         return cv2.warpAffine(

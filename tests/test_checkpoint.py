@@ -110,7 +110,9 @@ def test_a_truncated_file(path, share):
         load(path)
 
 
-@pytest.mark.parametrize("content", [b"not a checkpoint", b"\x80\x02}q\x00.", b"PK\x03\x04" + bytes(500), bytes(1000)])
+@pytest.mark.parametrize(
+    "content", [b"not a checkpoint", b"hello", b"\x80\x02}q\x00.", b"PK\x03\x04" + bytes(500), bytes(1000)]
+)
 def test_a_file_that_is_something_else(tmp_path, content):
     (tmp_path / "a.pt").write_bytes(content)
     with pytest.raises(CheckpointError, match=r"a\.pt (is damaged|holds no pipnet checkpoint)"):

@@ -371,3 +371,18 @@ def test_public_names():
     assert {"FaceLandmarker", "FaceLandmarks", "__version__"} <= set(dir(pipnet))
     with pytest.raises(AttributeError, match="no attribute 'Landmarker'"):
         pipnet.Landmarker  # noqa: B018
+
+
+def test_a_layout_that_the_detector_does_not_fit_is_said():
+    landmarker = FaceLandmarker.from_model(model_of(FixedNet()))
+    blank = np.zeros((40, 40, 3), dtype=np.uint8)
+    with pytest.warns(UserWarning, match="not of 'three'"):
+        assert len(landmarker(blank)) == 0
+    assert len(landmarker(blank, boxes=[1, 1, 30, 30])) == 1  # no detector, no warning: warnings of ours are errors
+
+
+def test_a_box_far_larger_than_the_photo_is_answered():
+    faces = FaceLandmarker.from_model(model_of(FixedNet()))(
+        np.zeros((40, 50, 3), dtype=np.uint8), boxes=[-1e9, -1e9, 1e9, 1e9]
+    )
+    assert np.isfinite(faces.points).all()

@@ -124,17 +124,22 @@ def test_a_stop_signal_finishes_the_step_and_saves(whole, tmp_path, monkeypatch,
 
 
 def test_a_second_ctrl_c_stops_at_once(tmp_path, monkeypatch):
-    from pipnet.training.stopping import StopRequest
+    # A script's background job ignores Ctrl-C, and so would everything it starts, this test included.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        from pipnet.training.stopping import StopRequest
 
-    with StopRequest(alone=True) as stop:
-        signal.raise_signal(signal.SIGINT)
-        assert stop.asked
-        with pytest.raises(KeyboardInterrupt):
+        with StopRequest(alone=True) as stop:
             signal.raise_signal(signal.SIGINT)
-    with StopRequest(alone=False) as stop:  # torchrun repeats what the terminal sent
-        signal.raise_signal(signal.SIGINT)
-        signal.raise_signal(signal.SIGINT)
-    assert stop.asked
+            assert stop.asked
+            with pytest.raises(KeyboardInterrupt):
+                signal.raise_signal(signal.SIGINT)
+        with StopRequest(alone=False) as stop:  # torchrun repeats what the terminal sent
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
+        assert stop.asked
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_a_finished_training_does_nothing_and_says_so(whole, capfd):

@@ -11,7 +11,7 @@ from pipnet.data.sample import BadSampleError
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 
-_REPLACE = "replace the file (a fresh download or copy) or take its face out of the labels"
+_REPLACE = "replace the file (a fresh download or copy) or, in a dataset, take its face out of the labels"
 _EXIF_ORIENTATION = 0x0112
 _QUARTER_TURNS = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 

@@ -65,7 +65,7 @@ PIPNET_DATA) to the folder that holds it; data/README.md says how to get it
         raise ValueError(f"no reader {reader!r}; there are: {', '.join(READERS)}")
     _check_options(reader, options)
     bad = BadItems(on_bad)
-    samples = READERS[reader](_dataset_folder(reader, root), layout, bad, **options)
+    samples = READERS[reader](dataset_folder(reader, root), layout, bad, **options)
     if not samples:
         reasons = f"{len(bad)} items were left out, the first: {bad.reasons[0]}" if len(bad) else "there are no items"
         chosen = ", ".join(f"{key}={value}" for key, value in options.items())
@@ -73,7 +73,13 @@ PIPNET_DATA) to the folder that holds it; data/README.md says how to get it
     return samples, bad
 
 
-def _dataset_folder(reader: str, root: str | Path | None) -> Path | None:
+def dataset_folder(reader: str, root: str | Path | None) -> Path | None:
+    """The folder that a reader reads, or None for one that needs none.
+
+    Raises:
+        FileNotFoundError: It does not exist; the message says how to set it.
+        ValueError: The reader needs one and none is given.
+    """
     if root is None:
         if reader in _FOLDER_READERS:
             raise ValueError(f"reader {reader!r} needs root, the folder of the dataset")

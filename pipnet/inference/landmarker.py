@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import torch
 from pipnet.data.images import read_image
 from pipnet.faces import FaceLandmarks
 from pipnet.geometry import crop_of_square, crop_squares
-from pipnet.inference.detect import Detector, detector_factory
+from pipnet.inference.detect import Detector, RetinaFace, detector_factory
 from pipnet.inference.runtimes import Runtime, TorchRuntime
 from pipnet.layouts import PointLayout
 from pipnet.model import checkpoint
@@ -20,6 +21,9 @@ SHIPPED_WEIGHTS = Path(__file__).resolve().parent.parent / "weights" / "300w_mob
 
 # Faces that go through the network together. A crowd of hundreds in one batch would take gigabytes.
 _BATCH_SIZE = 64
+
+# Layouts whose tight box is what the calibration of RetinaFace was fitted to: jaw and brows are on their edge.
+_DETECTOR_LAYOUTS = ("300w_68", "wflw_98")
 
 
 class FaceLandmarker:
@@ -106,11 +110,20 @@ class FaceLandmarker:
             ValueError: The boxes have another shape, no extent, or are not finite; the message names the box.
         """
         image = read_image(image)
-        boxes = self.detector(image).boxes if boxes is None else as_boxes(boxes)
+        boxes = self._detect(image) if boxes is None else as_boxes(boxes)
         if not len(boxes):
             return FaceLandmarks.empty(self.layout)
         points, scores = self._predict([image] * len(boxes), boxes, _BATCH_SIZE)
         return FaceLandmarks(points, scores, boxes, self.layout)
+
+    def _detect(self, image: np.ndarray) -> np.ndarray:
+        if isinstance(self.detector, RetinaFace) and self.layout.name not in _DETECTOR_LAYOUTS:
+            warnings.warn(
+                f"RetinaFace's boxes are fitted to the points of {' and '.join(_DETECTOR_LAYOUTS)}, not of"
+                f" {self.layout.name!r}; if the points look wrong, give boxes= or a detector of your own",
+                stacklevel=3,
+            )
+        return self.detector(image).boxes
 
     def predict_batch(
         self, images: Sequence[np.ndarray], boxes: Sequence[np.ndarray], batch_size: int = 32
