@@ -18,7 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from pipnet.data.readers import dataset_folder, read_dataset
 from pipnet.data.sample import BadItems, Sample
-from pipnet.layouts import PointLayout, get_layout
+from pipnet.layouts import LAYOUTS, PointLayout, get_layout
 
 
 def config_dir() -> str:
@@ -55,7 +55,8 @@ def dataset_layout(dataset: Mapping[str, Any]) -> PointLayout:
         FileNotFoundError: The folder, or the layout file, does not exist.
         ValueError: No such layout.
     """
-    dataset_folder(dataset["reader"], dataset["root"])
+    if str(dataset["layout"]) not in LAYOUTS:
+        dataset_folder(dataset["reader"], dataset["root"])
     return get_layout(dataset["layout"])
 
 

@@ -270,3 +270,9 @@ def test_debug_overfit_batch_reaches_a_small_loss(tmp_path):
     history = run_debug("overfit_batch", tmp_path)
     assert history[0]["loss"] > 2
     assert history[-1]["loss"] < 0.1
+
+
+def test_an_own_set_without_its_folder_is_told_about_the_folder():
+    dataset = {"reader": "csv", "root": "nowhere/own", "layout": "nowhere/own/layout.yaml"}
+    with pytest.raises(FileNotFoundError, match="dataset folder nowhere/own does not exist; set data_root"):
+        dataset_layout(dataset)
