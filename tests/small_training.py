@@ -53,10 +53,15 @@ def config(folder, *more):
 
 
 def train_here(folder, *more):
-    """The command without the command line."""
+    """The command without the command line, on one thread: sums depend on how many threads share them."""
     settings = config(folder, *more)
-    with processes(settings["device"]) as team:
-        return train(settings, team)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with processes(settings["device"]) as team:
+            return train(settings, team)
+    finally:
+        torch.set_num_threads(threads)
 
 
 def start(target, *arguments):

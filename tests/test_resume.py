@@ -18,6 +18,12 @@ from pipnet.model.checkpoint import CheckpointError
 from pipnet.training.state import TrainingError, TrainingState
 
 
+@pytest.fixture(autouse=True)
+def one_thread(monkeypatch):
+    """Commands compute on one thread, as ``train_here`` does."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     """Folder of a training that nobody disturbed."""
