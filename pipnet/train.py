@@ -23,11 +23,13 @@ from omegaconf import DictConfig
 
 from pipnet.config import called, config_dir, dataset_layout, one_sentence, plain, read_split
 from pipnet.data.dataset import FaceCrops
+from pipnet.data.sample import Sample
 from pipnet.data.transforms import Augment
 from pipnet.model import checkpoint
 from pipnet.model.codec import mean_shape
 from pipnet.model.loss import PIPLoss
 from pipnet.model.pipnet import PIPNet
+from pipnet.training.calibration import calibrate
 from pipnet.training.engine import FitResult, fit
 from pipnet.training.optimization import build_optimizer, lr_schedule
 from pipnet.training.processes import Processes, processes
@@ -84,7 +86,20 @@ def train(settings: dict[str, Any], team: Processes) -> FitResult:
     if team.is_main:
         best = min(record["val_nme"] for record in result.history if "val_nme" in record)
         print(f"best validation NME {best:.3f} %: {result.best}")
+        _calibrate(result.best, held_out, augment)
     return result
+
+
+def _calibrate(path: Path, held_out: list[Sample], augment: Augment) -> None:
+    """Give the best checkpoint scores that are probabilities."""
+    best = checkpoint.load(path)
+    try:
+        scores = calibrate(best.net, held_out, best.layout, box_scale=best.box_scale, augment=augment)
+    except ValueError as error:  # a few faces of a first try
+        print(f"the scores of {path} only rank points, they are not calibrated: {error}")
+        return
+    best.net.calibrate(scores)
+    checkpoint.save(path, best.net, layout=best.layout, box_scale=best.box_scale, training=best.training)
 
 
 def _announce(settings: dict[str, Any], train: int, val: int, left_out: list[str]) -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from pipnet.data.sample import Sample
+from pipnet.faces import FaceLandmarks
 from pipnet.layouts import get_layout
 
 L68, L98 = get_layout("300w_68"), get_layout("wflw_98")
@@ -27,7 +28,7 @@ class FakeLandmarker:
     def predict_batch(self, images, boxes, batch_size=32):
         self.batches.append((len(images), batch_size))
         points = [self.predict(number(image), box) for image, box in zip(images, boxes, strict=True)]
-        return np.array(points, dtype=np.float32), np.full((len(points), self.layout.num_points), 0.5, np.float32)
+        return FaceLandmarks(points, np.full((len(points), self.layout.num_points), 0.5), np.stack(boxes), self.layout)
 
 
 def number(image):

@@ -37,7 +37,7 @@ class FixedNet(torch.nn.Module):
     def predict(self, crops: torch.Tensor) -> Prediction:
         self.seen.append(crops.clone())
         points = torch.tensor(POINTS_UNIT, dtype=torch.float32).expand(len(crops), 3, 2)
-        return Prediction(points, torch.tensor([0.1, 0.5, 0.9]).expand(len(crops), 3))
+        return Prediction(points, torch.tensor([0.1, 0.5, 0.9]).expand(len(crops), 3), torch.full((len(crops),), 0.7))
 
 
 class BrightestSpotNet(torch.nn.Module):
@@ -52,7 +52,7 @@ class BrightestSpotNet(torch.nn.Module):
         x = (weights.sum(dim=1) * centres).sum(dim=1) / total
         y = (weights.sum(dim=2) * centres).sum(dim=1) / total
         points = torch.stack([x, y], dim=1)[:, None]
-        return Prediction(points, torch.ones(len(crops), 1))
+        return Prediction(points, torch.ones(len(crops), 1), torch.ones(len(crops)))
 
 
 def model_of(net: torch.nn.Module, layout: PointLayout = LAYOUT, box_scale: float = 1.25) -> checkpoint.LoadedModel:
@@ -165,19 +165,18 @@ def test_predict_batch_is_the_same_as_one_by_one(photo, batch_size):
     landmarker = FaceLandmarker.from_model(model_of(net, PointLayout("spot", 1, mirror=(0,))), detector=never)
     images = [photo, photo[::-1], photo[:50, :70], np.roll(photo, 9, axis=1), photo[:, ::-1]]
     boxes = [np.array([5.0 * i, 3.0, 5.0 * i + 40, 50]) for i in range(5)]
-    points, scores = landmarker.predict_batch(images, boxes, batch_size=batch_size)
-    assert points.shape == (5, 1, 2)
-    assert scores.shape == (5, 1)
-    assert points.dtype == scores.dtype == np.float32
+    faces = landmarker.predict_batch(images, boxes, batch_size=batch_size)
+    assert faces.points.shape == (5, 1, 2)
+    assert faces.scores.shape == (5, 1)
     for i in range(5):
         alone = landmarker(np.ascontiguousarray(images[i]), boxes=boxes[i])
-        np.testing.assert_allclose(points[i], alone.points[0], atol=1e-4)
+        np.testing.assert_allclose(faces.points[i], alone.points[0], atol=1e-4)
 
 
 def test_predict_batch_of_nothing_and_of_wrong_lengths(landmarker, photo):
-    points, scores = landmarker.predict_batch([], [])
-    assert points.shape == (0, 3, 2)
-    assert scores.shape == (0, 3)
+    nothing = landmarker.predict_batch([], [])
+    assert nothing.points.shape == (0, 3, 2)
+    assert nothing.scores.shape == (0, 3)
     with pytest.raises(ValueError, match="1 photos and 2 boxes"):
         landmarker.predict_batch([photo], np.ones((2, 4)))
     with pytest.raises(ValueError, match="batch_size"):
@@ -345,10 +344,11 @@ def test_cuda_gives_the_same_points(tmp_path, photo):
 
 def test_runtime_runs_where_the_network_is(net):
     assert TorchRuntime(net).device.type == "cpu"
-    points, scores = TorchRuntime(net)(np.zeros((2, 32, 32, 3), dtype=np.uint8))
+    points, scores, face_scores = TorchRuntime(net)(np.zeros((2, 32, 32, 3), dtype=np.uint8))
     assert isinstance(points, np.ndarray)
     assert points.shape == (2, 3, 2)
     assert scores.shape == (2, 3)
+    assert face_scores.shape == (2,)
 
 
 def test_as_boxes_takes_one_box_or_many():

@@ -77,9 +77,10 @@ def test_every_stride_on_every_backbone(backbone, stride):
 def test_every_stride_computes_and_predicts(stride):
     size = max(64, stride)
     net = small(net_stride=stride, input_size=size).eval()
-    points, scores = net.predict(torch.full((2, 3, size, size), 128, dtype=torch.uint8))
+    points, scores, face_scores = net.predict(torch.full((2, 3, size, size), 128, dtype=torch.uint8))
     assert points.shape == (2, 5, 2)
     assert scores.shape == (2, 5)
+    assert face_scores.shape == (2,)
     assert torch.isfinite(points).all()
 
 
@@ -292,7 +293,7 @@ def seeded() -> PIPNet:
 
 def test_golden_output_of_a_seeded_network():
     crops = torch.from_numpy(np.random.default_rng(1).integers(0, 256, (1, 3, 64, 64), dtype=np.uint8))
-    points, scores = seeded().predict(crops)
+    points, scores, _ = seeded().predict(crops)
     np.testing.assert_allclose(points[0].numpy(), GOLDEN_POINTS, atol=1e-3)
     np.testing.assert_allclose(scores[0].numpy(), GOLDEN_SCORES, atol=1e-3)
 

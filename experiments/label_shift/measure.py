@@ -42,9 +42,9 @@ def measure(weights: Path, data_root: Path) -> dict[str, Any]:
         images = [read_image(sample.image) for sample in chunk]
         widths = np.array([image.shape[1] for image in images])
         boxes = np.stack([sample.box for sample in chunk])
-        plain, _ = landmarker.predict_batch(images, boxes)
+        plain = landmarker.predict_batch(images, boxes).points
         mirrored_boxes = np.column_stack([widths - 1 - boxes[:, 2], boxes[:, 1], widths - 1 - boxes[:, 0], boxes[:, 3]])
-        turned, _ = landmarker.predict_batch([image[:, ::-1] for image in images], mirrored_boxes)
+        turned = landmarker.predict_batch([image[:, ::-1] for image in images], mirrored_boxes).points
         back = (widths[:, None] - 1 - turned[..., 0])[:, permutation]  # (F, N), x only
         labels = np.stack([sample.points[:, 0] for sample in chunk])
         shifts.append((labels - (plain[..., 0] + back) / 2).mean(axis=1))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from pipnet.model.backbones import build_trunk
 from pipnet.model.codec import Merge, PIPOutput, decode, merge, nearest_neighbors, voting_table
+from pipnet.model.confidence import Confidence, plain_parameters
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -22,7 +23,16 @@ class Prediction(NamedTuple):
     """Points of a batch of crops."""
 
     points_unit: Tensor  # (B, N, 2) float32, fractions of the crop
-    scores: Tensor  # (B, N) float32 in [0, 1]
+    scores: Tensor  # (B, N) float32 in [0, 1]; see pipnet.model.confidence
+    face_scores: Tensor  # (B,) float32 in [0, 1]
+
+
+class Votes(NamedTuple):
+    """Points of a batch of crops, and what their scores are made from."""
+
+    points_unit: Tensor  # (B, N, 2) float32, fractions of the crop
+    spread: Tensor  # (B, N), root mean square distance of the votes from their mean, in cells
+    peak: Tensor  # (B, N), the largest value of the score map
 
 
 class PIPNet(nn.Module):
@@ -40,6 +50,7 @@ class PIPNet(nn.Module):
             one and two strided ones.
         input_size: Side of the crop in pixels, a multiple of ``net_stride`` and of the trunk's 32.
         merge: ``"exact"``, the authors' ``"padded"``, or ``"none"``; see :func:`pipnet.model.codec.voting_table`.
+        confidence: Calibration of the scores (:func:`pipnet.model.confidence.fit_confidence`); None ranks only.
         pretrained: Start the trunk from ImageNet weights. Not part of :attr:`arguments`: a checkpoint brings weights.
 
     Raises:
@@ -63,6 +74,7 @@ class PIPNet(nn.Module):
         net_stride: int = 32,
         input_size: int = 256,
         merge: Merge = "exact",
+        confidence: Mapping[str, Any] | None = None,
         pretrained: bool = False,
     ) -> None:
         super().__init__()
@@ -97,6 +109,8 @@ class PIPNet(nn.Module):
         self.head = nn.Conv2d(channels, self.num_points * (3 + 2 * num_neighbors), kernel_size=1)
         nn.init.normal_(self.head.weight, std=0.001)
         nn.init.zeros_(self.head.bias)
+
+        self.calibrate(confidence)
 
         # Everything below follows from the arguments, so it is not stored with the weights.
         vote_index, vote_weight = voting_table(neighbors, merge)
@@ -142,12 +156,26 @@ class PIPNet(nn.Module):
 
     def interpret(self, output: PIPOutput) -> Prediction:
         """Maps to merged points and scores."""
+        votes = self.count_votes(output)
+        return Prediction(votes.points_unit, *self.confidence(votes.spread, votes.peak))
+
+    def count_votes(self, output: PIPOutput) -> Votes:
+        """Maps to merged points, and how far their votes agree."""
         decoded = decode(PIPOutput(*(maps.float() for maps in output)))
         merged = merge(decoded, self.vote_index, self.vote_weight)
-        # The peak alone does not know an occluded point from a visible one (authors' issue #35), the votes do: they
-        # disagree where a point is a guess. Spread is taken in cells.
-        scores = decoded.peak.clamp(0, 1) * torch.exp(-merged.spread * self.grid)
-        return Prediction(merged.points, scores)
+        return Votes(merged.points, merged.spread * self.grid, decoded.peak)
+
+    def calibrate(self, confidence: Mapping[str, Any] | None) -> None:
+        """Give the scores another calibration; it travels in :attr:`arguments`.
+
+        Raises:
+            ValueError: It does not fit the points of this network.
+        """
+        plain = None if confidence is None else plain_parameters(confidence)
+        self.confidence = Confidence(self.num_points, plain).to(self.head.weight.device)
+        self.arguments.pop("confidence", None)  # absent rather than None: as in files from before there were any
+        if plain is not None:
+            self.arguments["confidence"] = plain
 
 
 def _neck(channels: int, stride: int, net_stride: int) -> tuple[nn.Module, int]:

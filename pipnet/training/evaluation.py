@@ -41,7 +41,8 @@ class Evaluation:
         layout: What the N points below mean: the layout the comparison was made in.
         true: ``(F, N, 2)``, source pixels; NaN points are not labelled.
         pred: ``(F, N, 2)``, source pixels; all NaN for a missed face.
-        scores: ``(F,)``, mean score of the face's points; NaN for a missed face.
+        scores: ``(F,)``, score of the face as a whole; NaN for a missed face.
+        point_scores: ``(F, N)``; NaN for a missed face, and where the model's points were mapped to others.
         label_boxes: ``(F, 4)``, the boxes that come with the labels.
         boxes: ``(F, 4)``, the box each prediction was made from; NaN for a missed face.
         ious: ``(F,)``, overlap of that box with the tight box of the true points; NaN for a missed face.
@@ -56,6 +57,7 @@ class Evaluation:
     true: np.ndarray
     pred: np.ndarray
     scores: np.ndarray
+    point_scores: np.ndarray
     label_boxes: np.ndarray
     boxes: np.ndarray
     ious: np.ndarray
@@ -197,6 +199,7 @@ def evaluate(
     kept = np.ones(len(samples), dtype=bool)
     pred = np.full_like(true, np.nan)
     scores = np.full(len(samples), np.nan)
+    point_scores = np.full(true.shape[:2], np.nan)
     sizes = np.zeros((len(samples), 2))
 
     bar = tqdm(total=len(samples), desc=f"boxes from {boxes}", unit="face", disable=not progress)
@@ -209,9 +212,11 @@ def evaluate(
             if faces:
                 indices = [index for index, _ in faces]
                 images = [image for _, image in faces]
-                points, point_scores = landmarker.predict_batch(images, list(used[indices]), batch_size=batch_size)
-                pred[indices] = map_points(np.asarray(points, np.float64), landmarker.layout, measured)
-                scores[indices] = np.asarray(point_scores, np.float64).mean(axis=1)
+                found = landmarker.predict_batch(images, list(used[indices]), batch_size=batch_size)
+                pred[indices] = map_points(found.points.astype(np.float64), landmarker.layout, measured)
+                scores[indices] = found.face_scores
+                if found.layout.num_points == measured.num_points:
+                    point_scores[indices] = found.scores
             for index, image in chunk:
                 sizes[index] = image.shape[1], image.shape[0]
             bar.update(len(chunk))
@@ -229,6 +234,7 @@ def evaluate(
         true=true[kept],
         pred=pred[kept],
         scores=scores[kept],
+        point_scores=point_scores[kept],
         label_boxes=start[kept],
         boxes=used[kept],
         ious=box_overlaps(used[kept], tight[kept]),
