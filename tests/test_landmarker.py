@@ -215,7 +215,7 @@ def test_wrong_boxes_are_named(landmarker, photo, boxes, message):
         np.zeros((10, 10, 3)),
         np.full((10, 10, 3), np.nan),
         np.zeros((10, 10, 2), np.uint8),
-        np.zeros((2, 10, 10, 3), np.uint8),
+        np.zeros((1, 2, 10, 10, 3), np.uint8),
         np.zeros(10, np.uint8),
         np.zeros((10, 10, 3), bool),
     ],

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +19,7 @@ from pipnet.model import checkpoint
 from pipnet.model.graph import export_onnx
 from pipnet.model.pipnet import PIPNet
 
+ROOT = Path(__file__).resolve().parent.parent
 FACE = np.array([[179.0, 88.0, 270.0, 178.0], [175.0, 80.0, 275.0, 185.0], [300.0, 20.0, 420.0, 140.0]])
 PARAMETERS = {"point_bias": [0.25] * 68, "log_spread": -1.0, "peak": 0.5, "face_bias": 0.0, "face_weight": 1.0}
 
@@ -73,6 +77,18 @@ def test_names_of_runtimes(small, tmp_path):
         FaceLandmarker.load(graph, runtime="torch")
     with pytest.raises(ValueError, match=r"net\.pt is a checkpoint for PyTorch"):
         FaceLandmarker.load(weights, runtime="onnxruntime")
+
+
+def test_whoever_wants_points_on_a_cpu_does_not_pay_for_torch():
+    program = """
+import sys
+from skimage.data import astronaut
+from pipnet import FaceLandmarker
+assert len(FaceLandmarker.load(device="cpu")(astronaut())) == 1
+print(sorted({"torch", "torchvision", "hydra", "matplotlib"} & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, timeout=240)
+    assert done.stdout.strip() == "[]", done.stderr
 
 
 def test_files_that_are_no_graph(small, tmp_path):

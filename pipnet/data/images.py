@@ -2,38 +2,47 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 
+from pipnet.data.headers import claimed_size, foreign_kind, is_cut_off
 from pipnet.data.sample import BadSampleError
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 
 _REPLACE = "replace the file (a fresh download or copy) or, in a dataset, take its face out of the labels"
+# A header of 30 bytes can claim any size, and the decoder would take the memory for it. 16384 x 16384 is 0.8 GB as RGB.
+MAX_PIXELS = 2**28
+_MAX_BYTES = 2**31 - 1  # of a file; OpenCV decodes no more, and it is read whole
 _EXIF_ORIENTATION = 0x0112
 _QUARTER_TURNS = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 
 
-def read_image(source: str | Path | np.ndarray) -> np.ndarray:
+def read_image(source: str | os.PathLike[str] | np.ndarray) -> np.ndarray:
     """Read a photo.
 
     A file is read once and decoded from memory. A photo with an EXIF orientation tag is turned upright, as
     ``cv2.imread`` does and hence as the authors' code and most others read the datasets: labels count in the upright
     photo. (No image of 300W or WFLW that was at hand carries the tag. If your own labels count in the stored pixels,
-    remove the tag.) Grey becomes three equal channels, an alpha channel is dropped, 16 bits are scaled to 8.
+    remove the tag.) Grey becomes three equal channels, an alpha channel is dropped, 16 bits are scaled to 8. Of an
+    animation or a file with several pictures the first one is taken.
 
     Args:
         source: Path of a file that OpenCV can decode, or an image: uint8 or uint16, ``(H, W)``, ``(H, W, 1)``,
-            ``(H, W, 3)`` as RGB, or ``(H, W, 4)`` as RGBA.
+            ``(H, W, 3)`` as RGB, or ``(H, W, 4)`` as RGBA. Up to 268 megapixels (:data:`MAX_PIXELS`).
 
     Returns:
         RGB uint8 ``(H, W, 3)``, contiguous. A fitting array comes back as it is, not copied.
 
     Raises:
-        BadSampleError: The file is missing, empty, no image, or cut off (OpenCV 4 decodes half a JPEG without a word
-            and paints the rest grey; a missing end marker tells); or the array is no image. The message names the file.
+        BadSampleError: The file is missing, empty, no image, too large, or cut off (OpenCV 4 decodes half a JPEG
+            without a word and paints the rest grey; a missing end marker tells); or the array is no image; or it is
+            neither. The message names the file.
 
     Example:
         >>> read_image(np.array([[0, 65535]], dtype=np.uint16)).tolist()
@@ -41,44 +50,92 @@ def read_image(source: str | Path | np.ndarray) -> np.ndarray:
     """
     if isinstance(source, np.ndarray):
         return _array_as_rgb(source)
-    data = _read_bytes(Path(source))
+    path = _as_path(source)
+    data = _read_bytes(path)
+    width, height = claimed_size(data) or (0, 0)
+    if width * height > MAX_PIXELS:
+        raise BadSampleError(f"{source}: {_too_large(width, height)}")
     image = None
-    if not _is_cut_off(data):
+    if not is_cut_off(data):
         try:
             image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-        except cv2.error:  # not a format, or a size, that OpenCV takes
+        except (cv2.error, MemoryError):  # not a format, or a size, that OpenCV takes
             image = None
     if image is None:
         raise BadSampleError(f"{source}: {_what_is_wrong(data)}; {_REPLACE}")
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
 
 
-def image_size(source: str | Path | np.ndarray) -> tuple[int, int]:
+def image_size(source: str | os.PathLike[str] | np.ndarray) -> tuple[int, int]:
     """Width and height of a photo as :func:`read_image` returns it; only the header of a file is read.
 
     Raises:
-        BadSampleError: The file is missing, empty or no image. A cut-off file passes: its header is whole.
+        BadSampleError: The file is missing, empty or no image, or the array is no image. A cut-off file passes: its
+            header is whole.
 
     Example:
         >>> image_size(np.zeros((4, 7, 3), dtype=np.uint8))
         (7, 4)
     """
     if isinstance(source, np.ndarray):
+        _check_array(source)
         return source.shape[1], source.shape[0]
+    path = _as_path(source)
+    size = _size_from_header(path) if path.is_file() else None
+    if size is None:  # a format only OpenCV knows, or the error in its own words
+        height, width = read_image(path).shape[:2]
+        size = width, height
+    return size
+
+
+def _size_from_header(path: Path) -> tuple[int, int] | None:
+    """Size of the upright photo, or None where the header alone does not tell."""
     from PIL import Image  # comes with torchvision; reads headers without decoding, which OpenCV cannot
 
     try:
-        with Image.open(source) as header:
-            width, height = header.size
-            turned = header.getexif().get(_EXIF_ORIENTATION) in _QUARTER_TURNS
-    except (OSError, ValueError, SyntaxError):
-        height, width = read_image(source).shape[:2]  # a format only OpenCV knows, or the error in its own words
+        with Image.open(path) as header:
+            (width, height), kind = header.size, header.format
+            tags = header.getexif()
+            unreadable = "exif" in header.info and not tags  # damaged; OpenCV may find an orientation in it
+    except Exception:  # Pillow lets errors of any kind through where a header is damaged
+        return None
+    orientation = tags.get(_EXIF_ORIENTATION, 1)
+    if orientation == 1 and not unreadable:
         return width, height
-    return (height, width) if turned else (width, height)
+    if unreadable or kind not in ("JPEG", "MPO"):  # it depends on the version of OpenCV which others are turned
+        return None
+    return (height, width) if orientation in _QUARTER_TURNS else (width, height)
+
+
+def _as_path(source: Any) -> Path:
+    """The path of a file.
+
+    Raises:
+        BadSampleError: It is none; the message says what to give instead.
+    """
+    if isinstance(source, str | os.PathLike) and isinstance(os.fspath(source), str):
+        try:
+            possible = b"\0" not in os.fsencode(source)
+        except UnicodeEncodeError:
+            possible = False
+        if not possible:
+            raise BadSampleError(f"{os.fspath(source)!r} is no path: it holds a character that paths can't; correct it")
+        return Path(source)
+    what = f"{type(source).__module__}.{type(source).__name__}".removeprefix("builtins.")
+    raise BadSampleError(
+        f"an image must be a path or a NumPy array, got {what};"
+        " turn other images into RGB uint8 first, as np.asarray(image.convert('RGB')) does for Pillow's"
+    )
 
 
 def _read_bytes(path: Path) -> bytes:
     try:
+        status = path.stat()
+        # A pipe or a device may never end.
+        if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
+            raise BadSampleError(f"{path}: the image can't be read (not a file); {_REPLACE}")
+        if status.st_size > _MAX_BYTES:
+            raise BadSampleError(f"{path}: {status.st_size / 1e9:.1f} GB are too much for a photo; {_REPLACE}")
         data = path.read_bytes()
     except FileNotFoundError:
         raise BadSampleError(f"{path}: no such image; put it there or take its face out of the labels") from None
@@ -89,54 +146,39 @@ def _read_bytes(path: Path) -> bytes:
     return data
 
 
-def _array_as_rgb(image: np.ndarray) -> np.ndarray:
-    flat = image[..., 0] if image.ndim == 3 and image.shape[2] == 1 else image
-    channels = 1 if flat.ndim == 2 else flat.shape[-1]
-    if (
-        flat.ndim not in (2, 3)
-        or channels not in (1, 3, 4)
-        or flat.size == 0
-        or flat.dtype not in (np.uint8, np.uint16)
-    ):
+def _check_array(image: np.ndarray) -> None:
+    """Stop on an array that is no image.
+
+    Raises:
+        BadSampleError: Its type or shape is none of an image, or it is too large.
+    """
+    channels = {2: 1, 3: image.shape[-1] if image.ndim else 0}.get(image.ndim)
+    if channels not in (1, 3, 4) or image.size == 0 or image.dtype not in (np.uint8, np.uint16):
         raise BadSampleError(
             f"an image must be uint8 or uint16 of shape (H, W), (H, W, 3) or (H, W, 4), "
             f"got {image.dtype} {image.shape}; convert it first"
         )
+    height, width = image.shape[:2]
+    if width * height > MAX_PIXELS:  # a broadcast array can be of any size without any memory
+        raise BadSampleError(f"an image of shape {image.shape}: {_too_large(width, height)}")
+
+
+def _array_as_rgb(image: np.ndarray) -> np.ndarray:
+    _check_array(image)
+    image = np.asarray(image)  # masked arrays and the like lose what OpenCV can't know
+    flat = image[..., 0] if image.ndim == 3 and image.shape[2] == 1 else image
     if flat.dtype == np.uint16:
         flat = (flat >> 8).astype(np.uint8)  # what cv2.imdecode does with 16-bit files
     if flat.ndim == 2:
         return cv2.cvtColor(np.ascontiguousarray(flat), cv2.COLOR_GRAY2RGB)
-    return np.ascontiguousarray(flat if channels == 3 else flat[..., :3])
+    return np.ascontiguousarray(flat if flat.shape[2] == 3 else flat[..., :3])
 
 
-def _is_cut_off(data: bytes) -> bool:
-    """Whether a JPEG or PNG lacks its end. Formats without an end marker are left to the decoder."""
-    if data.startswith(b"\xff\xd8"):
-        # Search behind the start of the scan only: an embedded thumbnail has an end marker of its own. Inside a scan
-        # the two bytes can't occur (a 0xFF is followed by 0), and bytes behind the end marker do no harm.
-        return data.find(b"\xff\xd9", _jpeg_scan_start(data)) < 0
-    if data.startswith(b"\x89PNG\r\n\x1a\n"):
-        return data.rfind(b"IEND") < 0
-    return False
-
-
-def _jpeg_scan_start(data: bytes) -> int:
-    """Offset of the first start-of-scan marker, or the end of the data where there is none."""
-    position = 2
-    while position + 4 <= len(data):
-        if data[position] != 0xFF:
-            return position  # not a marker: damaged, the decoder will say
-        marker = data[position + 1]
-        if marker == 0xDA:
-            return position
-        if marker == 0xFF or marker == 0x01 or 0xD0 <= marker <= 0xD8:  # fill byte, or a marker without a length
-            position += 1 if marker == 0xFF else 2
-            continue
-        position += 2 + int.from_bytes(data[position + 2 : position + 4], "big")
-    return len(data)
+def _too_large(width: int, height: int) -> str:
+    return f"{width} x {height} pixels are more than the {MAX_PIXELS / 1e6:.0f} megapixels a photo may have; reduce it"
 
 
 def _what_is_wrong(data: bytes) -> str:
-    if _is_cut_off(data):
+    if is_cut_off(data):
         return f"the image is cut off after {len(data)} bytes"
-    return "not an image, or a damaged one"
+    return foreign_kind(data) or "not an image, or a damaged one"

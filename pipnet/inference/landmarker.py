@@ -2,26 +2,39 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias, overload
 
 import numpy as np
-import torch
+from numpy.typing import ArrayLike
 
 from pipnet.data.images import read_image
 from pipnet.faces import FaceLandmarks
 from pipnet.geometry import crop_of_square, crop_squares
-from pipnet.inference.detect import Detector, RetinaFace, detector_factory
+from pipnet.inference.detect import Detector, RetinaFace, YuNet, detector_factory
 from pipnet.inference.runtimes import RUNTIMES, OnnxRuntime, Runtime, TorchRuntime
 from pipnet.layouts import PointLayout, layout_from_dict
-from pipnet.model import checkpoint
+
+if TYPE_CHECKING:
+    import torch
+
+    from pipnet.model.checkpoint import LoadedModel
 
 SHIPPED_WEIGHTS = Path(__file__).resolve().parent.parent / "weights" / "300w_mobilenet_v2.pt"
 SHIPPED_GRAPH = SHIPPED_WEIGHTS.with_suffix(".onnx")  # the same network for ONNX Runtime
 
+Photo: TypeAlias = str | os.PathLike[str] | np.ndarray
+"""What :func:`~pipnet.data.images.read_image` reads: a file, or an array."""
+
 # Faces that go through the network together. A crowd of hundreds in one batch would take gigabytes.
 _BATCH_SIZE = 64
+_FARTHEST_PX, _SMALLEST_PX = 1e12, 1e-3  # of boxes: beyond, the numbers of a crop overflow
+_HELD_BYTES = 2**28  # of photos that wait until a batch is full
 
 # Layouts whose tight box is what the calibration of RetinaFace was fitted to: jaw and brows are on their edge.
 _DETECTOR_LAYOUTS = ("300w_68", "wflw_98")
@@ -89,9 +102,8 @@ class FaceLandmarker:
         """
         if runtime not in RUNTIMES:
             raise ValueError(f"no runtime {runtime!r}; there are: {', '.join(RUNTIMES)}")
-        chosen = choose_device(device)
         if path is None:
-            graph = runtime == "onnxruntime" or (runtime == "auto" and chosen.type == "cpu")
+            graph = runtime == "onnxruntime" or (runtime == "auto" and _surely_cpu(device))
             path = SHIPPED_GRAPH if graph else SHIPPED_WEIGHTS
         graph = Path(path).suffix.lower() == ".onnx"
         if runtime == "torch" and graph:
@@ -99,8 +111,10 @@ class FaceLandmarker:
         if runtime == "onnxruntime" and not graph:
             raise ValueError(f"{path} is a checkpoint for PyTorch; runtime 'onnxruntime' takes an .onnx file")
         if not graph:
-            return cls.from_model(checkpoint.load(path, device=chosen), detector=detector)
-        if device != "auto" and chosen.type != "cpu":
+            from pipnet.model import checkpoint  # torch takes seconds to import; a graph needs none of it
+
+            return cls.from_model(checkpoint.load(path, device=choose_device(device)), detector=detector)
+        if device not in ("auto", "cpu"):
             raise ValueError(f"{path} runs on the CPU only; for device {device!r} give a .pt file")
         network = OnnxRuntime(path)
         try:
@@ -110,7 +124,7 @@ class FaceLandmarker:
         return cls(network, layout=layout, box_scale=float(network.metadata["box_scale"]), detector=detector)
 
     @classmethod
-    def from_model(cls, loaded: checkpoint.LoadedModel, *, detector: str | Detector = "retinaface") -> FaceLandmarker:
+    def from_model(cls, loaded: LoadedModel, *, detector: str | Detector = "retinaface") -> FaceLandmarker:
         """A landmarker from a loaded checkpoint; it runs on the device where the network is."""
         runtime = TorchRuntime(loaded.net)
         return cls(runtime, layout=loaded.layout, box_scale=loaded.box_scale, detector=detector)
@@ -122,33 +136,97 @@ class FaceLandmarker:
             self._detector = self._build_detector()
         return self._detector
 
-    def __call__(self, image: str | Path | np.ndarray, boxes: np.ndarray | None = None) -> FaceLandmarks:
-        """Landmarks of the faces in a photo.
+    @overload
+    def __call__(self, image: Photo, boxes: ArrayLike | None = None) -> FaceLandmarks: ...
+
+    @overload
+    def __call__(
+        self, image: Sequence[Photo], boxes: Sequence[ArrayLike | None] | None = None
+    ) -> list[FaceLandmarks]: ...
+
+    def __call__(
+        self, image: Photo | Sequence[Photo], boxes: ArrayLike | Sequence[ArrayLike | None] | None = None
+    ) -> FaceLandmarks | list[FaceLandmarks]:
+        """Landmarks of the faces in a photo, or in each of many.
+
+        An object may be called from several threads.
 
         Args:
-            image: A file, or an RGB array uint8 ``(H, W, 3)``; grey ``(H, W)`` and RGBA are taken too.
+            image: A file, or an RGB array uint8 ``(H, W, 3)``; grey ``(H, W)``, RGBA and uint16 are taken too. Or many:
+                a list or tuple of these, or an array ``(B, H, W, C)``; the faces of all go through the network in
+                common batches. Photos may differ in size, and files are read as they are needed, not all at once.
             boxes: ``(F, 4)`` or ``(4,)``, ``x0, y0, x1, y1``: the *tight boxes of the points*, in pixels of the photo,
-                if you bring your own. They may reach over its border. None runs the detector.
+                if you bring your own. They may reach over its border. None runs the detector. Of many photos, one such
+                entry each.
 
         Returns:
-            One entry a face, in the order of ``boxes``, or best detection first. No face: length 0, never None.
+            One entry a face, in the order of ``boxes``, or best detection first. No face: length 0, never None. Of many
+            photos a list of these, one a photo.
 
         Raises:
-            pipnet.data.sample.BadSampleError: The file or array is no usable image (a ValueError).
+            pipnet.data.sample.BadSampleError: The file or array is no usable image (a ValueError); of many, the message
+                says which.
             ValueError: The boxes have another shape, no extent, or are not finite; the message names the box.
+
+        Example:
+            >>> from pipnet.layouts import PointLayout
+            >>> def middle(crops):
+            ...     return np.full((len(crops), 1, 2), 0.5), np.ones((len(crops), 1)), np.ones(len(crops))
+            >>> middle.input_size = 32
+            >>> landmarker = FaceLandmarker(middle, layout=PointLayout("nose", 1, mirror=(0,)), box_scale=1.2)
+            >>> photos = [np.zeros((50, 80, 3), dtype=np.uint8), np.zeros((60, 40), dtype=np.uint8)]
+            >>> found = landmarker(photos, boxes=[[[10, 20, 30, 50], [0, 0, 8, 8]], []])
+            >>> [len(faces) for faces in found], found[0].points[1].tolist()
+            ([2, 0], [[4.0, 4.0]])
         """
+        if isinstance(image, list | tuple) or (isinstance(image, np.ndarray) and image.ndim == 4):
+            return self._many(image, boxes)
         image = read_image(image)
-        boxes = self._detect(image) if boxes is None else as_boxes(boxes)
+        boxes = self._detect(image, stacklevel=3) if boxes is None else as_boxes(boxes)
         if not len(boxes):
             return FaceLandmarks.empty(self.layout)
         return self._predict([image] * len(boxes), boxes, _BATCH_SIZE)
 
-    def _detect(self, image: np.ndarray) -> np.ndarray:
-        if isinstance(self.detector, RetinaFace) and self.layout.name not in _DETECTOR_LAYOUTS:
+    def _many(
+        self, photos: Sequence[Photo] | np.ndarray, boxes: Sequence[ArrayLike | None] | None
+    ) -> list[FaceLandmarks]:
+        """The faces of each photo; photos wait until their faces fill a batch, or too much memory."""
+        if boxes is not None and (not hasattr(boxes, "__len__") or len(boxes) != len(photos)):
+            count = len(boxes) if hasattr(boxes, "__len__") else type(boxes).__name__
+            raise ValueError(
+                f"many photos need one entry of boxes each, got {len(photos)} photos and {count} for boxes"
+            )
+        done: list[FaceLandmarks] = []
+        waiting: list[tuple[np.ndarray, np.ndarray]] = []
+        for index, photo in enumerate(photos):
+            try:
+                image = read_image(photo)
+                own = None if boxes is None else boxes[index]
+                of_photo = self._detect(image, stacklevel=4) if own is None else as_boxes(own)
+            except ValueError as error:  # BadSampleError is one
+                raise type(error)(f"photo {index}: {error}") from error
+            waiting.append((image, of_photo))
+            if sum(len(b) for _, b in waiting) >= _BATCH_SIZE or sum(i.nbytes for i, _ in waiting) >= _HELD_BYTES:
+                done += self._together(waiting)
+                waiting.clear()
+        return done + self._together(waiting)
+
+    def _together(self, photos: Sequence[tuple[np.ndarray, np.ndarray]]) -> list[FaceLandmarks]:
+        """The faces of photos with their boxes, through the network as one."""
+        counts = [len(boxes) for _, boxes in photos]
+        if not sum(counts):
+            return [FaceLandmarks.empty(self.layout) for _ in photos]
+        images = [image for image, boxes in photos for _ in boxes]
+        faces = self._predict(images, np.concatenate([boxes for _, boxes in photos]), _BATCH_SIZE)
+        ends = np.cumsum(counts)
+        return [faces[end - count : end] for count, end in zip(counts, ends, strict=True)]
+
+    def _detect(self, image: np.ndarray, stacklevel: int) -> np.ndarray:
+        if isinstance(self.detector, RetinaFace | YuNet) and self.layout.name not in _DETECTOR_LAYOUTS:
             warnings.warn(
-                f"RetinaFace's boxes are fitted to the points of {' and '.join(_DETECTOR_LAYOUTS)}, not of"
-                f" {self.layout.name!r}; if the points look wrong, give boxes= or a detector of your own",
-                stacklevel=3,
+                f"{type(self.detector).__name__}'s boxes are fitted to the points of {' and '.join(_DETECTOR_LAYOUTS)},"
+                f" not of {self.layout.name!r}; if the points look wrong, give boxes= or a detector of your own",
+                stacklevel=stacklevel,
             )
         return self.detector(image).boxes
 
@@ -196,12 +274,12 @@ class FaceLandmarker:
         return FaceLandmarks(points, scores, boxes, self.layout, face_scores)
 
 
-def as_boxes(boxes: np.ndarray) -> np.ndarray:
+def as_boxes(boxes: ArrayLike) -> np.ndarray:
     """A user's boxes as float64 ``(F, 4)``.
 
     Raises:
-        ValueError: Another shape, a value that is not finite, or a corner order other than ``x0, y0, x1, y1``; the
-            message names the box.
+        ValueError: Another shape, a value that is not finite (or beyond 1e12, or a size below 0.001 pixels), or a
+            corner order other than ``x0, y0, x1, y1``; the message names the box.
 
     Example:
         >>> as_boxes([10, 20, 30, 60]).tolist()
@@ -209,7 +287,8 @@ def as_boxes(boxes: np.ndarray) -> np.ndarray:
         >>> as_boxes([[10, 20, 30, 60], [30, 20, 10, 60]])
         Traceback (most recent call last):
         ...
-        ValueError: box 1 [30.0, 20.0, 10.0, 60.0] is no box; boxes are x0, y0, x1, y1 with x0 < x1 and y0 < y1
+        ValueError: box 1 [30.0, 20.0, 10.0, 60.0] is no box; boxes are x0, y0, x1, y1 with x0 < x1 and y0 < y1, in
+        pixels of the photo
     """
     try:
         boxes = np.asarray(boxes, dtype=np.float64)
@@ -221,11 +300,15 @@ def as_boxes(boxes: np.ndarray) -> np.ndarray:
         return boxes.reshape(0, 4)
     if boxes.ndim != 2 or boxes.shape[1] != 4:
         raise ValueError(f"boxes must have shape (F, 4) or (4,), got {boxes.shape}")
-    size = boxes[:, 2:] - boxes[:, :2]
-    bad = np.flatnonzero(~(np.isfinite(boxes).all(axis=1) & (size >= 0).all(axis=1) & (size > 0).any(axis=1)))
+    # Before the subtraction, which may overflow.
+    bad = np.flatnonzero(~(np.abs(boxes) <= _FARTHEST_PX).all(axis=1))
+    if not bad.size:
+        size = boxes[:, 2:] - boxes[:, :2]
+        bad = np.flatnonzero(~((size >= 0).all(axis=1) & (size >= _SMALLEST_PX).any(axis=1)))
     if bad.size:
         raise ValueError(
-            f"box {bad[0]} {boxes[bad[0]].tolist()} is no box; boxes are x0, y0, x1, y1 with x0 < x1 and y0 < y1"
+            f"box {bad[0]} {boxes[bad[0]].tolist()} is no box; boxes are x0, y0, x1, y1 with x0 < x1 and y0 < y1, in"
+            " pixels of the photo"
         )
     return boxes
 
@@ -240,6 +323,8 @@ def choose_device(device: str) -> torch.device:
         >>> choose_device("cpu")
         device(type='cpu')
     """
+    import torch
+
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -251,3 +336,10 @@ def choose_device(device: str) -> torch.device:
             f"device {device!r} is not there: torch sees {torch.cuda.device_count()} CUDA devices; use 'cpu'"
         )
     return chosen
+
+
+def _surely_cpu(device: str) -> bool:
+    """Whether a device is the CPU, without importing torch to find out where there is no trace of an NVIDIA driver."""
+    if device == "auto" and "torch" not in sys.modules and shutil.which("nvidia-smi") is None:
+        return True
+    return device == "cpu" or choose_device(device).type == "cpu"

@@ -1,0 +1,110 @@
+"""One search for small faces and further ones for large: what a detector with a largest face needs.
+
+A network that was trained on faces up to some size misplaces those near it and loses those beyond. So a photo is
+searched at ``max_side``, and again at a fraction of that, until a face can't be too large.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from pipnet.inference.detections import Calibration, Detections
+
+# The photo as the network gets it, to boxes (K, 4) in its pixels, counted from its edge, and scores (K,).
+Search = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+
+
+@dataclass(frozen=True)
+class Passes:
+    """Which faces each pass may report; sizes are the longer sides of the detector's own boxes, pixels of its input.
+
+    Attributes:
+        largest: That a pass may report, unless it is the last.
+        smallest: That a later pass may report: below ``largest / reduction``, so that no face falls between the two.
+        reduction: How much smaller the photo is in the next pass.
+    """
+
+    largest: float
+    smallest: float
+    reduction: int = 4
+
+
+def check_settings(score_threshold: float, nms_threshold: float, max_side: int) -> None:
+    """Refuse what no detector can work with.
+
+    Raises:
+        ValueError: A threshold or ``max_side`` is out of range.
+    """
+    if not 0 < score_threshold < 1 or not 0 < nms_threshold < 1:
+        raise ValueError(f"thresholds must lie between 0 and 1, got {score_threshold} and {nms_threshold}")
+    if max_side < 32:
+        raise ValueError(f"max_side must be at least 32 pixels, got {max_side}")
+
+
+def search_in_passes(
+    image: np.ndarray,
+    search: Search,
+    passes: Passes,
+    *,
+    max_side: int,
+    nms_threshold: float,
+    calibration: Calibration,
+) -> Detections:
+    """All passes over a photo, each face once.
+
+    Args:
+        image: RGB uint8 ``(H, W, 3)``, any size from 1 x 1.
+        search: One pass.
+        passes: Which faces each reports.
+        max_side: Longer side that the photo is reduced to for the first pass; a smaller photo stays as it is.
+        nms_threshold: Overlap (intersection over union) from which two boxes are one face.
+        calibration: Turns the boxes into tight boxes of the points.
+
+    Returns:
+        Boxes in source pixels.
+
+    Raises:
+        ValueError: The array is no such photo.
+    """
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
+        raise ValueError(f"the detector takes RGB uint8 (H, W, 3), got {image.dtype} {image.shape}")
+    height, width = image.shape[:2]
+    factor = min(1.0, max_side / max(height, width))
+    found_boxes, found_scores, smallest = [], [], 0.0
+    while True:
+        boxes, scores = _one_pass(image, search, factor)
+        longer = (boxes[:, 2:] - boxes[:, :2]).max(axis=1, initial=0) * factor
+        last = max(height, width) * factor <= passes.largest  # no face is too large for this pass
+        kept = (longer >= smallest) & (longer <= (np.inf if last else passes.largest))
+        found_boxes.append(boxes[kept])
+        found_scores.append(scores[kept])
+        if last:
+            break
+        factor, smallest = factor / passes.reduction, passes.smallest
+    boxes, scores = np.concatenate(found_boxes), np.concatenate(found_scores)
+    chosen = _suppress(boxes, scores, nms_threshold)
+    return Detections(calibration.apply(boxes[chosen]), scores[chosen])
+
+
+def _one_pass(image: np.ndarray, search: Search, factor: float) -> tuple[np.ndarray, np.ndarray]:
+    """Candidates in the photo reduced by ``factor``: boxes ``(K, 4)`` in source pixels, scores ``(K,)``."""
+    height, width = image.shape[:2]
+    if factor < 1:
+        size = (max(round(width * factor), 1), max(round(height * factor), 1))
+        image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    boxes, scores = search(image)
+    # The networks count from the photo's edge; pixel centres lie half a pixel further in.
+    to_source = np.array([width / image.shape[1], height / image.shape[0]] * 2)
+    return boxes * to_source - 0.5, scores
+
+
+def _suppress(boxes: np.ndarray, scores: np.ndarray, threshold: float) -> np.ndarray:
+    """Indices of the boxes that stay when each face keeps its best box only."""
+    if not len(boxes):
+        return np.zeros(0, dtype=int)
+    as_xywh = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)
+    return np.asarray(cv2.dnn.NMSBoxes(as_xywh.tolist(), scores.tolist(), 0.0, threshold), dtype=int).reshape(-1)
