@@ -1,0 +1,288 @@
+"""Faces in video: the next box comes from the last points, and the face detector runs when it is needed.
+
+The landmark network says by itself, with its face score, whether there still is a face in its box. So the detector
+runs
+
+* at once when no face is known, or one was lost;
+* then, while nothing is found, after 1, 2, 3, … up to :data:`SEARCH_PAUSE` frames: an empty chair costs one detector
+  call in 10 frames, and who sits down is seen after a third of a second at 30 frames a second; while a lost face is
+  looked for, after :data:`LOST_PAUSE` frames at most;
+* every ``detect_every`` frames for new faces, unless ``max_faces`` are known.
+
+A lost face is looked for during a second (``identities.REMEMBER_S``); one that is found again in that time, less than
+about a face's size away from where it was, keeps its id. An id is a place that goes on, not a person: nobody is
+recognised, and a cut of scene that puts another face where one was lost goes on with its id.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pipnet.data.images import read_image
+from pipnet.faces import FaceLandmarks
+from pipnet.geometry import tight_box
+from pipnet.inference.identities import REMEMBER_S, Identities, MissingFace
+from pipnet.inference.matching import face_distances, match
+from pipnet.inference.smoothing import FaceFilter, FrameClock, Smoothing
+from pipnet.inference.tracking_statistics import TrackingStatistics
+
+if TYPE_CHECKING:
+    from pipnet.inference.landmarker import FaceLandmarker
+
+SEARCH_PAUSE = 10
+LOST_PAUSE = 3
+
+# Distances by matching.face_distances, within which a detection is of a track, and two tracks are on one face.
+# Neighbours are about 1 apart.
+_SAME_FACE = 0.7
+_ONE_FACE = 0.3
+# A face is taken up with a score this much above the one at which it is dropped, or one in between would flicker.
+_FOUND_FACTOR = 2.0
+# Detections tried beyond max_faces: the surest one may be a poster's pattern that the landmark network refuses.
+_SPARE = 2
+# A face that is lost while less of its box than this lies in the picture has left it.
+_LEAVING = 0.8
+
+
+@dataclass(eq=False)
+class _Track:
+    """A face that is followed; one row of the result and the box of the next frame."""
+
+    id: int
+    since: float  # seconds
+    filter: FaceFilter | None
+    box: np.ndarray  # (4,), what the points of the next frame are predicted from
+    points: np.ndarray = field(default_factory=lambda: np.zeros((0, 2)))  # smoothed
+    scores: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    score: float = 0.0
+    predicted_from: np.ndarray = field(default_factory=lambda: np.zeros(4))
+
+
+class FaceTracker:
+    """Follows the faces of one video. Not for several threads at once.
+
+    Args:
+        landmarker: Finds points; its ``detector`` finds faces. Only ``landmarker(frame, boxes=…)``,
+            ``landmarker.detector(frame)`` and ``landmarker.layout`` are used.
+        detect_every: Frames between two searches for new faces while none is lost.
+        max_faces: Not more faces than these, the detector's surest first; None for all.
+        lost_below: A face whose face score falls below is lost; one is found from twice that on.
+        smoothing: True for the default settings, False for the network's points as they are, or settings.
+
+    Raises:
+        ValueError: An argument is out of range, or the layout has a single point, which makes no box.
+
+    Example:
+        >>> import skimage.data
+        >>> from pipnet import FaceLandmarker
+        >>> tracker = FaceTracker(FaceLandmarker.load(device="cpu"))
+        >>> portrait = skimage.data.astronaut()
+        >>> [tracker(portrait, time_s=number / 30).ids.tolist() for number in range(3)]
+        [[0], [0], [0]]
+        >>> tracker.statistics.frames, tracker.statistics.detector_calls
+        (3, 1)
+    """
+
+    def __init__(
+        self,
+        landmarker: FaceLandmarker,
+        *,
+        detect_every: int = 30,
+        max_faces: int | None = None,
+        lost_below: float = 0.1,
+        smoothing: bool | Smoothing = True,
+    ) -> None:
+        if detect_every < 1:
+            raise ValueError(f"detect_every must be at least 1 frame, got {detect_every}")
+        if max_faces is not None and max_faces < 1:
+            raise ValueError(f"max_faces must be at least 1, or None for all, got {max_faces}")
+        if not 0 < lost_below < 1:
+            raise ValueError(f"lost_below must lie between 0 and 1, got {lost_below}")
+        if landmarker.layout.num_points < 2:
+            raise ValueError(
+                f"layout {landmarker.layout.name!r} has a single point, which makes no box of the next frame;"
+                " detect on every frame instead"
+            )
+        self.landmarker = landmarker
+        self.detect_every = detect_every
+        self.max_faces = max_faces
+        self.lost_below = lost_below
+        self._smoothing = (Smoothing() if smoothing else None) if isinstance(smoothing, bool) else smoothing
+        self.reset()
+
+    def reset(self) -> None:
+        """Start a new video: no face is known, ids count from 0, the statistics are empty."""
+        self.statistics = TrackingStatistics()
+        self._clock = FrameClock()
+        self._tracks: list[_Track] = []
+        self._identities = Identities()
+        self._since_search = 0  # frames
+        self._fruitless = 0  # searches in a row that found nothing new
+
+    def __call__(self, frame: np.ndarray, time_s: float) -> FaceLandmarks:
+        """The faces of the next frame.
+
+        Args:
+            frame: RGB uint8 ``(H, W, 3)``; whatever :class:`FaceLandmarker` takes works.
+            time_s: Its time stamp, seconds from any origin. Repeated, backward or NaN: taken as one usual step.
+
+        Returns:
+            The faces, lowest id first: smoothed points, ``ids``, and as ``boxes`` those the points were predicted from.
+        """
+        frame = read_image(frame)
+        now = self._clock.tick(time_s)
+        self.statistics.frames += 1
+        self._since_search += 1
+        self._identities.forget(now)
+        detected = self._detect(frame) if self._search_is_due() else None
+        claimed = self._claimed(detected)
+        lost = self._follow(frame, _rest(detected, claimed), now)
+        if lost:
+            if detected is None:
+                detected, claimed = self._detect(frame), None
+            # Of boxes detected before, only those of the tracks just lost are news; the rest was tried above.
+            free = ~self._claimed(detected) if claimed is None else claimed & ~self._claimed(detected)
+            self._follow(frame, detected[free], now, tracks=False)
+        self._merge(now)
+        self._tracks.sort(key=lambda track: track.id)
+        self._count(lost)
+        return self._result()
+
+    def _search_is_due(self) -> bool:
+        if self.statistics.frames == 1:
+            return True
+        if not self._tracks or self._identities.wanted:
+            pause = LOST_PAUSE if self._identities.wanted else SEARCH_PAUSE
+            return self._since_search >= min(self._fruitless, pause)
+        return self._since_search >= self.detect_every and self._room() > 0
+
+    def _room(self) -> int:
+        """How many more faces may be taken up."""
+        return 1_000_000 if self.max_faces is None else self.max_faces - len(self._tracks)
+
+    def _detect(self, frame: np.ndarray) -> np.ndarray:
+        """Boxes ``(F, 4)`` of the detector, best first, those without an extent left out."""
+        self.statistics.detector_calls += 1
+        self._since_search = 0
+        self._fruitless += 1  # until a face is taken up
+        boxes = np.asarray(self.landmarker.detector(frame).boxes, dtype=np.float64).reshape(-1, 4)
+        return boxes[_has_extent(boxes)]
+
+    def _claimed(self, detected: np.ndarray | None) -> np.ndarray:
+        """Which detected boxes ``(F,)`` are of faces that are followed already."""
+        claimed = np.zeros(0 if detected is None else len(detected), dtype=bool)
+        if detected is not None:
+            claimed[[j for _, j in match(_boxes(self._tracks), detected, _SAME_FACE)]] = True
+        return claimed
+
+    def _follow(self, frame: np.ndarray, fresh: np.ndarray, now: float, *, tracks: bool = True) -> list[int]:
+        """Points of the known faces and of those in ``fresh`` boxes ``(K, 4)``; returns the ids of those now lost."""
+        known = self._tracks if tracks else []
+        room = self._room()
+        fresh = fresh[: room + _SPARE if room > 0 else 0]
+        boxes = np.concatenate([_boxes(known), fresh])
+        if not len(boxes):
+            return []
+        faces = self.landmarker(frame, boxes=boxes)
+        finite = np.isfinite(faces.points).all(axis=(1, 2))
+        next_boxes = tight_box(np.where(finite[:, None, None], faces.points, 0.0))
+        scores = np.where(finite & _has_extent(next_boxes), faces.face_scores, 0.0)
+        lost = []
+        for row, track in enumerate(known):
+            if scores[row] < self.lost_below:
+                wanted = _share_inside(track.box, frame) >= _LEAVING
+                self._drop(track, now, wanted=wanted)
+                lost += [track.id] if wanted else []
+            elif not _centre_inside(next_boxes[row], frame):
+                self._drop(track, now, wanted=False)
+            else:
+                self._update(track, faces, row, now)
+        found = [
+            row
+            for row in range(len(known), len(boxes))
+            if scores[row] >= min(_FOUND_FACTOR * self.lost_below, 1.0) and _centre_inside(next_boxes[row], frame)
+        ][: max(self._room(), 0)]
+        for row, face_id in zip(found, self._identities.of(next_boxes[found]), strict=True):
+            track = _Track(face_id, now, None if self._smoothing is None else FaceFilter(self._smoothing), boxes[row])
+            self._update(track, faces, row, now)
+            self._tracks.append(track)
+            self._fruitless = 0
+        return lost
+
+    def _update(self, track: _Track, faces: FaceLandmarks, row: int, now: float) -> None:
+        raw = faces.points[row].astype(np.float64)
+        track.predicted_from, track.scores, track.score = faces.boxes[row], faces.scores[row], faces.face_scores[row]
+        track.points = raw if track.filter is None else track.filter(raw, now)
+        track.box = self._next_box(raw, track.points)
+
+    def _next_box(self, raw: np.ndarray, smoothed: np.ndarray) -> np.ndarray:
+        """The box of the next frame: that of the network's own points, which can't lag (experiments/tracking)."""
+        return tight_box(raw)
+
+    def _drop(self, track: _Track, now: float, *, wanted: bool) -> None:
+        self._tracks = [other for other in self._tracks if other is not track]
+        self._identities.miss(MissingFace(track.id, track.box, now, wanted))
+        self._fruitless = 0
+
+    def _merge(self, now: float) -> None:
+        """Of two tracks that came to be on one face, the better one stays, with the id of the older one."""
+        for track in sorted(self._tracks, key=lambda track: -track.score):
+            if not any(track is other for other in self._tracks):
+                continue  # gone with one of the others
+            for double in [other for other in self._tracks if other is not track]:
+                if face_distances(track.box[None], double.box[None])[0, 0] >= _ONE_FACE:
+                    continue
+                track.id, double.id = sorted((track.id, double.id))
+                track.since, double.since = sorted((track.since, double.since))
+                # Faces that cross look like one for a moment; a double that never was a face of its own is not wanted.
+                self._drop(double, now, wanted=now - double.since >= REMEMBER_S)
+
+    def _count(self, lost: list[int]) -> None:
+        statistics = self.statistics
+        statistics.faces_new = self._identities.given
+        statistics.face_frames += len(self._tracks)
+        statistics.lost_face_frames += self._identities.wanted
+        statistics.faces_lost += len(set(lost) - {track.id for track in self._tracks})
+
+    def _result(self) -> FaceLandmarks:
+        if not self._tracks:
+            none = FaceLandmarks.empty(self.landmarker.layout)
+            return FaceLandmarks(none.points, none.scores, none.boxes, none.layout, np.zeros(0), np.zeros(0))
+        return FaceLandmarks(
+            np.stack([track.points for track in self._tracks]),
+            np.stack([track.scores for track in self._tracks]),
+            np.stack([track.predicted_from for track in self._tracks]),
+            self.landmarker.layout,
+            np.array([track.score for track in self._tracks]),
+            np.array([track.id for track in self._tracks]),
+        )
+
+
+def _boxes(tracks: list[_Track]) -> np.ndarray:
+    """``(F, 4)``."""
+    return np.array([track.box for track in tracks], dtype=np.float64).reshape(-1, 4)
+
+
+def _rest(detected: np.ndarray | None, claimed: np.ndarray) -> np.ndarray:
+    """Detected boxes of faces that nobody follows yet, ``(K, 4)``."""
+    return np.zeros((0, 4)) if detected is None else detected[~claimed]
+
+
+def _has_extent(boxes: np.ndarray) -> np.ndarray:
+    """Whether boxes ``(F, 4)`` can be cut out: finite and larger than a pixel. ``(F,)``."""
+    size = boxes[:, 2:] - boxes[:, :2]
+    return np.isfinite(boxes).all(axis=1) & (size >= 0).all(axis=1) & (size.max(axis=1, initial=0) > 1)
+
+
+def _centre_inside(box: np.ndarray, frame: np.ndarray) -> bool:
+    x, y = (box[:2] + box[2:]) / 2
+    return bool(0 <= x < frame.shape[1] and 0 <= y < frame.shape[0])
+
+
+def _share_inside(box: np.ndarray, frame: np.ndarray) -> float:
+    """How much of a box lies in the picture, from 0 to 1."""
+    inside = np.clip(box, 0, [frame.shape[1], frame.shape[0]] * 2)
+    return float(np.prod(inside[2:] - inside[:2]) / max(np.prod(box[2:] - box[:2]), 1e-9))
