@@ -13,6 +13,9 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+# OpenCV 4 warps no image with a longer side.
+_LONGEST_WARPED = 2**15 - 2
+
 
 def tight_box(points: np.ndarray) -> np.ndarray:
     """Smallest box that holds the points.
@@ -141,8 +144,8 @@ class Crop:
         matrix = self.matrix
         shrink = int(1 / max(np.sqrt(abs(np.linalg.det(matrix[:, :2]))), 1e-9) + 1e-6)
         shrink = min(shrink, max(image.shape[:2]))  # a box far larger than the photo
-        if shrink >= 2:
-            image, matrix = self._reduced(image, shrink)
+        if shrink >= 2 or max(image.shape[:2]) > _LONGEST_WARPED:
+            image, matrix = self._reduced(image, max(shrink, 1))
         return cv2.warpAffine(
             image,
             matrix,
@@ -161,14 +164,27 @@ class Crop:
         x1, y1 = np.clip(np.ceil(corners.max(axis=0)).astype(int) + shrink + 1, [x0 + 1, y0 + 1], [width, height])
         # Whole blocks only, so that every reduced pixel is a mean of exactly shrink x shrink pixels. Where the photo
         # ends within a block its last pixels are repeated: leaving the block out would darken the rim of the crop.
-        extra_x, extra_y = -(x1 - x0) % shrink, -(y1 - y0) % shrink
-        region = cv2.copyMakeBorder(image[y0:y1, x0:x1], 0, extra_y, 0, extra_x, cv2.BORDER_REPLICATE)
-        height, width = region.shape[0] // shrink, region.shape[1] // shrink
-        region = cv2.resize(region, (width, height), interpolation=cv2.INTER_AREA)
+        region = image[y0:y1, x0:x1]
+        extra = np.array([-(y1 - y0) % shrink, -(x1 - x0) % shrink])
+        if np.prod(np.add(region.shape[:2], extra, dtype=float)) < 2 * region.shape[0] * region.shape[1]:
+            region = _block_means(region, (shrink, shrink), extra)
+        else:
+            # A photo of few rows or columns, of which most of a block would be repetition: the long axis first, or a
+            # strip of a million pixels would become a square of them.
+            for axis in np.argsort(region.shape[:2])[::-1]:
+                along = np.arange(2) == axis
+                region = _block_means(region, tuple(np.where(along, shrink, 1)), extra * along)
         # A reduced pixel i has its centre at x0 + i * shrink + (shrink - 1) / 2 of the source.
         middle = (shrink - 1) / 2
         to_source = np.array([[shrink, 0, x0 + middle], [0, shrink, y0 + middle], [0, 0, 1.0]])
         return region, self.matrix @ to_source
+
+
+def _block_means(image: np.ndarray, block: tuple[int, int], extra: np.ndarray) -> np.ndarray:
+    """Means of blocks of (rows, columns), after the last row and column are repeated ``extra`` times."""
+    image = cv2.copyMakeBorder(image, 0, int(extra[0]), 0, int(extra[1]), cv2.BORDER_REPLICATE)
+    size = (image.shape[1] // block[1], image.shape[0] // block[0])
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
 
 
 def crop_of_square(square: np.ndarray, size: int) -> Crop:

@@ -1,9 +1,18 @@
 """Photos from files: colours, depths, orientation, and every way a file can be broken."""
 
+from __future__ import annotations
+
+import os
+import tracemalloc
+import warnings
+import zlib
+
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
+from pipnet.data.headers import claimed_size
 from pipnet.data.images import image_size, read_image
 from pipnet.data.sample import BadSampleError
 
@@ -149,3 +158,192 @@ def test_missing_file_and_folder(tmp_path):
             read(tmp_path / "a.jpg")
         with pytest.raises(BadSampleError, match="can't be read"):
             read(tmp_path)
+
+
+def png_that_claims(width, height, rows=b""):
+    """A PNG of a few bytes with any size in its header."""
+
+    def chunk(kind, body):
+        return len(body).to_bytes(4, "big") + kind + body + zlib.crc32(kind + body).to_bytes(4, "big")
+
+    header = width.to_bytes(4, "big") + height.to_bytes(4, "big") + b"\x08\x02\0\0\0"
+    parts = [(b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts)
+
+
+def jpeg_that_claims(width, height):
+    jpeg = bytearray(cv2.imencode(".jpg", smooth_image())[1].tobytes())
+    frame = jpeg.index(b"\xff\xc0")
+    jpeg[frame + 5 : frame + 9] = height.to_bytes(2, "big") + width.to_bytes(2, "big")
+    return bytes(jpeg)
+
+
+def tiff_that_claims(width, height, big=False):
+    if big:
+        entries = b"".join(
+            tag.to_bytes(2, "little") + b"\4\0" + (1).to_bytes(8, "little") + side.to_bytes(8, "little")
+            for tag, side in ((256, width), (257, height))
+        )
+        return b"II+\0\x08\0\0\0" + (16).to_bytes(8, "little") + (2).to_bytes(8, "little") + entries + bytes(64)
+    entries = b"".join(
+        tag.to_bytes(2, "big") + b"\0\4" + (1).to_bytes(4, "big") + side.to_bytes(4, "big")
+        for tag, side in ((256, width), (257, height))
+    )
+    return b"MM\0*" + (8).to_bytes(4, "big") + (2).to_bytes(2, "big") + entries + bytes(64)
+
+
+def bmp_that_claims(width, height):
+    sides = width.to_bytes(4, "little") + (2**32 - height).to_bytes(4, "little")  # rows run down
+    return b"BM" + bytes(12) + (40).to_bytes(4, "little") + sides + b"\1\0\x18\0" + bytes(64)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "content"),
+    [
+        ("png", png_that_claims(60_000, 60_000)),
+        ("jpg", jpeg_that_claims(60_000, 60_000)),
+        ("tiff", tiff_that_claims(60_000, 60_000)),
+        ("tif", tiff_that_claims(60_000, 60_000, big=True)),
+        ("bmp", bmp_that_claims(60_000, 60_000)),
+        ("gif", b"GIF89a" + (60_000).to_bytes(2, "little") * 2 + bytes(40)),
+    ],
+)
+def test_a_few_bytes_that_claim_a_huge_photo(tmp_path, suffix, content):
+    path = tmp_path / f"bomb.{suffix}"
+    path.write_bytes(content)
+    for read in (read_image, image_size):
+        tracemalloc.start()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow's own, of bombs
+            with pytest.raises(
+                BadSampleError, match=r"60000 x 60000 pixels are more than the 268 megapixels"
+            ) as caught:
+                read(path)
+        assert str(caught.value).startswith(str(path))
+        assert "\n" not in str(caught.value)
+        assert tracemalloc.get_traced_memory()[1] < 20e6
+        tracemalloc.stop()
+
+
+def test_claimed_sizes_of_real_files_are_theirs(tmp_path):
+    image = smooth_image(40, 60)
+    for suffix in ("jpg", "png", "bmp", "tiff", "gif"):
+        Image.fromarray(image).save(tmp_path / f"a.{suffix}")
+        content = (tmp_path / f"a.{suffix}").read_bytes()
+        assert claimed_size(content) == (60, 40), suffix
+        for end in range(min(len(content), 200)):
+            claimed_size(content[:end])  # no header is too short to be asked
+    assert claimed_size(cv2.imencode(".webp", image)[1].tobytes()) is None  # 16383 x 16383 at the most
+
+
+def test_arrays_of_any_size_without_memory():
+    huge = np.broadcast_to(np.uint8(7), (10**6, 10**6, 3))
+    for read in (read_image, image_size):
+        with pytest.raises(BadSampleError, match="1000000 x 1000000 pixels are more than"):
+            read(huge)
+    grey = np.broadcast_to(np.uint8(7), (50, 60))
+    assert (read_image(grey) == 7).all()
+
+
+@pytest.mark.parametrize(
+    ("source", "what"),
+    [
+        (None, "NoneType"),
+        (7, "int"),
+        (b"a.jpg", "bytes"),
+        (Image.new("RGB", (4, 4)), r"PIL\.Image\.Image"),
+        (object(), "object"),
+    ],
+)
+def test_what_is_neither_path_nor_array(source, what):
+    for read in (read_image, image_size):
+        with pytest.raises(BadSampleError, match=rf"a path or a NumPy array, got {what};.*convert\('RGB'\)"):
+            read(source)
+
+
+def test_paths_of_every_kind(tmp_path):
+    path = write(tmp_path / "grüße 猫.png", smooth_image())
+    os.symlink(path, tmp_path / "link")
+    for source in (path, str(path), tmp_path / "link"):
+        np.testing.assert_array_equal(read_image(source), smooth_image())
+        assert image_size(source) == (60, 40)
+    for source in ("a\0b.jpg", "\ud800.jpg"):
+        with pytest.raises(BadSampleError, match="is no path"):
+            read_image(source)
+    with pytest.raises(BadSampleError, match="can't be read"):
+        read_image("x" * 5000)
+    with pytest.raises(BadSampleError, match="can't be read"):
+        read_image("")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
+def test_a_pipe_or_device_is_refused_at_once(tmp_path):
+    os.mkfifo(tmp_path / "pipe.jpg")
+    for source in (tmp_path / "pipe.jpg", "/dev/zero"):
+        for read in (read_image, image_size):
+            with pytest.raises(BadSampleError, match="not a file"):
+                read(source)
+
+
+@pytest.mark.parametrize(
+    ("head", "kind"),
+    [
+        (b"\0\0\0\x18ftypheic", "a HEIC photo, .* convert it to JPEG"),
+        (b"\0\0\0\x18ftypisom", "a video, not a photo"),
+        (b"RIFF\0\0\0\0AVI LIST", "a video, not a photo"),
+        (b"\x1aE\xdf\xa3", "a video, not a photo"),
+        (b"%PDF-1.7", "a PDF, not a photo"),
+    ],
+)
+def test_what_people_take_for_a_photo(tmp_path, head, kind):
+    (tmp_path / "a.jpg").write_bytes(head + bytes(100))
+    with pytest.raises(BadSampleError, match=rf"a\.jpg: {kind}"):
+        read_image(tmp_path / "a.jpg")
+
+
+def test_a_photo_too_large_to_be_one(tmp_path):
+    with (tmp_path / "a.jpg").open("wb") as file:
+        file.truncate(5 * 10**9)  # sparse: no disk
+    with pytest.raises(BadSampleError, match=r"a\.jpg: 5\.0 GB are too much for a photo"):
+        read_image(tmp_path / "a.jpg")
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "WEBP"])
+def test_size_is_that_of_the_photo_read(tmp_path, kind, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / f"a.{kind.lower()}"
+    Image.fromarray(smooth_image(40, 60)).save(path, kind, exif=exif)
+    height, width = read_image(path).shape[:2]
+    assert image_size(path) == (width, height)
+    if kind != "WEBP" and kind != "PNG":  # what OpenCV turns of these depends on its version
+        assert (width, height) == ((40, 60) if orientation > 4 else (60, 40))
+
+
+@pytest.mark.parametrize("mode", ["CMYK", "P", "1", "LA", "L", "RGBA"])
+def test_kinds_of_pixels(tmp_path, mode):
+    original = Image.fromarray(smooth_image(40, 60))
+    path = tmp_path / ("a.jpg" if mode == "CMYK" else "a.png")
+    original.convert(mode).save(path)
+    read = read_image(path)
+    assert read.shape == (40, 60, 3)
+    expected = np.asarray(original.convert(mode).convert("RGB"))
+    assert np.abs(read.astype(int) - expected).mean() < 6
+
+
+def test_animations_give_their_first_picture(tmp_path):
+    frames = [Image.new("RGB", (8, 6), colour) for colour in ((250, 0, 0), (0, 250, 0))]
+    newer = ("a.gif", "a.webp") if cv2.__version__ >= "5" else ()  # OpenCV 4 does not read these
+    for name in ("a.tiff", "a.png", *newer):
+        frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:])
+        read = read_image(tmp_path / name)
+        assert read.shape == (6, 8, 3)
+        assert read[..., 0].min() > 200, name
+        assert read[..., 1].max() < 50, name
+
+
+def test_floats_in_files(tmp_path):
+    Image.fromarray(np.random.default_rng(0).random((8, 8)).astype(np.float32)).save(tmp_path / "a.tiff")
+    with pytest.raises(BadSampleError, match=r"a\.tiff: not an image, or a damaged one"):
+        read_image(tmp_path / "a.tiff")

@@ -1,17 +1,18 @@
-"""Landmarks drawn on a photo, in proportion to the face: the same look on 200 and on 4,000 pixels."""
+"""Landmarks drawn on a photo or a frame, in proportion to the face: the same look on 200 and on 4,000 pixels."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from functools import lru_cache
+from itertools import pairwise
 
 import cv2
 import numpy as np
 
 from pipnet.faces import FaceLandmarks
 from pipnet.geometry import tight_box
-from pipnet.layouts import PointLayout
-
-Colour = tuple[int, int, int]  # RGB
+from pipnet.inference.canvas import Canvas, Colour, draw_badges
+from pipnet.layouts import PointLayout, get_layout, map_points
+from pipnet.pose import rotation_of
 
 # Clear on skin of any colour, and from each other for colour-blind eyes.
 PART_COLOURS: dict[str, Colour] = {
@@ -22,19 +23,34 @@ PART_COLOURS: dict[str, Colour] = {
     "mouth": (255, 120, 150),
 }
 OTHER_COLOURS: tuple[Colour, ...] = ((190, 160, 255), (240, 228, 66), (0, 200, 180), (230, 130, 60))
-_BOX_COLOUR: Colour = (86, 204, 242)
+# For boxes and badges: neighbours in the list are told apart at a glance, and black text is legible on all.
+ID_COLOURS: tuple[Colour, ...] = (
+    (86, 204, 242),
+    (255, 190, 70),
+    (130, 225, 140),
+    (255, 140, 165),
+    (190, 160, 255),
+    (240, 228, 66),
+    (70, 215, 195),
+    (240, 150, 90),
+)
+_AXIS_COLOURS: tuple[Colour, ...] = ((255, 85, 85), (70, 210, 90), (80, 150, 255))  # right, down, out of the face
 _SHADE: Colour = (20, 20, 30)
 
-# Widths as fractions of the face's size, and the least that stays visible, in pixels of the photo.
-_LINE, _LEAST_LINE = 1 / 170, 0.7
-_RADIUS, _LEAST_RADIUS = 1 / 95, 0.9
-_OPACITY = 0.9
+# Widths as fractions of the face's size, and the least that stays visible, in pixels of the photo. The shade under a
+# stroke is wider by a factor.
+_LINE, _LEAST_LINE, _LINE_SHADE = 1 / 155, 0.8, 2.0
+_FRAME = 1.4  # width of a box, in lines
+_RADIUS, _LEAST_RADIUS, _DOT_SHADE = 1 / 95, 1.0, 1.45
+_AXIS, _AXIS_WIDTH = 0.45, 1.8  # length, in sizes of the face; width, in lines
+_BADGE, _LEAST_BADGE = 1 / 9, 15.0
 
-# OpenCV draws lines of whole pixels. A face is drawn on a canvas where it has at least this size, and reduced.
-_CANVAS_FACE = 600.0
-_LARGEST_ZOOM = 12
-_LARGEST_CANVAS = 2000
-_SUBPIXEL_BITS = 4
+# A point that the network is sure of is a full dot. Below the first score it gets a dark core, which is largest from
+# the second on: a ring; and its lines grow dark and thin. All in steps too small to see, so that a score near a
+# threshold makes nothing blink in a video.
+_SURE, _DOUBTFUL = 0.5, 0.2
+_CORE, _LEAST_RING = 0.72, 0.6  # of the dot's radius; pixels of colour that stay around it
+_DIMMED, _THINNED = 0.5, 0.45
 
 
 def draw_faces(
@@ -45,24 +61,36 @@ def draw_faces(
     contours: bool = True,
     boxes: bool = False,
     scores: bool = False,
+    ids: bool = False,
+    pose: bool = False,
+    out: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Draw landmarks on a copy of a photo.
+    """Draw landmarks on a copy of a photo, or into a frame.
+
+    Widths follow the size of the face. What lies outside the photo is cut off; points that are not finite (not
+    labelled) are left out. A point with a score below 0.5 is hollow and its lines are faint: the network does not trust
+    it, often because something hides it.
 
     Args:
         image: RGB uint8 ``(H, W, 3)``.
-        faces: What to draw, in pixels of this photo. What lies outside it is cut off; NaN points (not labelled) are
-            left out.
+        faces: What to draw, in pixels of this photo.
         points: A dot on every point.
         contours: Lines along the layout's groups; a layout without groups has none.
         boxes: The box that each face was predicted from.
-        scores: Colour the dots by their score, red (0) over yellow to green (1), and write the mean score over the
-            face.
+        scores: Colour the dots by their score, red (0) over yellow to green (1), and write the face's score over it.
+        ids: Write the face's id over it, on a colour of its own, which its box gets too. Faces without ids
+            (``faces.ids`` is None) have none.
+        pose: Three axes that turn with the head, from the tip of the nose: red to the picture's right, green down, blue
+            to where the nose points (:meth:`FaceLandmarks.head_pose`).
+        out: Where to draw: an array like ``image``, contiguous, which saves a new one for each frame of a video. It
+            may be ``image`` itself.
 
     Returns:
-        RGB uint8 ``(H, W, 3)``, a new array.
+        ``out``, or where that is None a new array, RGB uint8 ``(H, W, 3)``.
 
     Raises:
-        ValueError: The image is no such array.
+        ValueError: The image is no such array, ``out`` does not fit it, or ``pose`` is asked of a layout that does not
+            have it.
 
     Example:
         >>> from pipnet.layouts import get_layout
@@ -70,28 +98,26 @@ def draw_faces(
         >>> drawn = draw_faces(photo, FaceLandmarks.empty(get_layout("300w_68")))
         >>> drawn.shape, drawn is photo
         ((20, 30, 3), False)
+        >>> draw_faces(photo, FaceLandmarks.empty(get_layout("300w_68")), out=photo) is photo
+        True
     """
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         raise ValueError(f"draw_faces takes RGB uint8 (H, W, 3), got {image.dtype} {image.shape}")
-    drawn = np.ascontiguousarray(image).copy()
-    for face_points, face_scores, box in zip(faces.points, faces.scores, faces.boxes, strict=True):
-        labelled = np.isfinite(face_points).all(axis=1)
-        canvas = _Canvas.around(drawn, face_points[labelled], box)
-        if canvas is None:
-            continue
-        if scores:  # first, so that it hides no point where the photo leaves no room above the face
-            corner = np.nanmin(np.concatenate([face_points, box.reshape(2, 2)]), axis=0)
-            canvas.label(f"{face_scores.mean():.2f}", corner)
-        if boxes:
-            canvas.box(box)
-        if contours:
-            _draw_contours(canvas, face_points, labelled, faces.layout)
-        if points:
-            colours = [_score_colour(score) for score in face_scores] if scores else point_colours(faces.layout)
-            canvas.dots(
-                face_points[labelled], [colour for colour, known in zip(colours, labelled, strict=True) if known]
-            )
-        canvas.paint(drawn)
+    if pose:
+        faces[:0].head_pose((1, 1))  # says so if the layout has none, also where there is no face
+    drawn = _target(image, out)
+    badges = []
+    for face in faces:
+        face_id = int(face.ids[0]) if ids and face.ids is not None else None
+        colour = ID_COLOURS[0 if face_id is None else face_id % len(ID_COLOURS)]
+        place = _draw_face(drawn, face, colour, points, contours, boxes, scores, pose)
+        texts = [] if face_id is None else [(str(face_id), colour)]
+        if scores:
+            texts.append((f"{face.face_scores[0]:.2f}", _SHADE))
+        if texts and place is not None:
+            badges.append((texts, *place))
+    for badge in badges:  # last, so that no face hides another's
+        draw_badges(drawn, *badge)
     return drawn
 
 
@@ -112,104 +138,150 @@ def point_colours(layout: PointLayout) -> list[Colour]:
     return colours
 
 
-def _draw_contours(canvas: _Canvas, points: np.ndarray, labelled: np.ndarray, layout: PointLayout) -> None:
-    colours = part_colours(layout)
-    lines = [(group, [index for index in group.indices if labelled[index]]) for group in layout.groups]
-    lines = [(group, indices) for group, indices in lines if len(indices) > 1]
-    # All shades before all lines, so that none darkens the line of a neighbour.
-    for group, indices in lines:
-        canvas.line(points[indices], group.closed, _SHADE, widening=2.0)
-    for group, indices in lines:
-        canvas.line(points[indices], group.closed, colours[group.part])
+def _target(image: np.ndarray, out: np.ndarray | None) -> np.ndarray:
+    """The array to draw into, which holds the photo."""
+    if out is None:
+        return image.copy(order="C")
+    if out.dtype != np.uint8 or out.shape != image.shape or not out.flags.c_contiguous or not out.flags.writeable:
+        raise ValueError(
+            f"out must be contiguous and writable uint8 {image.shape}, got {out.dtype} {out.shape}; "
+            "np.empty_like(image, order='C') makes one"
+        )
+    if out is not image:
+        np.copyto(out, image)
+    return out
 
 
-def _score_colour(score: float) -> Colour:
-    """Red at 0, yellow at 0.5, green at 1."""
-    score = float(np.clip(score, 0, 1))
-    return (round(255 * min(1.0, 2 - 2 * score)), round(230 * min(1.0, 2 * score)), 60)
+def _draw_face(
+    image: np.ndarray,
+    face: FaceLandmarks,
+    colour: Colour,
+    points: bool,
+    contours: bool,
+    boxes: bool,
+    scores: bool,
+    pose: bool,
+) -> tuple[tuple[float, float], float] | None:
+    """Draw one face; where its badge goes and how high it is, pixels, or None where nothing of the face is seen."""
+    places, box = face.points[0].astype(np.float64), face.boxes[0].astype(np.float64)
+    labelled = np.isfinite(places).all(axis=1)
+    if not labelled.any():
+        return None
+    around = tight_box(places[labelled])
+    size = _face_size(around, box, image.shape)
+    line, radius = max(_LINE * size, _LEAST_LINE), max(_RADIUS * size, _LEAST_RADIUS)
+    boxes = boxes and bool(np.isfinite(box).all())
+    if boxes:
+        around = np.concatenate([np.minimum(around[:2], box[:2]), np.maximum(around[2:], box[2:])])
+    reach = _DOT_SHADE * radius + 2  # of the widest stroke; a line's is less
+    space = reach + (_AXIS * size if pose else 0)
+    canvas = Canvas(image, around + np.array([-space, -space, space, space]), finest=line)
+    if not canvas.visible:
+        return None
+    doubts = np.clip((_SURE - np.nan_to_num(face.scores[0])) / (_SURE - _DOUBTFUL), 0, 1)
+    if boxes:
+        _draw_box(canvas, box, _FRAME * line, colour)
+    if contours:
+        _draw_contours(canvas, places, labelled, doubts, line, face.layout)
+    if points:
+        colours = _score_colours(face.scores[0]) if scores else _palette(face.layout)
+        _draw_dots(canvas, places[labelled], radius, colours[labelled], doubts[labelled])
+    if pose and labelled.all():
+        _draw_pose(canvas, face, image.shape, size, _AXIS_WIDTH * line)
+    canvas.finish()
+    height = max(_BADGE * size, _LEAST_BADGE)
+    return (around[0] - line, around[1] - reach - height / 4), height
 
 
-@dataclass
-class _Canvas:
-    """A transparent layer over the part of the photo that holds one face, ``zoom`` canvas pixels to a photo pixel.
+def _face_size(around: np.ndarray, box: np.ndarray, shape: tuple[int, ...]) -> float:
+    """What widths are in proportion to, pixels: the longer side of the face.
 
-    OpenCV blends antialiased strokes into all four channels of a layer that starts at 0, so it holds colours that are
-    already multiplied by their coverage, and the coverage itself.
+    That of its points or of its box, whichever is smaller, so that one point that went astray makes no thick strokes.
     """
+    sides = [float((known[2:] - known[:2]).max()) for known in (around, box) if np.isfinite(known).all()]
+    return min(min((side for side in sides if side >= 1), default=1.0), 2.0 * max(shape))
 
-    layer: np.ndarray  # (h * zoom, w * zoom, 4) uint8
-    corner: np.ndarray  # (2,), of the part, in photo pixels
-    zoom: int
-    size: float  # of the face, in photo pixels
 
-    @classmethod
-    def around(cls, image: np.ndarray, points: np.ndarray, box: np.ndarray) -> _Canvas | None:
-        """A canvas for a face, or None where it has no points or nothing of it lies in the photo."""
-        if not len(points):
-            return None
-        tight = tight_box(points)
-        size = max(float((tight[2:] - tight[:2]).max()), 1.0)
-        margin = 0.2 * size + 24  # room for the label
-        around = np.concatenate([np.minimum(tight[:2], box[:2]) - margin, np.maximum(tight[2:], box[2:]) + margin])
-        limit = np.array(image.shape[1::-1])
-        corner = np.clip(np.floor(around[:2]), 0, limit).astype(int)
-        end = np.clip(np.ceil(around[2:]), 0, limit).astype(int)
-        width, height = end - corner
-        if width < 1 or height < 1:
-            return None
-        # A box much larger than its points (a wrong prediction) must not make the canvas huge.
-        most = max(min(_LARGEST_ZOOM, _LARGEST_CANVAS // int(max(width, height))), 1)
-        zoom = int(np.clip(np.ceil(_CANVAS_FACE / size), 1, most))
-        return cls(np.zeros((height * zoom, width * zoom, 4), dtype=np.uint8), corner, zoom, size)
+def _draw_box(canvas: Canvas, box: np.ndarray, width: float, colour: Colour) -> None:
+    corners = box[[0, 1, 2, 1, 2, 3, 0, 3]].reshape(4, 2)
+    ends = np.roll(corners, -1, axis=0)
+    canvas.lines(corners, ends, np.full(4, _LINE_SHADE * width), [_SHADE] * 4)
+    canvas.lines(corners, ends, np.full(4, width), [colour] * 4)
 
-    def line(self, points: np.ndarray, closed: bool, colour: Colour, widening: float = 1.0) -> None:
-        """A line along photo points ``(K, 2)``."""
-        width = max(_LINE * self.size, _LEAST_LINE) * self.zoom * widening
-        track = [self._fixed(points)[:, None]]
-        cv2.polylines(self.layer, track, closed, (*colour, 255), max(round(width), 1), cv2.LINE_AA, _SUBPIXEL_BITS)
 
-    def dots(self, points: np.ndarray, colours: list[Colour]) -> None:
-        """A shaded dot on each photo point ``(N, 2)``."""
-        radius = max(_RADIUS * self.size, _LEAST_RADIUS) * self.zoom
-        for grown, palette in ((1.45, [_SHADE] * len(points)), (1.0, colours)):
-            reach = round(radius * grown * 2**_SUBPIXEL_BITS)
-            for (x, y), colour in zip(self._fixed(points).tolist(), palette, strict=True):
-                cv2.circle(self.layer, (x, y), reach, (*colour, 255), cv2.FILLED, cv2.LINE_AA, _SUBPIXEL_BITS)
+def _draw_contours(
+    canvas: Canvas, places: np.ndarray, labelled: np.ndarray, doubts: np.ndarray, width: float, layout: PointLayout
+) -> None:
+    starts, ends, colours = _contours(layout, labelled.tobytes())
+    if not len(starts):
+        return
+    doubt = np.maximum(doubts[starts], doubts[ends])
+    widths = width * (1 - _THINNED * doubt)
+    colours = np.round(colours + _DIMMED * doubt[:, None] * (_SHADE - colours)).astype(int).tolist()
+    starts, ends = places[starts], places[ends]
+    # All shades before all lines, so that none darkens the line of a neighbour.
+    canvas.lines(starts, ends, _LINE_SHADE * widths, [_SHADE] * len(starts))
+    canvas.lines(starts, ends, widths, colours)
 
-    def box(self, box: np.ndarray) -> None:
-        """The outline of a box."""
-        x0, y0, x1, y1 = box
-        corners = np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]])
-        self.line(corners, True, _SHADE, widening=2.0)
-        self.line(corners, True, _BOX_COLOUR)
 
-    def label(self, text: str, corner: np.ndarray) -> None:
-        """Text that ends above ``corner``, or as high as the photo allows."""
-        scale = max(self.size / 16, 9.0) * self.zoom / 22  # Hershey capitals are about 22 pixels high at scale 1
-        stroke = max(round(2 * scale), 1)
-        (width, height), below = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, stroke)
-        gap = round(0.3 * height)
-        x, y = np.round((corner - self.corner) * self.zoom).astype(int).tolist()
-        x, y = max(x, gap), max(y - 2 * gap - below, height + gap)
-        cv2.rectangle(
-            self.layer, (x - gap, y - height - gap), (x + width + gap, y + below + gap), (*_SHADE, 255), cv2.FILLED
-        )
-        cv2.putText(
-            self.layer, text, (x, y), cv2.FONT_HERSHEY_SIMPLEX, scale, (255, 255, 255, 255), stroke, cv2.LINE_AA
-        )
+def _draw_dots(canvas: Canvas, centres: np.ndarray, radius: float, colours: np.ndarray, doubts: np.ndarray) -> None:
+    radii = np.full(len(centres), radius)
+    shades = [_SHADE] * len(centres)
+    canvas.dots(centres, _DOT_SHADE * radii, shades)
+    canvas.dots(centres, radii, colours.tolist())
+    hollow = doubts > 0
+    if hollow.any():
+        canvas.dots(centres[hollow], min(_CORE * radius, radius - _LEAST_RING) * doubts[hollow], shades)
 
-    def paint(self, image: np.ndarray) -> None:
-        """Reduce the layer to photo pixels and lay it over the photo, in place."""
-        height, width = (length // self.zoom for length in self.layer.shape[:2])
-        layer = cv2.resize(self.layer, (width, height), interpolation=cv2.INTER_AREA)
-        layer = cv2.convertScaleAbs(layer, alpha=_OPACITY).reshape(height, width, 4)
-        x, y = self.corner
-        part = image[y : y + height, x : x + width]
-        rest = cv2.cvtColor(255 - layer[..., 3], cv2.COLOR_GRAY2RGB)
-        part[:] = cv2.add(cv2.multiply(part, rest, scale=1 / 255), np.ascontiguousarray(layer[..., :3]))
 
-    def _fixed(self, points: np.ndarray) -> np.ndarray:
-        """Photo points to the canvas, in OpenCV's fixed point."""
-        # A photo pixel's centre is the middle of its zoom x zoom canvas pixels.
-        on_canvas = (points - self.corner + 0.5) * self.zoom - 0.5
-        return np.round(on_canvas * 2**_SUBPIXEL_BITS).astype(np.int32)
+def _draw_pose(canvas: Canvas, face: FaceLandmarks, shape: tuple[int, ...], size: float, width: float) -> None:
+    try:
+        angles = face.head_pose((shape[1], shape[0]))[0]
+    except (ValueError, cv2.error):  # points on one spot, or so far off that no head can be behind them
+        return
+    if not np.isfinite(angles).all():
+        return
+    # Columns: where the axes go that lead right, down and out of the face. The last one that is drawn lies on top:
+    # those that lead away from the camera first.
+    ends = rotation_of(*angles) * [1.0, 1.0, -1.0]
+    order = np.argsort(-ends[2])
+    nose = map_points(face.points[0], face.layout, get_layout("300w_68"))[30].astype(np.float64)
+    tips = nose + _AXIS * size * ends[:2, order].T
+    starts, colours = np.tile(nose, (3, 1)), [_AXIS_COLOURS[axis] for axis in order]
+    canvas.lines(starts, tips, np.full(3, _LINE_SHADE * width), [_SHADE] * 3)
+    canvas.lines(starts, tips, np.full(3, width), colours)
+    forward = tips[np.flatnonzero(order == 2)]  # seen end on it is only this dot
+    canvas.dots(forward, np.array([_LINE_SHADE * width]), [_SHADE])
+    canvas.dots(forward, np.array([1.4 * width]), [_AXIS_COLOURS[2]])
+
+
+@lru_cache(maxsize=16)
+def _palette(layout: PointLayout) -> np.ndarray:
+    return np.array(point_colours(layout))  # (N, 3)
+
+
+@lru_cache(maxsize=64)
+def _contours(layout: PointLayout, labelled: bytes) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """First and last point of every line to draw, ``(S,)`` each, and its colour, ``(S, 3)``.
+
+    Args:
+        layout: What the points mean.
+        labelled: N bytes, 0 for points that are not; lines pass them over.
+    """
+    of_parts = part_colours(layout)
+    pairs: list[tuple[int, int]] = []
+    colours: list[Colour] = []
+    for group in layout.groups:
+        chain = [index for index in group.indices if labelled[index]]
+        steps = list(pairwise([*chain, chain[0]] if group.closed and len(chain) > 2 else chain))
+        pairs += steps
+        colours += [of_parts[group.part]] * len(steps)
+    starts, ends = np.array(pairs, dtype=int).reshape(-1, 2).T
+    return starts, ends, np.array(colours, dtype=float).reshape(-1, 3)
+
+
+def _score_colours(scores: np.ndarray) -> np.ndarray:
+    """Red at 0, yellow at 0.5, green at 1; ``(N,)`` to ``(N, 3)``."""
+    scores = np.clip(np.nan_to_num(scores), 0, 1)
+    red, green = np.minimum(1, 2 - 2 * scores), np.minimum(1, 2 * scores)
+    return np.round(np.stack([255 * red, 230 * green, np.full(len(scores), 60.0)], axis=1)).astype(int)
