@@ -1,7 +1,8 @@
-"""The demo as a person runs it: a command, pictures, an exit status. The network is real, its answer is known."""
+"""The demo on photos, as a person runs it: a command, pictures, an exit status. The network's answer is known."""
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import subprocess
@@ -109,8 +110,9 @@ def test_bad_photos_are_named_and_the_others_done(weights, tmp_path, capsys):
     status = main(["--image", *images, "--output", str(output), "--weights", str(weights), "--device", "cpu"])
     printed, complaints = capsys.readouterr()
     assert status == 1
-    assert printed.count("\n") == 1
+    assert printed.count("\n") == 2
     assert "good.jpg: 1 face" in printed
+    assert "1 of 4 photos done, 1 face, 0 photos without a face" in printed
     lines = complaints.strip().splitlines()
     assert len(lines) == 3
     for name, line in zip(("text.jpg", "missing.jpg", "cut.jpg"), lines, strict=True):
@@ -158,6 +160,70 @@ def test_photos_of_one_name_and_inputs_are_never_overwritten(weights, tmp_path, 
     assert sorted(path.name for path in folder.iterdir()) == expected
 
 
+def test_folder_with_subfolders(weights, tmp_path, capsys):
+    """Sorted, subfolders kept, hidden and foreign files left out, what an earlier run wrote too; a bad one is named."""
+    folder = tmp_path / "photos"
+    small = astronaut()[:200, 120:320]
+    for name in ("b.jpg", "a/x.png", "a/deep/y.PNG", ".hidden.png", ".cache/z.png"):
+        write_photo(folder / name, small)
+    (folder / "notes.txt").write_text("no photo")
+    (folder / "broken.jpg").write_bytes(b"no photo either")
+    arguments = ["--folder", str(folder), "--output", str(folder), "--csv", "--weights", str(weights)]
+    expected = ["a/deep/y_landmarks.png", "a/x_landmarks.png", "b_landmarks.png", "landmarks.csv"]
+    for _ in range(2):  # the second time the results of the first are there
+        assert main([*arguments, "--device", "cpu"]) == 1
+        printed, complaints = capsys.readouterr()
+        lines = printed.splitlines()
+        assert [line.split(":")[0] for line in lines[:3]] == [
+            str(folder / n) for n in ("b.jpg", "a/x.png", "a/deep/y.PNG")
+        ]
+        assert "3 of 4 photos done, 3 faces" in lines[-1]
+        assert complaints.count("\n") == 1
+        assert "broken.jpg" in complaints
+        written = {path.relative_to(folder).as_posix() for path in folder.rglob("*landmarks*")}
+        assert sorted(written) == expected
+
+    with (folder / "landmarks.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [Path(row["source"]).name for row in rows] == ["b.jpg", "x.png", "y.PNG"]
+    face = {"box": [float(rows[0][f"box_{corner}"]) for corner in ("x0", "y0", "x1", "y1")]}
+    places = [[float(rows[0][f"{axis}_{i}"]) for axis in "xy"] for i in range(68)]
+    np.testing.assert_allclose(places, points_in(face), atol=0.01)
+    assert (rows[0]["frame"], rows[0]["time_s"], rows[0]["face"], rows[0]["id"]) == ("0", "0.0", "0", "")
+
+
+@pytest.mark.parametrize("what", ["missing", "empty"])
+def test_a_folder_without_photos_ends_with_1(what, tmp_path, capsys):
+    if what == "empty":
+        (tmp_path / what).mkdir()
+    assert main(["--folder", str(tmp_path / what)]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert {"missing": "no such folder", "empty": "no photo in this folder; looked for .jpg"}[what] in line
+
+
+def test_output_may_be_a_file_name(weights, tmp_path, capsys):
+    photo = write_photo(tmp_path / "a.png", astronaut()[:200, 120:320])
+    arguments = ["--image", str(photo), "--weights", str(weights), "--device", "cpu", "--json", "--csv"]
+    assert main([*arguments, "--output", str(tmp_path / "new" / "found.jpg")]) == 0
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["found.csv", "found.jpg", "found.json"]
+    assert read(tmp_path / "new" / "found.jpg").shape == (200, 200, 3)
+    assert "found.jpg, found.json and found.csv" in capsys.readouterr().out
+
+
+def test_boxes_from_a_file(weights, tmp_path, capsys):
+    """The file's boxes are taken as they are; a photo that it leaves out is named and the others done."""
+    photos = [write_photo(tmp_path / name, astronaut()[:200, 120:320]) for name in ("a.png", "b.png")]
+    (tmp_path / "boxes.csv").write_text("image,x0,y0,x1,y1\na.png,10,20,50,60\n")
+    arguments = ["--image", *map(str, photos), "--output", str(tmp_path), "--json", "--weights", str(weights)]
+    assert main([*arguments, "--device", "cpu", "--detector", "boxes", str(tmp_path / "boxes.csv")]) == 1
+    (face,) = json.loads((tmp_path / "a_landmarks.json").read_text())["faces"]
+    assert face["box"] == [10, 20, 50, 60]
+    np.testing.assert_allclose(face["points"], points_in(face), atol=0.01)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "no boxes for" in line
+    assert "b.png" in line
+
+
 def test_nothing_half_written_stays(weights, tmp_path, monkeypatch, capsys):
     photo = write_photo(tmp_path / "in" / "good.png", astronaut())
     old = tmp_path / "good_landmarks.png"
@@ -186,6 +252,30 @@ def test_nothing_half_written_stays(weights, tmp_path, monkeypatch, capsys):
         (["--weights", "nowhere.pt"], "no checkpoint nowhere.pt"),
         (["--device", "abacus"], "no device 'abacus'"),
         (["--output", __file__], "can't be a folder"),
+        (["--output", "points.json"], "--json and --csv choose their own names"),
+        (["--output", "film.mp4"], "pictures can be .png"),
+        (["--image", "a.png", "b.png", "--output", "c.png"], "one file; for several photos give a folder"),
+        (["--image", "a.png", "--output", "a.png"], "would replace what is read"),
+        (["--video", "a.mp4", "--output", "a.mp4"], "would replace what is read"),
+        (["--video", "a.mp4", "--output", "a.png"], "a video can be .mp4"),
+        (["--video", "a.mp4", "--image", "a.png"], "not allowed with argument"),
+        (["--webcam", "a.mp4"], "for a file use --video"),
+        (["--webcam", "-1"], "for a file use --video"),
+        (["--web", "--json"], "--json does not go with --web"),
+        (["--web", "--mirror"], "--mirror is for --webcam"),
+        (["--web", "80000"], "port from 0"),
+        (["--no-smoothing"], "--no-smoothing is for --video and --webcam"),
+        (["--video", "a.mp4", "--camera-size", "640x480"], "--camera-size is for --webcam"),
+        (["--webcam", "--camera-size", "large"], "as 1280x720"),
+        (["--webcam", "--seconds", "0"], "larger than 0"),
+        (["--webcam", "--detect-every", "0"], "whole number from 1"),
+        (["--detector", "haar"], "no face detector 'haar'"),
+        (["--detector", "yunet"], "--detector yunet needs one file"),
+        (["--detector", "retinaface", "x.onnx"], "takes no file"),
+        (["--detector", "yunet", "nowhere.onnx"], "nowhere.onnx: no such YuNet file"),
+        (["--detector", "boxes", "boxes.csv"], "is for --image, --folder and --video"),
+        (["--image", "a.png", "--detector", "boxes", "nowhere.csv"], "nowhere.csv: no such file of boxes"),
+        (["--runtime", "abacus"], "no runtime 'abacus'"),
     ],
 )
 def test_wrong_arguments_end_with_2(arguments, message, capsys):
@@ -204,6 +294,6 @@ def test_missing_scikit_image_names_the_command(monkeypatch, capsys):
 
 
 def test_help_needs_no_torch():
-    code = "import sys, pipnet.demo; print('torch' in sys.modules)"
+    code = "import sys, pipnet.demo, pipnet.demo.options as o; o.parse([]); print({'torch', 'cv2'} & {*sys.modules})"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
-    assert run.stdout.strip() == "False"
+    assert run.stdout.strip() == "set()"

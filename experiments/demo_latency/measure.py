@@ -1,0 +1,183 @@
+"""Frames per second of the demo on a video, from file to file, and the time of each part.
+
+    python experiments/demo_latency/measure.py
+
+The video is made on the spot: the public-domain portrait, swaying on a known path, 640 x 480, 30 frames a second,
+MPEG-4. It goes through what ``python -m pipnet.demo --video FILE`` is made of, with its default settings and without a
+window: once with nothing kept, once with the landmarks drawn and the video written (the default), once with JSON and
+CSV too. In turn, several times over. Writes ``metrics.json`` and the table of ``README.md``; ``--seconds 5`` tries it
+out on a shorter video, ``--table`` prints the table of the ``metrics.json`` that is there.
+
+Environment variables that set threads or the allocator are dropped: what a user has is measured.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+import tempfile
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from skimage.data import astronaut
+
+from pipnet.data.motion import move, sway
+from pipnet.demo.capture import quiet_opencv
+from pipnet.demo.moving import FrameLoop
+from pipnet.demo.results import Results
+from pipnet.demo.stopwatch import PARTS, Stopwatch
+from pipnet.demo.video_file import VideoFile
+from pipnet.inference.landmarker import FaceLandmarker
+from pipnet.inference.tracking import FaceTracker
+
+HERE = Path(__file__).resolve().parent
+CASES = {"nothing kept": (), "video": ("video",), "video, JSON, CSV": ("video", "json", "csv")}
+SECONDS, FPS, RUNS = 60.0, 30.0, 5
+SIZE = (640, 480)
+CENTRE = (224.0, 133.0)  # of the face, in the portrait
+SCALE = 2.2  # the face is about 200 pixels wide
+BAR = 60.0  # frames per second
+
+
+def write_video(path: Path, seconds: float) -> int:
+    """The swaying portrait; returns the number of frames."""
+    frames = round(seconds * FPS)
+    path_of = sway(frames, CENTRE, SCALE, fps=FPS, amplitude_px=80, degrees=10, zoom=1.15, period_s=3.0, size=SIZE)
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), FPS, SIZE)
+    for frame in move(astronaut(), path_of, size=SIZE, noise=2.0, border=(110, 110, 110)):
+        writer.write(np.ascontiguousarray(frame[..., ::-1]))
+    writer.release()
+    return frames
+
+
+def play(video: Path, landmarker: FaceLandmarker, keep: tuple[str, ...], folder: Path) -> dict[str, Any]:
+    """Once through the demo's own pieces, put together as its command does."""
+    source = VideoFile(str(video))
+    watch = Stopwatch()
+    tracker = FaceTracker(watch.watch(landmarker))
+    options = argparse.Namespace(json="json" in keep, csv="csv" in keep, boxes=None)
+    results = Results(
+        source,
+        str(video),
+        options,
+        landmarker.layout,
+        folder=folder,
+        file=None,
+        video="video" in keep,
+        took=lambda seconds: watch.add_aside("write", seconds),
+    )
+    loop = FrameLoop(source, tracker, watch, results, window=None, folder=folder)
+    try:
+        loop.play()
+        results.finish()
+    finally:
+        results.discard()
+        source.close()
+    statistics = tracker.statistics
+    return {
+        "frames": loop.frames,
+        "frames_with_a_face": loop.with_face,
+        "frames_per_second": watch.frames_per_second(),
+        "detector_calls_per_100": statistics.detector_calls_per_100,
+        "lost_share": statistics.lost_share,
+        "parts": watch.summary(),
+    }
+
+
+def measure(seconds: float) -> dict[str, Any]:
+    """All cases in turn, :data:`RUNS` times."""
+    cv2.setNumThreads(1)  # as the demo does
+    landmarker = FaceLandmarker.load(device="cpu")
+    runs: dict[str, list[dict[str, Any]]] = {case: [] for case in CASES}
+    with tempfile.TemporaryDirectory() as folder, quiet_opencv():
+        video = Path(folder) / "video.mp4"
+        frames = write_video(video, seconds)
+        short = Path(folder) / "short.mp4"
+        write_video(short, 1.0)
+        play(short, landmarker, (), Path(folder))  # warm
+        for _ in range(RUNS):
+            for case, keep in CASES.items():
+                runs[case].append(play(video, landmarker, keep, Path(folder)))
+                print(f"{case}: {runs[case][-1]['frames_per_second']:.1f} frames per second", file=sys.stderr)
+    return {
+        "video": {"size": SIZE, "frames": frames, "frames_per_second": FPS, "faces": 1},
+        "bar_frames_per_second": BAR,
+        "runs": RUNS,
+        "cores": len(os.sched_getaffinity(0)),
+        "processor": processor(),
+        "python": platform.python_version(),
+        "versions": {name: version(name) for name in ("opencv-python", "onnxruntime", "numpy")},
+        "cases": {case: summary(found) for case, found in runs.items()},
+    }
+
+
+def summary(runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """The run in the middle by frame rate, and the rates of all."""
+    ordered = sorted(runs, key=lambda run: run["frames_per_second"])
+    return {**ordered[len(ordered) // 2], "all_runs": [run["frames_per_second"] for run in runs]}
+
+
+def processor() -> str:
+    """Model name of the processor."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "unknown")
+
+
+def table(metrics: dict[str, Any]) -> str:
+    """Frame rates, from ``metrics.json``."""
+    rows = ["| kept | frames per second | slowest run | detector calls per 100 frames | share of frames lost |"]
+    rows.append("| --- | --- | --- | --- | --- |")
+    for case, figures in metrics["cases"].items():
+        rows.append(
+            f"| {case} | {figures['frames_per_second']:.1f} | {min(figures['all_runs']):.1f} "
+            f"| {figures['detector_calls_per_100']:.1f} | {100 * figures['lost_share']:.1f} % |"
+        )
+    return "\n".join(rows)
+
+
+def parts_table(metrics: dict[str, Any]) -> str:
+    """Milliseconds of each part, from ``metrics.json``."""
+    cases = metrics["cases"]
+    rows = ["| part | " + " | ".join(f"{case}: median | 95 %" for case in cases) + " |"]
+    rows.append("| --- " * (1 + 2 * len(cases)) + "|")
+    for part in PARTS:
+        found = [figures["parts"].get(part) for figures in cases.values()]
+        if any(found):
+            cells = [f"{f['median_ms']:.2f} | {f['p95_ms']:.2f}" if f else "– | –" for f in found]
+            rows.append(f"| {part} | " + " | ".join(cells) + " |")
+    return "\n".join(rows)
+
+
+def drop_settings() -> None:
+    """Start again without the environment variables that set threads or the allocator: they are read at the start."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "OMP_"))}
+    if len(kept) < len(os.environ):
+        os.execve(sys.executable, [sys.executable, *sys.argv], kept)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=SECONDS, help="of video; fewer than the default write nothing")
+    parser.add_argument("--table", action="store_true", help="print the tables of the metrics.json that is there")
+    arguments = parser.parse_args()
+    drop_settings()
+    file = HERE / "metrics.json"
+    metrics = json.loads(file.read_text()) if arguments.table else measure(arguments.seconds)
+    if not arguments.table and arguments.seconds == SECONDS:
+        file.write_text(json.dumps(metrics, indent=2) + "\n")
+        readme = HERE / "README.md"
+        head, _, rest = readme.read_text().partition("<!-- tables -->\n")
+        tail = rest.partition("<!-- end of tables -->")[2]
+        text = f"{table(metrics)}\n\n{parts_table(metrics)}\n\n"
+        readme.write_text(f"{head}<!-- tables -->\n\n{text}<!-- end of tables -->{tail}")
+    print(table(metrics), parts_table(metrics), sep="\n\n")
+
+
+if __name__ == "__main__":
+    main()

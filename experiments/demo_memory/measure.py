@@ -1,0 +1,192 @@
+"""Does the demo's memory grow? Five minutes of a looped video through it, in one process.
+
+    python experiments/demo_memory/measure.py
+
+The video is the one of ``experiments/demo_latency``, ten seconds of it, over and over, as fast as it goes: read ahead,
+tracked, drawn, encoded, with JSON and CSV. The resident memory of the process is noted every ten seconds; a straight
+line through what comes after the first minute says how fast it grows. Writes ``metrics.json`` and the table of
+``README.md``; ``--seconds 20`` tries it out, ``--table`` prints the table of the ``metrics.json`` that is there.
+
+Environment variables that set threads or the allocator are dropped: what a user has is measured. Linux only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import os
+import platform
+import sys
+import tempfile
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from skimage.data import astronaut
+
+from pipnet.data.motion import move, sway
+from pipnet.demo.capture import Frame, quiet_opencv
+from pipnet.demo.moving import FrameLoop
+from pipnet.demo.results import Results
+from pipnet.demo.stopwatch import Stopwatch
+from pipnet.demo.video_file import VideoFile
+from pipnet.inference.landmarker import FaceLandmarker
+from pipnet.inference.tracking import FaceTracker
+
+HERE = Path(__file__).resolve().parent
+SECONDS, EVERY_S, WARM_SHARE = 300.0, 10.0, 0.2
+FPS, SIZE = 30.0, (640, 480)
+BAR_MIB_PER_MINUTE = 1.0
+
+
+class Looped:
+    """A video again and again, with time and numbers that go on, until ``seconds`` have passed on the clock."""
+
+    live, count, broken, trouble = False, None, 0, None
+
+    def __init__(self, path: Path, seconds: float) -> None:
+        self._path, self._end = path, time.monotonic() + seconds
+        self._video = VideoFile(str(path))
+        self.name, self.size, self.fps = self._video.name, self._video.size, self._video.fps
+        self.ended = False
+        self.loops = 0
+        self._frames, self._base_s, self._last_s = 0, 0.0, 0.0
+        self._next_look, self._started = 0.0, time.monotonic()
+        self.looks: list[tuple[float, float]] = []  # seconds, MiB
+
+    def take(self, timeout_s: float) -> Frame | None:
+        """The next frame; on the way, a look at the memory."""
+        now = time.monotonic()
+        if now - self._started >= self._next_look:
+            self.looks.append((now - self._started, resident_mib()))
+            self._next_look += min(EVERY_S, (self._end - self._started) / 10)
+        if now >= self._end:
+            self.ended = True
+            return None
+        frame = self._video.take(timeout_s)
+        if frame is not None:
+            self._last_s = self._base_s + frame.time_s
+            self._frames += 1
+            return Frame(frame.image, self._frames - 1, self._last_s, frame.read_s, frame.taken)
+        if self._video.ended:
+            self._video.close()
+            self._video = VideoFile(str(self._path))
+            self._base_s = self._last_s + 1 / self.fps
+            self.loops += 1
+        return None
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._video.close()
+
+
+def resident_mib() -> float:
+    """Resident memory of this process."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def write_video(path: Path, seconds: float) -> None:
+    """The swaying portrait."""
+    frames = round(seconds * FPS)
+    path_of = sway(frames, (224.0, 133.0), 2.2, fps=FPS, amplitude_px=80, degrees=10, zoom=1.15, size=SIZE)
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), FPS, SIZE)
+    for frame in move(astronaut(), path_of, size=SIZE, noise=2.0, border=(110, 110, 110)):
+        writer.write(np.ascontiguousarray(frame[..., ::-1]))
+    writer.release()
+
+
+def measure(seconds: float) -> dict[str, Any]:
+    """Play, look, and fit the line."""
+    cv2.setNumThreads(1)  # as the demo does
+    landmarker = FaceLandmarker.load(device="cpu")
+    with tempfile.TemporaryDirectory() as name, quiet_opencv():
+        folder = Path(name)
+        write_video(folder / "video.mp4", min(10.0, seconds / 4))
+        source = Looped(folder / "video.mp4", seconds)
+        watch = Stopwatch()
+        tracker = FaceTracker(watch.watch(landmarker))
+        options = argparse.Namespace(json=True, csv=True, boxes=None)
+        results = Results(
+            source,
+            "video.mp4",
+            options,
+            landmarker.layout,
+            folder=folder,
+            file=None,
+            video=True,
+            took=lambda seconds: watch.add_aside("write", seconds),
+        )
+        loop = FrameLoop(source, tracker, watch, results, window=None, folder=folder)
+        try:
+            loop.play()
+            written = {path.suffix: path.stat().st_size / 2**20 for path in results.finish()}
+        finally:
+            results.discard()
+            source.close()
+        gc.collect()
+    times, mib = np.array(source.looks).T
+    late = times >= WARM_SHARE * seconds
+    slope = float(np.polyfit(times[late], mib[late], 1)[0])
+    return {
+        "seconds": seconds,
+        "frames": loop.frames,
+        "loops": source.loops,
+        "frames_per_second": watch.frames_per_second(),
+        "written_mib": written,
+        "resident_mib": [[round(float(t), 1), round(float(m), 2)] for t, m in source.looks],
+        "after_warming_s": WARM_SHARE * seconds,
+        "slope_mib_per_minute": 60 * slope,
+        "bar_mib_per_minute": BAR_MIB_PER_MINUTE,
+        "cores": len(os.sched_getaffinity(0)),
+        "python": platform.python_version(),
+        "versions": {name: version(name) for name in ("opencv-python", "onnxruntime", "numpy")},
+    }
+
+
+def table(metrics: dict[str, Any]) -> str:
+    """The rows of the README, from ``metrics.json``."""
+    looks = np.array(metrics["resident_mib"])
+    late = looks[looks[:, 0] >= metrics["after_warming_s"], 1]
+    rows = ["| seconds | frames | resident memory at the start | after the first fifth | at the end | most | growth |"]
+    rows.append("| --- " * 7 + "|")
+    rows.append(
+        f"| {metrics['seconds']:.0f} | {metrics['frames']} | {looks[0, 1]:.1f} MiB | {late[0]:.1f} MiB "
+        f"| {late[-1]:.1f} MiB | {looks[:, 1].max():.1f} MiB | {metrics['slope_mib_per_minute']:+.2f} MiB a minute |"
+    )
+    return "\n".join(rows)
+
+
+def drop_settings() -> None:
+    """Start again without the environment variables that set threads or the allocator: they are read at the start."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "OMP_"))}
+    if len(kept) < len(os.environ):
+        os.execve(sys.executable, [sys.executable, *sys.argv], kept)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=SECONDS, help="fewer than the default write nothing")
+    parser.add_argument("--table", action="store_true", help="print the table of the metrics.json that is there")
+    arguments = parser.parse_args()
+    drop_settings()
+    file = HERE / "metrics.json"
+    metrics = json.loads(file.read_text()) if arguments.table else measure(arguments.seconds)
+    if not arguments.table and arguments.seconds == SECONDS:
+        file.write_text(json.dumps(metrics, indent=2) + "\n")
+        readme = HERE / "README.md"
+        head, _, rest = readme.read_text().partition("<!-- table -->\n")
+        tail = rest.partition("<!-- end of table -->")[2]
+        readme.write_text(f"{head}<!-- table -->\n\n{table(metrics)}\n\n<!-- end of table -->{tail}")
+    print(table(metrics))
+    print(
+        f"written, MiB: {metrics['written_mib']}; {metrics['frames_per_second']:.1f} frames per second", file=sys.stderr
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,45 @@
+"""Landmarks on photos, videos and in front of a camera: ``python -m pipnet.demo``.
+
+Sources, one at a time; none of them is scikit-image's portrait of the astronaut Eileen Collins (NASA, public domain):
+
+* ``--image PATH ...`` and ``--folder DIR`` (with its subfolders): photos, each to ``NAME_landmarks.png``.
+* ``--video FILE|URL``: a video, to ``NAME_landmarks.mp4`` where ``--output`` is given or no window opens.
+* ``--webcam [INDEX]``: a camera, live; recorded where ``--output`` is given.
+* ``--web [PORT]``: a page in the browser, for photos and the browser's camera; on this machine only.
+
+Results, in the folder ``--output`` (here, unless given) or under the file name ``--output`` where there is one source:
+
+* ``--json``: ``NAME_landmarks.json``. A photo is ``{"image", "width", "height", "layout", "faces"}``, a video or
+  camera ``{"video", "width", "height", "layout", "frames"}`` with frames ``{"frame", "time", "faces"}``. Faces are as
+  :meth:`pipnet.faces.FaceLandmarks.to_dict` has them.
+* ``--csv``: one row a face and frame, ``NAME_landmarks.csv``; several photos share one ``landmarks.csv``. Columns:
+  ``source`` (the photo, file, address or camera), ``frame`` (from 0; 0 in photos), ``time_s`` (seconds from the first
+  frame; 0 in photos), ``face`` (its place among the faces of the frame), ``id`` (who is who from frame to frame; empty
+  in photos), ``score`` (of the face), ``box_x0, box_y0, box_x1, box_y1``, then ``x_0, y_0, s_0, x_1, ...``: place and
+  score of every point of the layout. Pixels of the photo or frame, 0-based pixel centres. A frame without a face has
+  no row.
+
+A window needs a display; without one the demo says so and goes on. Ctrl-C, like ``q`` in the window, ends a video or a
+camera in good order: what was done is kept.
+
+Exit status: 0, also when there is no face and when the user ended it; 1 when a photo, a video or a camera could not be
+used, or a result not be written; 2 for wrong arguments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the demo.
+
+    Args:
+        arguments: Of the command line, without the program's name; None takes the process's own.
+
+    Returns:
+        The exit status.
+    """
+    from pipnet.demo.command import run
+
+    return run(arguments)

@@ -1,0 +1,233 @@
+"""The frame loop: a video or a camera, followed face by face, drawn, shown and kept."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from pipnet.demo.capture import Frame, FrameSource
+from pipnet.demo.output import write_picture
+from pipnet.demo.pace import Pace
+from pipnet.demo.photos import how_many
+from pipnet.demo.results import Results
+from pipnet.demo.stopwatch import Stopwatch
+from pipnet.demo.window import Look, Window
+from pipnet.faces import FaceLandmarks
+from pipnet.inference.draw import draw_faces
+from pipnet.training.stopping import StopRequest
+
+_WAIT_S = 0.05  # for a frame, before keys are looked at again
+_FIGURES_EVERY_S = 0.25  # they can't be read when they change faster
+_FIGURES_OVER = 60  # frames
+_MESSAGE_S = 4.0
+
+
+class FrameLoop:
+    """Plays a source to its end.
+
+    Args:
+        source: Gives the frames.
+        tracker: ``(frame, seconds) -> FaceLandmarks``; runs on a landmarker that ``watch`` watches.
+        watch: Measures.
+        results: What is kept.
+        window: Where it is shown, or None.
+        folder: Where snapshots go.
+        seconds: Stop after so much, or None.
+        before: Called with the number of each frame before the tracker is.
+
+    Attributes:
+        frames: Looked at.
+        with_face: Frames that had one.
+        most_faces: In one frame.
+        skipped: Frames left out because the window would have fallen behind.
+        stopped: Why it ended before the end of the source, or None.
+    """
+
+    def __init__(
+        self,
+        source: FrameSource,
+        tracker: Callable[[np.ndarray, float], FaceLandmarks],
+        watch: Stopwatch,
+        results: Results,
+        *,
+        window: Window | None,
+        folder: Path,
+        seconds: float | None = None,
+        before: Callable[[int], Any] = lambda number: None,
+    ) -> None:
+        self.frames = self.with_face = self.most_faces = self.skipped = 0
+        self.stopped: str | None = None
+        self._source, self._tracker, self._watch, self._results = source, tracker, watch, results
+        self._window, self._folder, self._seconds, self._before = window, folder, seconds, before
+        self._pace = Pace(source.fps, may_skip=not results)
+        self._first_s: float | None = None
+        self._shown: tuple[Frame, FaceLandmarks] | None = None
+        self._trouble: str | None = None
+        self._message, self._message_until = "", 0.0
+        self._state = ""  # of a window that stands still
+        self._lines: tuple[str, ...] = ()
+        self._lines_until = 0.0
+        total = None if source.live else source.count
+        self._progress = tqdm(total=total, unit="frame", disable=None, leave=False)
+
+    def play(self) -> None:
+        """Until the source ends, or somebody ends it.
+
+        Raises:
+            OSError: A result can't be written.
+            ValueError: A frame can't be used.
+        """
+        started = time.perf_counter()
+        with StopRequest(alone=True) as stop, self._progress:
+            while not self._ended(stop, started):
+                if self._window is not None and self._window.paused:
+                    self._idle()
+                    self._pace.restart()
+                    continue
+                frame = self._source.take(_WAIT_S)
+                self._tell_trouble()
+                if frame is None:
+                    if self._source.ended:
+                        break
+                    self._idle()
+                elif self._in_time(frame):
+                    self._look_at(frame)
+
+    def _ended(self, stop: StopRequest, started: float) -> bool:
+        if stop.asked:
+            self.stopped = "stopped by Ctrl-C" if self._window is None else "stopped"
+        elif self._window is not None and self._window.closed:
+            self.stopped = "stopped in the window"
+        elif self._results.nearly_full:
+            self.stopped = "stopped because the disk is nearly full"
+        elif self._seconds is not None and self._source.live and time.perf_counter() - started >= self._seconds:
+            return True
+        return self.stopped is not None
+
+    def _in_time(self, frame: Frame) -> bool:
+        """Whether a frame is looked at. In a window a file plays at its own speed."""
+        if self._seconds is not None and not self._source.live and frame.time_s >= self._seconds:
+            self._source.close()
+            return False
+        if self._window is None or self._source.live:
+            return True
+        wait_s = self._pace.wait_s(frame.time_s)
+        if wait_s is None:
+            self.skipped += 1
+            self._progress.update()
+            return False
+        end = time.perf_counter() + wait_s
+        while (left := end - time.perf_counter()) > 0 and not self._window.closed:
+            self._window.poll(left)
+        return True
+
+    def _look_at(self, frame: Frame) -> None:
+        self._first_s = frame.time_s if self._first_s is None else self._first_s
+        time_s = frame.time_s - self._first_s
+        # A live source has frames that nobody saw; numbers count those that were looked at.
+        number = self.frames if self._source.live else frame.number
+        self._watch.add("read", frame.read_s)
+        self._before(number)
+        faces = self._watch.track(self._tracker, frame.image, time_s)
+        picture = self._draw(frame, faces)
+        self._results.write(number, time_s, faces, picture)
+        self.frames += 1
+        self.with_face += len(faces) > 0
+        self.most_faces = max(self.most_faces, len(faces))
+        if self._window is not None and picture is not None:
+            self._shown = frame, faces
+            self._show(picture, faces, frame)
+        self._watch.frame_done()
+        self._progress.update()
+
+    def _draw(self, frame: Frame, faces: FaceLandmarks) -> np.ndarray | None:
+        """The frame with the faces drawn in, where anybody wants it."""
+        if self._window is None and self._results.recording is None:
+            return None
+        look = Look() if self._window is None else self._window.look
+        # Without a window nobody needs the frame as it was any more; with one it may be drawn again, see _idle.
+        out = frame.image if self._window is None else None
+        with self._watch.part("draw"):
+            return draw_faces(
+                frame.image,
+                faces,
+                points=look.points,
+                contours=look.contours,
+                scores=look.scores,
+                boxes=look.boxes,
+                ids=look.ids and len(faces) > 1,
+                out=out,
+            )
+
+    def _show(self, picture: np.ndarray, faces: FaceLandmarks, frame: Frame) -> None:
+        assert self._window is not None
+        now = time.perf_counter()
+        if now >= self._lines_until:
+            self._lines_until = now + _FIGURES_EVERY_S
+            self._lines = self._figures(faces, now - frame.taken)
+            self._state = ""
+        with self._watch.part("show"):
+            self._window.show(picture, self._lines)
+            self._window.poll()
+        self._snapshot(picture)
+
+    def _figures(self, faces: FaceLandmarks, delay_s: float) -> tuple[str, ...]:
+        parts = self._watch.summary(last=_FIGURES_OVER)
+        first = f"{self._watch.frames_per_second(1.0):.0f} frames/s   {how_many(len(faces))}"
+        if self._source.live:
+            first += f"   delay {1000 * delay_s:.0f} ms"
+        times = "ms: " + "  ".join(f"{part} {figures['median_ms']:.1f}" for part, figures in parts.items())
+        return first, times, self._note()
+
+    def _note(self) -> str:
+        """What happened last, for a while; else the keys."""
+        fresh = self._trouble is not None or time.perf_counter() < self._message_until
+        return self._message if fresh else "q quit   space pause   s snapshot   h all keys"
+
+    def _idle(self) -> None:
+        """No new frame, but the window lives on: keys work, and what they switch is seen."""
+        if self._window is None:
+            return
+        acted = self._window.poll(_WAIT_S if self._window.paused else 0.0)
+        state = "paused" if self._window.paused else "no picture" if self._trouble else ""
+        if self._shown is None or self._window.closed or not (acted or state != self._state):
+            return
+        self._state = state
+        picture = self._draw(*self._shown)
+        if picture is not None:
+            self._window.show(picture, (state or self._lines[0], *self._lines[1:2], self._note()))
+            self._snapshot(picture)
+
+    def _snapshot(self, picture: np.ndarray) -> None:
+        if self._window is None or not self._window.snapshot_wanted:
+            return
+        self._window.snapshot_wanted = False
+        number = 1
+        while (path := self._folder / f"{self._source.name}_snapshot_{number}.png").exists():
+            number += 1
+        try:
+            write_picture(path, picture)
+        except (OSError, ValueError) as error:
+            self._say(str(error))
+        else:
+            self._say(f"snapshot {path}")
+
+    def _tell_trouble(self) -> None:
+        trouble = self._source.trouble
+        if trouble == self._trouble:
+            return
+        self._trouble = trouble
+        self._say(trouble or "the camera is back")
+
+    def _say(self, message: str) -> None:
+        """In the window and in the terminal."""
+        self._message = message
+        self._message_until = time.perf_counter() + _MESSAGE_S
+        self._lines_until = 0.0
+        tqdm.write(f"pipnet.demo: {message}", file=sys.stderr)

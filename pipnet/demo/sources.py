@@ -1,0 +1,101 @@
+"""Photos to look at: the portrait, files, a folder with its subfolders; the next one is read while one is looked at."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from pipnet.data.images import IMAGE_SUFFIXES, read_image
+
+PORTRAIT_NAME = "astronaut"
+
+
+@dataclass(frozen=True)
+class Photo:
+    """One photo.
+
+    Attributes:
+        path: The file; None is the portrait.
+        inside: Its folder, seen from the folder that is searched; results keep that order.
+    """
+
+    path: Path | None
+    inside: Path = Path()
+
+    @property
+    def source(self) -> str:
+        """What to call it."""
+        return PORTRAIT_NAME if self.path is None else str(self.path)
+
+    @property
+    def name(self) -> str:
+        """What to call its results."""
+        return PORTRAIT_NAME if self.path is None else self.path.stem
+
+    def read(self) -> np.ndarray:
+        """RGB uint8 ``(H, W, 3)``.
+
+        Raises:
+            ValueError: It can't be read; the message names it.
+        """
+        if self.path is None:
+            from skimage.data import astronaut
+
+            return astronaut()
+        if not self.path.is_file():
+            raise ValueError(f"{self.path}: no such photo")
+        return read_image(self.path)
+
+
+def photos_in(folder: Path, results: Path) -> tuple[list[Photo], list[str]]:
+    """All photos of a folder and its subfolders, sorted; hidden ones are left out.
+
+    A photo by suffix: see :data:`pipnet.data.images.IMAGE_SUFFIXES`. What an earlier run wrote is not looked at again:
+    ``NAME_landmarks.png`` beside its photo, and a subfolder that is ``results``.
+
+    Args:
+        folder: Where to look.
+        results: Where results go.
+
+    Returns:
+        The photos, and a sentence for each subfolder that can't be read.
+
+    Raises:
+        ValueError: No such folder, or no photo in it.
+    """
+    if not folder.is_dir():
+        raise ValueError(f"{folder}: no such folder" if not folder.exists() else f"{folder} is no folder; use --image")
+    troubles: list[str] = []
+    found: list[Path] = []
+    listing = os.walk(folder, onerror=lambda error: troubles.append(f"{error.filename}: {error.strerror}"))
+    for where, folders, files in listing:
+        here = Path(where)
+        folders[:] = sorted(
+            name for name in folders if not name.startswith(".") and (here / name).resolve() != results.resolve()
+        )
+        found += [here / name for name in sorted(files) if _is_photo(name)]
+    results = {path.with_name(f"{path.stem}_landmarks.png") for path in found}
+    photos = [Photo(path, path.parent.relative_to(folder)) for path in found if path not in results]
+    if not photos and not troubles:
+        raise ValueError(f"{folder}: no photo in this folder; looked for {', '.join(IMAGE_SUFFIXES)}")
+    return photos, troubles
+
+
+def read_ahead(photos: Sequence[Photo]) -> Iterator[tuple[Photo, Future[np.ndarray]]]:
+    """Each photo with its picture, or with the error that reading raised, in order; one is read in advance."""
+    with ThreadPoolExecutor(1, thread_name_prefix="photos") as thread:
+        following = thread.submit(photos[0].read) if photos else None
+        for index, photo in enumerate(photos):
+            reading = following
+            following = thread.submit(photos[index + 1].read) if index + 1 < len(photos) else None
+            assert reading is not None
+            yield photo, reading
+
+
+def _is_photo(name: str) -> bool:
+    return not name.startswith(".") and name.lower().endswith(IMAGE_SUFFIXES)

@@ -1,0 +1,154 @@
+"""A video from a file or an address: decoded ahead on a thread, every frame once, past frames that are broken."""
+
+from __future__ import annotations
+
+import math
+import queue
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from pipnet.demo.capture import CaptureError, Frame, OpenCapture, open_capture, read_bgr
+
+# Where nobody knows how many frames there are, so many failed reads in a row are the end, not damage.
+_PATIENCE = 30
+# A stretch of damage may be long where the file says how much is to come; but a file may lie.
+_LONGEST_DAMAGE = 2000
+_DEFAULT_FPS = 30.0
+# Containers that store how many frames they hold; of others OpenCV gives an estimate.
+_COUNTED = (".mp4", ".m4v", ".mov", ".avi")
+
+
+class VideoFile:
+    """The frames of a video, in order, none left out; frames that can't be decoded are skipped and counted.
+
+    Args:
+        source: A file, or an address that OpenCV's FFmpeg reads.
+        ahead: Frames that may be decoded before they are asked for.
+        opener: Opens it, as :func:`pipnet.demo.capture.open_capture` does, which is the default.
+
+    Raises:
+        CaptureError: No such file, no video, or none of its frames can be read.
+    """
+
+    live = False
+    trouble = None
+
+    def __init__(self, source: str, *, ahead: int = 4, opener: OpenCapture | None = None) -> None:
+        self.source = source
+        self.name = Path(source.split("?")[0]).stem or "video"
+        self.ended = False
+        self.broken = 0
+        capture = _open(source, opener or open_capture)
+        fps = float(capture.get(cv2.CAP_PROP_FPS))
+        self.fps = fps if 1 <= fps <= 240 else _DEFAULT_FPS
+        self.count = _frame_count(capture, fps)
+        self._counted = self.count is not None and source.lower().endswith(_COUNTED)
+        self._capture = capture
+        self._origin: float | None = None  # the container's time of the first frame
+        self._previous = -math.inf
+        self._number = 0
+        self._frames: queue.Queue[Frame | None] = queue.Queue(ahead)
+        self._closing = threading.Event()
+        first = self._next()
+        if first is None:
+            capture.release()
+            raise CaptureError(f"{source}: not one frame of this video can be read; is the file damaged?")
+        self.size: tuple[int, int] = first.image.shape[1::-1]
+        self._thread = threading.Thread(target=self._decode, args=(first,), name=f"video {source}", daemon=True)
+        self._thread.start()
+
+    def take(self, timeout_s: float) -> Frame | None:
+        """See :meth:`pipnet.demo.capture.FrameSource.take`."""
+        if self.ended:
+            return None
+        try:
+            frame = self._frames.get(timeout=timeout_s)
+        except queue.Empty:
+            return None
+        self.ended = frame is None
+        return frame
+
+    def close(self) -> None:
+        """See :meth:`pipnet.demo.capture.FrameSource.close`."""
+        self._closing.set()
+        while self._thread.is_alive():
+            try:  # the thread may wait for room
+                self._frames.get_nowait()
+            except queue.Empty:
+                self._thread.join(0.02)
+        self.ended = True
+
+    def _decode(self, first: Frame) -> None:
+        frame: Frame | None = first
+        while frame is not None and not self._closing.is_set():
+            self._frames.put(frame)
+            frame = self._next()
+        if frame is None and self._counted:
+            self.broken = max(self.broken, self.count - self._number)
+        self._capture.release()
+        self._frames.put(None)
+
+    def _next(self) -> Frame | None:
+        """The next frame that can be read, or None at the end.
+
+        A failed read may be a broken frame or the end, OpenCV does not say which. So reading goes on until all frames
+        that the file promises were tried.
+        """
+        start, failed = time.perf_counter(), 0
+        while (image := read_bgr(self._capture)) is None:
+            failed += 1
+            if self._closing.is_set() or failed > self._most_failures():
+                return None
+        self.broken += failed
+        now = time.perf_counter()
+        image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
+        frame = Frame(image, self._number, self._time_s(), now - start, now)
+        self._number += 1
+        return frame
+
+    def _most_failures(self) -> int:
+        if self.count is None:
+            return _PATIENCE
+        return min(max(self.count - self._number - self.broken, 0), _LONGEST_DAMAGE)
+
+    def _time_s(self) -> float:
+        """The container's time of the frame just read, or one frame after the previous where it has none."""
+        stamp = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
+        if self._origin is None:
+            self._origin = stamp if math.isfinite(stamp) else 0.0
+        time_s = stamp - self._origin
+        if not math.isfinite(time_s) or time_s <= self._previous:
+            time_s = self._previous + 1 / self.fps
+        self._previous = max(time_s, 0.0)
+        return self._previous
+
+
+def _open(source: str, opener: OpenCapture) -> Any:
+    address = "://" in source
+    if not address:
+        path = Path(source)
+        if not path.exists():
+            raise CaptureError(f"{source}: no such video")
+        if path.is_dir():
+            raise CaptureError(f"{source} is a folder, not a video; give one file, or --folder for photos")
+        if path.is_file() and path.stat().st_size == 0:
+            raise CaptureError(f"{source}: the file is empty")
+    capture = opener(source)
+    if not capture.isOpened():
+        capture.release()
+        if address:
+            raise CaptureError(f"{source} does not answer, or is no video; check the address")
+        raise CaptureError(f"{source}: not a video that OpenCV can read, or a damaged one")
+    return capture
+
+
+def _frame_count(capture: Any, fps: float) -> int | None:
+    """Frames that the container promises, or None where it says nothing that can be believed."""
+    count = capture.get(cv2.CAP_PROP_FRAME_COUNT)
+    # Where a file has no frame rate OpenCV takes the clock's ticks for it, and counts them as frames.
+    return int(count) if np.isfinite(count) and 0 < count < 1e8 and 1 <= fps <= 240 else None

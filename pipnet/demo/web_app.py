@@ -1,0 +1,239 @@
+"""The page's server: its files, photos, and the live frames of one WebSocket for each open page."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import math
+import struct
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from aiohttp import WSCloseCode, WSMsgType, web
+
+from pipnet.demo.stopwatch import Stopwatch
+from pipnet.demo.web_guard import HEADERS, refusal
+from pipnet.demo.web_picture import decode_image
+from pipnet.inference.draw import part_colours, point_colours
+from pipnet.inference.landmarker import FaceLandmarker
+from pipnet.inference.tracking import FaceTracker
+
+LARGEST_PHOTO_BYTES = 64 * 2**20
+LARGEST_FRAME_BYTES = 4 * 2**20  # a JPEG of 640 x 480 has a fiftieth of it
+MOST_FRAME_PIXELS = 2**24
+MOST_PAGES = 8  # with a camera at once: each takes its share of the same cores
+
+# Two, so that the page of one can decode its frame while the network runs for another; frames queue in the order in
+# which they came, and a page has only one under way, so pages take turns. Photos never take both.
+_WORKERS = 2
+_PAGE = Path(__file__).resolve().parent / "page"
+_TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+_LONGEST_REASON = 123  # bytes, by the WebSocket standard
+_TIME = struct.Struct("<d")
+
+_LOG = logging.getLogger(__name__)
+_Result = TypeVar("_Result")
+
+
+def make_app(landmarker: FaceLandmarker, *, max_faces: int | None = None) -> web.Application:
+    """The application that :func:`pipnet.demo.web.serve` runs.
+
+    ======================== =========================================================================================
+    ``GET /``                the page, and its files beside it
+    ``GET /about``           JSON: layout, groups, colours, limits
+    ``POST /photo?name=``    the file as body; JSON ``{"image", "width", "height", "layout", "faces", "ms"}``
+    ``GET /live``            WebSocket. A message is a frame: the time in seconds (float64, little-endian), then JPEG,
+                             PNG or WebP. Each gets one answer, in order: JSON ``{"frame", "time", "width", "height",
+                             "layout", "faces", "ms"}``; faces have ids.
+    ======================== =========================================================================================
+
+    Points are pixels of the picture sent, upright. ``ms`` is how long each part took. What can't be done is answered by
+    ``{"error": SENTENCE}``.
+
+    Args:
+        landmarker: One for all pages; loads its detector now.
+        max_faces: Only the so many surest faces; None is all.
+    """
+    server = _Server(landmarker, max_faces)
+    app = web.Application(middlewares=[_guard], client_max_size=LARGEST_PHOTO_BYTES)
+    app.router.add_get("/about", server.about)
+    app.router.add_post("/photo", server.photo)
+    app.router.add_get("/live", server.live)
+    app.router.add_get("/", server.page_file)
+    app.router.add_get("/{file}", server.page_file)
+    app.on_response_prepare.append(_add_headers)
+    app.on_shutdown.append(server.say_goodbye)
+    app.on_cleanup.append(server.close)
+    return app
+
+
+@web.middleware
+async def _guard(request: web.Request, handler: Callable[..., Any]) -> web.StreamResponse:
+    """Turn foreign requests away, and give every error as JSON with a sentence."""
+    reason = refusal(request.headers.get("Host"), request.headers.get("Origin"))
+    if reason:
+        return _error(reason, status=403)
+    try:
+        return await handler(request)
+    except web.HTTPRequestEntityTooLarge:
+        return _error(f"the photo has more than {LARGEST_PHOTO_BYTES >> 20} MB; save it smaller", status=413)
+    except web.HTTPException as error:
+        return _error(f"{request.method} {request.path}: {error.reason.lower()}", status=error.status)
+    except Exception:
+        _LOG.exception("%s %s", request.method, request.path)
+        return _error("something went wrong in the server; its terminal says what", status=500)
+
+
+async def _add_headers(_request: web.Request, response: web.StreamResponse) -> None:
+    response.headers.update(HEADERS)
+
+
+class _Server:
+    """What the handlers share."""
+
+    def __init__(self, landmarker: FaceLandmarker, max_faces: int | None) -> None:
+        landmarker.detector(np.zeros((64, 64, 3), dtype=np.uint8))  # loaded once, for the copies that are measured
+        self._landmarker = landmarker
+        self._max_faces = max_faces
+        self._threads = ThreadPoolExecutor(_WORKERS, thread_name_prefix="pipnet-web")
+        self._one_photo = asyncio.Semaphore(_WORKERS - 1)
+        self._sockets: set[web.WebSocketResponse] = set()
+        self._files = {
+            path.name: (path.read_bytes(), _TYPES[path.suffix]) for path in _PAGE.iterdir() if path.suffix in _TYPES
+        }
+        self._about = _about(landmarker)
+
+    async def page_file(self, request: web.Request) -> web.Response:
+        name = request.match_info.get("file", "index.html")
+        if name not in self._files:
+            raise web.HTTPNotFound
+        body, content_type = self._files[name]
+        return web.Response(body=body, content_type=content_type, charset="utf-8")
+
+    async def about(self, _request: web.Request) -> web.Response:
+        return web.json_response(self._about)
+
+    async def photo(self, request: web.Request) -> web.Response:
+        if (request.content_length or 0) > LARGEST_PHOTO_BYTES:
+            raise web.HTTPRequestEntityTooLarge(LARGEST_PHOTO_BYTES, request.content_length)
+        name = request.query.get("name", "")[:200] or "photo"
+        data = await request.read()
+        async with self._one_photo:
+            try:
+                text = await self._in_thread(self._find, data, name)
+            except ValueError as error:
+                return _error(str(error), status=422)
+        return web.Response(text=text, content_type="application/json")
+
+    async def live(self, request: web.Request) -> web.WebSocketResponse:
+        client = web.WebSocketResponse(max_msg_size=LARGEST_FRAME_BYTES, heartbeat=30, compress=False, timeout=2)
+        await client.prepare(request)
+        if len(self._sockets) >= MOST_PAGES:
+            message = f"{MOST_PAGES} pages with a camera are open already; close one"
+            await client.close(code=WSCloseCode.TRY_AGAIN_LATER, message=message.encode())
+            return client
+        self._sockets.add(client)
+        try:
+            follower = _Follower(self._landmarker, self._max_faces)
+            async for message in client:
+                if message.type is WSMsgType.BINARY:
+                    answer = await self._in_thread(follower.answer, message.data)
+                elif message.type is WSMsgType.TEXT:
+                    answer = json.dumps({"error": "a frame is a binary message: 8 bytes of time, then the picture"})
+                else:
+                    break
+                await client.send_str(answer)
+        except ValueError as error:  # a network whose layout can't be followed
+            await client.close(code=WSCloseCode.UNSUPPORTED_DATA, message=str(error).encode()[:_LONGEST_REASON])
+        except ConnectionResetError:
+            _LOG.debug("a page left in the middle of a frame")
+        finally:
+            self._sockets.discard(client)
+        return client
+
+    async def say_goodbye(self, _app: web.Application) -> None:
+        """Close what is open, so that no page waits for an answer."""
+        closing = [client.close(code=WSCloseCode.GOING_AWAY, message=b"the server stops") for client in self._sockets]
+        await asyncio.gather(*closing, return_exceptions=True)
+
+    async def close(self, _app: web.Application) -> None:
+        self._threads.shutdown(wait=True, cancel_futures=True)
+
+    async def _in_thread(self, function: Callable[..., _Result], *arguments: Any) -> _Result:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, function, *arguments)
+
+    def _find(self, data: bytes, name: str) -> str:
+        """The answer to a photo, as JSON."""
+        watch = Stopwatch()
+        landmarker = watch.watch(self._landmarker)
+        with watch.part("read"):
+            image = decode_image(data, name)
+        faces = landmarker(image, boxes=landmarker.detector(image).boxes[: self._max_faces])
+        height, width = image.shape[:2]
+        answer = {"image": name, "width": width, "height": height, **faces.to_dict(), "ms": _milliseconds(watch)}
+        return json.dumps(answer)
+
+
+class _Follower:
+    """The faces of one page's camera, from frame to frame. Called by one thread at a time."""
+
+    def __init__(self, landmarker: FaceLandmarker, max_faces: int | None) -> None:
+        self._watch = Stopwatch()
+        self._tracker = FaceTracker(self._watch.watch(landmarker), max_faces=max_faces)
+        self._frame = 0
+
+    def answer(self, message: bytes) -> str:
+        """The answer to a frame, as JSON; a frame that can't be used leaves no trace in the tracking."""
+        try:
+            return json.dumps(self._follow(message))
+        except ValueError as error:
+            return json.dumps({"error": str(error)})
+
+    def _follow(self, message: bytes) -> dict[str, Any]:
+        if len(message) <= _TIME.size:
+            raise ValueError(f"a frame is 8 bytes of time, then the picture; this one has {len(message)} bytes")
+        (now,) = _TIME.unpack_from(message)
+        if not math.isfinite(now):
+            raise ValueError(f"the time of a frame must be a number of seconds, got {now}")
+        with self._watch.part("read"):
+            image = decode_image(message[_TIME.size :], "the frame", max_pixels=MOST_FRAME_PIXELS)
+        faces = self._watch.track(self._tracker, image, now)
+        height, width = image.shape[:2]
+        answer = {"frame": self._frame, "time": now, "width": width, "height": height}
+        self._frame += 1
+        return answer | faces.to_dict() | {"ms": _milliseconds(self._watch)}
+
+
+def _milliseconds(watch: Stopwatch) -> dict[str, float]:
+    """What the parts of the frame that was under way took; the next one begins."""
+    return {part: round(1000 * seconds, 2) for part, seconds in watch.frame_done().items()}
+
+
+def _about(landmarker: FaceLandmarker) -> dict[str, Any]:
+    """What the page needs to know to draw and to send."""
+    layout = landmarker.layout
+    colours = {part: _css(colour) for part, colour in part_colours(layout).items()}
+    return {
+        "version": version("pipnet"),
+        "layout": layout.name,
+        "num_points": layout.num_points,
+        "groups": [
+            {"name": g.name, "indices": list(g.indices), "closed": g.closed, "colour": colours[g.part]}
+            for g in layout.groups
+        ],
+        "point_colours": [_css(colour) for colour in point_colours(layout)],
+        "largest_photo_bytes": LARGEST_PHOTO_BYTES,
+    }
+
+
+def _css(colour: tuple[int, int, int]) -> str:
+    return "#{:02x}{:02x}{:02x}".format(*colour)
+
+
+def _error(sentence: str, *, status: int) -> web.Response:
+    return web.json_response({"error": sentence}, status=status)

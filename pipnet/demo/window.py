@@ -1,0 +1,160 @@
+"""The window: the picture, under it a bar with figures and keys that never covers a face, and what keys do."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+
+KEYS = (
+    ("q, Esc", "quit"),
+    ("space", "pause and go on"),
+    ("s", "snapshot, as PNG"),
+    ("p", "points"),
+    ("c", "contours"),
+    ("n", "scores"),
+    ("b", "boxes"),
+    ("i", "ids, with several faces"),
+    ("h", "this help"),
+)
+_SWITCHES = {"p": "points", "c": "contours", "n": "scores", "b": "boxes", "i": "ids"}
+_ESCAPE = 27
+
+# Pictures are shown within these widths, so that text under them is legible and a large one shows quickly.
+_NARROWEST, _WIDEST = 480, 1280
+_FONT = cv2.FONT_HERSHEY_SIMPLEX
+_TEXT_WIDTH, _TEXT_SCALE = 640, 0.45  # width of the picture for which text has this scale and a line 20 pixels
+_BACKGROUND, _PALE, _BRIGHT = (30, 24, 20), (190, 190, 190), (255, 255, 255)  # BGR
+
+
+@dataclass(frozen=True)
+class Look:
+    """What is drawn on the faces."""
+
+    points: bool = True
+    contours: bool = True
+    scores: bool = False
+    boxes: bool = False
+    ids: bool = True
+
+
+class Window:
+    """A window on the screen. Belongs to the main thread, as user interfaces do.
+
+    Args:
+        title: In its frame.
+
+    Attributes:
+        closed: By a key or the mouse; nothing is shown any more.
+        paused: The user wants the picture to stand still.
+        snapshot_wanted: The user pressed the key; whoever saves it sets this back.
+        look: What the user wants to see drawn.
+
+    Raises:
+        cv2.error: No window can be opened (where that does not end the process, see :mod:`pipnet.demo.display`).
+    """
+
+    def __init__(self, title: str) -> None:
+        self.closed = self.paused = self.snapshot_wanted = False
+        self.look = Look()
+        self._help = False
+        self._title = title
+        self._canvas = np.empty((0, 0, 3), dtype=np.uint8)
+        cv2.namedWindow(title, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO | cv2.WINDOW_GUI_NORMAL)
+
+    def show(self, picture: np.ndarray, lines: tuple[str, ...]) -> None:
+        """Show a picture, RGB uint8 ``(H, W, 3)``, with lines of text under it."""
+        if self.closed:
+            return
+        height, width = picture.shape[:2]
+        shown = min(max(width, _NARROWEST), _WIDEST)
+        if shown != width:
+            size = (shown, max(round(height * shown / width), 1))
+            picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA if shown < width else cv2.INTER_LINEAR)
+            height = size[1]
+        bar = self._bar(shown, lines)
+        if self._canvas.shape != (height + len(bar), shown, 3):
+            self._canvas = np.empty((height + len(bar), shown, 3), dtype=np.uint8)
+            cv2.resizeWindow(self._title, shown, height + len(bar))
+        cv2.cvtColor(picture, cv2.COLOR_RGB2BGR, dst=self._canvas[:height])
+        self._canvas[height:] = bar
+        cv2.imshow(self._title, self._canvas)
+
+    def poll(self, wait_s: float = 0.0) -> bool:
+        """Do what the user asked for by keys and mouse.
+
+        Args:
+            wait_s: Waits so long for it; a millisecond at least, in which the window is painted.
+
+        Returns:
+            Whether a key was pressed or the window closed.
+        """
+        if self.closed:
+            return False
+        key = cv2.waitKey(max(round(1000 * wait_s), 1)) & 0xFF
+        if not self._visible():
+            self.closed = True
+            return True
+        if key == 0xFF:
+            return False
+        self._press(key)
+        return True
+
+    def close(self) -> None:
+        """Take the window from the screen."""
+        if not self.closed:
+            self.closed = True
+            with suppress(cv2.error):  # gone already
+                cv2.destroyWindow(self._title)
+                cv2.waitKey(1)
+
+    def _visible(self) -> bool:
+        """Whether the user has not closed the window; with the last one OpenCV's whole user interface is gone."""
+        try:
+            return cv2.getWindowProperty(self._title, cv2.WND_PROP_VISIBLE) >= 1
+        except cv2.error:
+            return False
+
+    def _press(self, key: int) -> None:
+        letter = chr(key).lower()
+        if key == _ESCAPE or letter == "q":
+            self.close()
+        elif letter == " ":
+            self.paused = not self.paused
+        elif letter == "s":
+            self.snapshot_wanted = True
+        elif letter == "h":
+            self._help = not self._help
+        elif letter in _SWITCHES:
+            name = _SWITCHES[letter]
+            self.look = replace(self.look, **{name: not getattr(self.look, name)})
+
+    def _bar(self, width: int, lines: tuple[str, ...]) -> np.ndarray:
+        """The bar, BGR ``(h, width, 3)``."""
+        scale = width / _TEXT_WIDTH
+        step, margin = round(20 * scale), round(8 * scale)
+        keys = -(-len(KEYS) // 2) if self._help else 0  # rows, two keys in each
+        bar = np.full((step * (len(lines) + keys) + margin, width, 3), _BACKGROUND, dtype=np.uint8)
+        for row, text in enumerate(lines):
+            _put_text(bar, text, margin, step * (row + 1), width - 2 * margin, _PALE if row else _BRIGHT)
+        for number, (key, what) in enumerate(KEYS[: 2 * keys]):
+            x, y = margin + number % 2 * width // 2, step * (len(lines) + number // 2 + 1)
+            _put_text(bar, key, x, y, width // 8, _BRIGHT)
+            _put_text(bar, what, x + width // 8, y, width // 2 - width // 8 - margin, _PALE)
+        return bar
+
+
+def _put_text(bar: np.ndarray, text: str, x: int, y: int, room: int, colour: tuple[int, int, int]) -> None:
+    """Text on a line that ends at ``y``, smaller where it would not fit into ``room`` pixels."""
+    text = _plain(text)
+    scale = bar.shape[1] / _TEXT_WIDTH
+    size, stroke = _TEXT_SCALE * scale, max(round(scale), 1)
+    size *= min(1.0, room / max(cv2.getTextSize(text, _FONT, size, stroke)[0][0], 1))
+    cv2.putText(bar, text, (x, y - round(2 * scale)), _FONT, size, colour, stroke, cv2.LINE_AA)
+
+
+def _plain(text: str) -> str:
+    """OpenCV's own font has no other letters."""
+    return text.encode("ascii", errors="replace").decode("ascii")

@@ -1,0 +1,324 @@
+"""The demo on videos and cameras: the shipped network follows the public-domain portrait along a known path."""
+
+from __future__ import annotations
+
+import csv
+import json
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from skimage.data import astronaut
+
+from pipnet.data.motion import move, moved, sway
+from pipnet.demo import capture, main, recording
+from pipnet.demo.capture import quiet_opencv
+from pipnet.demo.recording import Recording
+from pipnet.inference import tracking
+
+ROOT = Path(__file__).resolve().parent.parent
+FRAMES, FPS, SIZE = 45, 25.0, (320, 240)
+NOSE = np.array([[224.0, 123.0]])  # tip of the nose in the portrait
+PATH = sway(FRAMES, (224.0, 133.0), 1.0, fps=FPS, amplitude_px=30, degrees=5, period_s=1.8, size=SIZE)
+
+
+@pytest.fixture(autouse=True)
+def no_display(monkeypatch):
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+
+
+@pytest.fixture(scope="module")
+def frames() -> list[np.ndarray]:
+    return list(move(astronaut(), PATH, size=SIZE, border=(120, 120, 120)))
+
+
+def write_video(path: Path, frames: list[np.ndarray], codec: str) -> Path:
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*codec), FPS, SIZE)
+    for frame in frames:
+        writer.write(np.ascontiguousarray(frame[..., ::-1]))
+    writer.release()
+    return path
+
+
+@pytest.fixture(scope="module")
+def clip(frames, tmp_path_factory) -> Path:
+    return write_video(tmp_path_factory.mktemp("clip") / "clip.mp4", frames, "mp4v")
+
+
+def read_video(path: Path) -> tuple[list[np.ndarray], float]:
+    video = cv2.VideoCapture(str(path))
+    fps, found = video.get(cv2.CAP_PROP_FPS), []
+    while (item := video.read())[0]:
+        found.append(item[1][..., ::-1])
+    video.release()
+    return found, fps
+
+
+def test_video_to_video_json_and_csv(clip, frames, tmp_path, capsys):
+    assert main(["--video", str(clip), "--output", str(tmp_path), "--json", "--csv", "--device", "cpu"]) == 0
+    printed, complaints = capsys.readouterr()
+    assert complaints == "pipnet.demo: there is no display; going on without a window\n"
+    first, second, third = printed.splitlines()
+    assert first.startswith(f"{clip}: {FRAMES} frames, {FRAMES} with a face, ")
+    assert first.endswith("clip_landmarks.mp4, clip_landmarks.json and clip_landmarks.csv")
+    assert "frames per second" in first
+    calls = 100 * 2 / FRAMES  # at the start and after 30 frames
+    assert second == (f"detector calls per 100 frames: {calls:.1f}; frames with a face lost: 0.0 %; broken frames: 0")
+    for part in ("read", "detect", "crop", "network", "decode", "track", "draw", "write"):
+        assert f" {part} " in third
+
+    written, fps = read_video(tmp_path / "clip_landmarks.mp4")
+    assert (len(written), fps, written[0].shape) == (FRAMES, FPS, (240, 320, 3))
+    record = json.loads((tmp_path / "clip_landmarks.json").read_text())
+    assert (record["video"], record["width"], record["height"], record["layout"]) == (str(clip), 320, 240, "300w_68")
+    assert [frame["frame"] for frame in record["frames"]] == list(range(FRAMES))
+    np.testing.assert_allclose([frame["time"] for frame in record["frames"]], np.arange(FRAMES) / FPS, atol=1e-3)
+    points = np.array([frame["faces"][0]["points"] for frame in record["frames"]])
+    assert {(len(frame["faces"]), frame["faces"][0]["id"]) for frame in record["frames"]} == {(1, 0)}
+    assert np.linalg.norm(points[:, 30] - moved(NOSE, PATH)[:, 0], axis=1).max() < 6
+    for number in (5, 40):  # drawn where the points are, and nowhere else
+        difference = np.abs(written[number].astype(int) - frames[number]).max(axis=2)
+        x, y = points[number].round().astype(int).T
+        assert np.median(difference[y, x]) > 40
+        assert np.median(difference[:40, :40]) < 15
+
+    with (tmp_path / "clip_landmarks.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(int(row["frame"]), int(row["face"]), int(row["id"])) for row in rows] == [(i, 0, 0) for i in range(FRAMES)]
+    np.testing.assert_allclose([float(row["x_30"]) for row in rows], points[:, 30, 0], atol=1e-3)
+    assert sorted(path.suffix for path in tmp_path.iterdir()) == [".csv", ".json", ".mp4"]
+
+
+def test_boxes_from_a_file(clip, tmp_path, capsys):
+    """Boxes by frame; the record of a first run can be given back, and is not replaced by that of the second."""
+    given = tmp_path / "clip_landmarks.json"
+    given.write_text(json.dumps({"clip.mp4": {"0": [[110, 60, 210, 160]]}}))
+    arguments = ["--video", str(clip), "--output", str(tmp_path), "--json", "--seconds", "0.4", "--device", "cpu"]
+    arguments += ["--no-window", "--detector", "boxes"]
+    assert main([*arguments, str(given)]) == 0
+    assert json.loads(given.read_text()) == {"clip.mp4": {"0": [[110, 60, 210, 160]]}}
+    written = tmp_path / "clip_landmarks_2.json"
+    record = json.loads(written.read_text())
+    assert len(record["frames"]) == 10
+    assert record["frames"][0]["faces"][0]["box"] == [110, 60, 210, 160]
+    assert main([*arguments, str(written), "--output", str(tmp_path / "again.avi")]) == 0
+    assert read_video(tmp_path / "again.avi")[1] == FPS
+    assert json.loads((tmp_path / "again.json").read_text())["frames"][0] == record["frames"][0]
+    assert capsys.readouterr().err == ""
+    given.write_text(json.dumps({"other.mp4": {"0": []}}))
+    assert main([*arguments, str(given)]) == 1
+    assert "no boxes for" in capsys.readouterr().err
+
+
+def test_a_damaged_video_is_done_to_its_end(frames, tmp_path, capsys):
+    clip = write_video(tmp_path / "clip.avi", frames, "XVID")
+    content = bytearray(clip.read_bytes())
+    content[len(content) // 2 : len(content) // 2 + 8000] = bytes(8000)
+    clip.write_bytes(content)
+    assert main(["--video", str(clip), "--output", str(tmp_path / "out.mp4"), "--no-window", "--device", "cpu"]) == 0
+    printed, complaints = capsys.readouterr()
+    assert complaints == ""
+    broken = int(printed.splitlines()[1].rpartition("broken frames: ")[2])
+    assert broken > 0
+    assert len(read_video(tmp_path / "out.mp4")[0]) == FRAMES - broken
+
+
+def test_options_reach_the_tracker(clip, tmp_path, monkeypatch, capsys):
+    seen = {}
+    real = tracking.FaceTracker
+
+    def remember(landmarker, **settings):
+        seen.update(settings)
+        return real(landmarker, **settings)
+
+    monkeypatch.setattr(tracking, "FaceTracker", remember)
+    arguments = ["--video", str(clip), "--csv", "--output", str(tmp_path), "--seconds", "0.2", "--device", "cpu"]
+    assert main([*arguments, "--max-faces", "2", "--detect-every", "7", "--no-smoothing"]) == 0
+    assert seen == {"max_faces": 2, "detect_every": 7, "smoothing": False}
+    assert main(arguments) == 0
+    assert seen == {"max_faces": None, "detect_every": 30, "smoothing": True}
+
+
+def test_ctrl_c_keeps_what_was_done(frames, tmp_path):
+    """The files are whole under their final names, nothing else is left, and the status is 0."""
+    clip = write_video(tmp_path / "long.mp4", frames * 12, "mp4v")
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "pipnet.demo", "--video", str(clip), "--output", str(out), "--json", "--csv"]
+    run = subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    end = time.monotonic() + 60
+    while not any(path.stat().st_size > 20_000 for path in out.glob(".long_landmarks*.csv")):
+        assert time.monotonic() < end
+        assert run.poll() is None, run.stderr.read()
+        time.sleep(0.05)
+    run.send_signal(signal.SIGINT)
+    printed, complaints = run.communicate(timeout=30)
+    assert run.returncode == 0, complaints
+    assert "frames (stopped by Ctrl-C)" in printed
+    assert "written to" in printed
+    count = len(json.loads((out / "long_landmarks.json").read_text())["frames"])
+    assert 0 < count < len(frames) * 30
+    assert len(read_video(out / "long_landmarks.mp4")[0]) == count
+    assert sorted(path.suffix for path in out.iterdir()) == [".csv", ".json", ".mp4"]
+
+
+def test_a_camera_is_recorded_at_its_own_speed(frames, tmp_path, monkeypatch, capsys):
+    """Of a camera at 20 frames a second that says 25, in a second and a half, the video lasts as long."""
+
+    class FakeCamera:
+        number = 0
+
+        def isOpened(self):  # noqa: N802
+            return True
+
+        def read(self):
+            time.sleep(0.05)
+            FakeCamera.number += 1
+            return True, np.ascontiguousarray(frames[FakeCamera.number % FRAMES][..., ::-1])
+
+        def get(self, what):
+            return FPS
+
+        def set(self, what, value):
+            return True
+
+        def release(self):
+            pass
+
+    monkeypatch.setattr(capture, "open_capture", lambda source: FakeCamera())
+    monkeypatch.chdir(tmp_path)
+    arguments = ["--webcam", "--seconds", "1.5", "--json", "--output", "me.mp4", "--no-window", "--device", "cpu"]
+    assert main(arguments) == 0
+    printed = capsys.readouterr().out
+    record = json.loads(Path("me.json").read_text())
+    assert record["video"] == "webcam0"
+    assert [frame["frame"] for frame in record["frames"]] == list(range(len(record["frames"])))
+    assert printed.startswith(f"webcam0: {len(record['frames'])} frames, ")
+    lasted = record["frames"][-1]["time"]
+    assert 0.8 < lasted < 1.6
+    assert abs(len(read_video(Path("me.mp4"))[0]) - (lasted * FPS + 1)) <= 1
+
+
+def test_a_camera_without_a_window_or_files_is_told(monkeypatch, capsys):
+    class Blank:
+        def isOpened(self):  # noqa: N802
+            return True
+
+        def read(self):
+            time.sleep(0.02)
+            return True, np.zeros((48, 64, 3), np.uint8)
+
+        def get(self, what):
+            return 0.0
+
+        def set(self, what, value):
+            return True
+
+        def release(self):
+            pass
+
+    monkeypatch.setattr(capture, "open_capture", lambda source: Blank())
+    assert main(["--webcam", "--seconds", "0.2", "--device", "cpu"]) == 0
+    printed, complaints = capsys.readouterr()
+    assert complaints.splitlines() == [
+        "pipnet.demo: there is no display; going on without a window",
+        "pipnet.demo: nothing is kept without --output, --json or --csv; Ctrl-C ends",
+    ]
+    assert " 0 with a face" in printed
+
+
+@pytest.mark.parametrize("what", ["video", "camera"])
+def test_what_can_not_be_opened_is_one_sentence(what, tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr(capture, "_candidates", list)
+    arguments = {"video": ["--video", str(tmp_path / "no.mp4")], "camera": ["--webcam", "7"]}[what]
+    assert main([*arguments, "--output", str(tmp_path / "out")]) == 1
+    (line,) = capfd.readouterr().err.splitlines()
+    assert line.startswith("pipnet.demo: ")
+    assert {"video": "no.mp4: no such video", "camera": "camera 7 can't be opened"}[what] in line
+    assert not (tmp_path / "out").exists()
+
+
+def noise(count: int) -> list[np.ndarray]:
+    return list(np.random.default_rng(0).integers(0, 256, (count, 240, 320, 3), dtype=np.uint8))
+
+
+def write_all(record: Recording, pictures: list[np.ndarray]) -> None:
+    for number, picture in enumerate(pictures):
+        record.write(picture, number / FPS)
+    record.finish()
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".avi", ".mkv"])
+def test_a_recording_on_a_full_disk(suffix, tmp_path):
+    """OpenCV's writer says nothing; the file tells. Nothing is left, an older file stays."""
+    path = tmp_path / f"a{suffix}"
+    path.write_bytes(b"old")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))  # a file can't grow beyond
+    try:
+        with quiet_opencv():
+            record = Recording(path, SIZE, FPS)
+            with pytest.raises(OSError, match=rf"a\{suffix} can't be written"):
+                write_all(record, noise(30))
+            record.discard()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_disk_that_is_nearly_full_ends_the_video_and_keeps_it(clip, tmp_path, monkeypatch, capsys):
+    real = shutil.disk_usage
+    monkeypatch.setattr(recording.shutil, "disk_usage", lambda folder: real(folder)._replace(free=1000))
+    arguments = ["--video", str(clip), "--output", str(tmp_path / "a.mp4"), "--no-window", "--device", "cpu"]
+    assert main(arguments) == 1
+    printed, complaints = capsys.readouterr()
+    assert complaints == "pipnet.demo: stopped because the disk is nearly full; free some space\n"
+    assert "a.mp4" in printed
+    assert 0 < len(read_video(tmp_path / "a.mp4")[0]) < FRAMES
+
+
+def test_an_encoder_that_does_not_open(tmp_path, monkeypatch, capfd, clip):
+    monkeypatch.setitem(recording.CODECS, ".mp4", ("ABCD",))
+    assert main(["--video", str(clip), "--output", str(tmp_path / "a.mp4"), "--no-window", "--device", "cpu"]) == 1
+    complaint = capfd.readouterr().err
+    assert "a.mp4 can't be written: this OpenCV has no encoder for .mp4 at 320 x 240" in complaint
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_recording_by_time_repeats_and_leaves_out(tmp_path):
+    path = tmp_path / "a.avi"
+    record = Recording(path, SIZE, 10.0, by_time=True)
+    times = [5.0, 5.01, 5.1, 5.4, 5.5, 60.0, 60.1]  # too soon, on time, late, on time, after a long gap
+    for picture, time_s in zip(noise(len(times)), times, strict=True):
+        record.write(picture, time_s)
+    record.finish()
+    assert len(read_video(path)[0]) == 1 + 0 + 1 + 3 + 1 + 1 + 1
+
+
+def test_pictures_of_another_size_are_brought_to_the_first(tmp_path):
+    record = Recording(tmp_path / "a.mp4", SIZE, FPS)
+    record.write(noise(1)[0], 0.0)
+    record.write(np.zeros((100, 100, 3), np.uint8), 0.1)
+    record.finish()
+    assert [picture.shape for picture in read_video(tmp_path / "a.mp4")[0]] == [(240, 320, 3)] * 2
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere a window that can't open is an exception")
+def test_no_display_is_found_out_without_an_abort(monkeypatch):
+    """Qt would end the whole process: it is a child that tries."""
+    from pipnet.demo.display import DisplayProbe
+
+    assert DisplayProbe(wanted=False).problem() == ""
+    monkeypatch.setenv("DISPLAY", ":987")
+    problem = DisplayProbe().problem()
+    assert problem == "the display :987 can't be opened"

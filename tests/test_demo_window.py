@@ -1,0 +1,228 @@
+"""The demo's window: on a screen of its own (Xvfb), with keys from xdotool; and the parts of it that need no screen."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from skimage.data import astronaut
+
+from pipnet.data.motion import move, sway
+from pipnet.demo import window
+from pipnet.demo.window import Window
+
+ROOT = Path(__file__).resolve().parent.parent
+needs_a_screen = pytest.mark.skipif(
+    not (shutil.which("Xvfb") and shutil.which("xdotool")), reason="Xvfb and xdotool are not installed"
+)
+
+
+@pytest.fixture
+def screen() -> Iterator[str]:
+    """A display of its own, by its name."""
+    reading, writing = os.pipe()
+    server = subprocess.Popen(
+        ["Xvfb", "-displayfd", str(writing), "-screen", "0", "1024x768x24", "-nolisten", "tcp"],
+        pass_fds=[writing],
+        stderr=subprocess.DEVNULL,
+    )
+    os.close(writing)
+    with os.fdopen(reading) as answer:
+        name = f":{answer.readline().strip()}"
+    yield name
+    server.terminate()
+    server.wait()
+
+
+def write_clip(path: Path, frames: int) -> list[np.ndarray]:
+    """The portrait, swaying; returns the frames."""
+    path_of = sway(50, (224.0, 133.0), 1.5, fps=25.0, amplitude_px=40, period_s=2.0, size=(480, 360))
+    pictures = list(move(astronaut(), path_of, size=(480, 360), border=(120, 120, 120)))
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), 25.0, (480, 360))
+    for number in range(frames):
+        writer.write(np.ascontiguousarray(pictures[number % 50][..., ::-1]))
+    writer.release()
+    return pictures
+
+
+def wait_for(what, seconds: float = 30.0):
+    end = time.monotonic() + seconds
+    while not (value := what()):
+        assert time.monotonic() < end, "nothing happened"
+        time.sleep(0.05)
+    return value
+
+
+def close_as_a_mouse_does(display: str, number: int) -> None:
+    """What a window manager sends when its cross is clicked: WM_DELETE_WINDOW."""
+
+    class Event(ctypes.Structure):
+        _fields_ = [
+            ("type", ctypes.c_int),
+            ("serial", ctypes.c_ulong),
+            ("send_event", ctypes.c_int),
+            ("display", ctypes.c_void_p),
+            ("window", ctypes.c_ulong),
+            ("message_type", ctypes.c_ulong),
+            ("format", ctypes.c_int),
+            ("data", ctypes.c_long * 5),
+            ("rest", ctypes.c_long * 16),
+        ]
+
+    x11 = ctypes.CDLL("libX11.so.6")
+    x11.XOpenDisplay.restype = ctypes.c_void_p
+    x11.XInternAtom.restype = ctypes.c_ulong
+    connection = ctypes.c_void_p(x11.XOpenDisplay(display.encode()))
+    protocols, delete = (x11.XInternAtom(connection, name, 0) for name in (b"WM_PROTOCOLS", b"WM_DELETE_WINDOW"))
+    event = Event(type=33, window=number, message_type=protocols, format=32)
+    event.data[0] = delete
+    x11.XSendEvent(connection, ctypes.c_ulong(number), 0, ctypes.c_long(0), ctypes.byref(event))
+    x11.XCloseDisplay(connection)
+
+
+@needs_a_screen
+def test_window_keys_snapshot_and_the_mouse(screen, tmp_path):
+    """What is seen, what keys switch off, a snapshot of it, and the end by closing the window."""
+    from PIL import ImageGrab
+
+    write_clip(tmp_path / "clip.mp4", 600)
+    run = subprocess.Popen(
+        [sys.executable, "-m", "pipnet.demo", "--video", "clip.mp4", "--device", "cpu"],
+        cwd=tmp_path,
+        env=os.environ | {"DISPLAY": screen, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+    def xdotool(*arguments: str) -> list[str]:
+        found = subprocess.run(["xdotool", *arguments], env=os.environ | {"DISPLAY": screen}, capture_output=True)
+        return found.stdout.decode().split()
+
+    def looks() -> np.ndarray:
+        return np.asarray(ImageGrab.grab(xdisplay=screen).convert("RGB"))[:360, :480]
+
+    def press(key: str) -> None:
+        xdotool("key", key)
+        time.sleep(0.3)
+
+    try:
+        number = int(wait_for(lambda: run.poll() is not None or xdotool("search", "--name", "^clip.mp4$"))[-1])
+        xdotool("windowfocus", str(number))
+        wait_for(lambda: looks().std() > 40)  # the portrait, no longer an empty window
+        press("space")
+        still = looks()
+        time.sleep(0.3)
+        assert np.array_equal(looks(), still)  # paused
+        press("s")
+        press("p")
+        press("c")
+        press("s")
+        first, second = (tmp_path / f"clip_snapshot_{i}.png" for i in (1, 2))
+        wait_for(second.exists)
+        drawn, bare = (cv2.imread(str(path)).astype(int) for path in (first, second))
+        changed = np.abs(drawn - bare).max(axis=2) > 30
+        assert 0.005 < changed.mean() < 0.2
+        close_as_a_mouse_does(screen, number)
+        printed, complaints = run.communicate(timeout=20)
+    finally:
+        run.kill()
+    assert run.returncode == 0, complaints
+    assert "frames (stopped in the window)" in printed
+    said = [line for line in complaints.splitlines() if line.startswith("pipnet.demo")]
+    assert said == [f"pipnet.demo: snapshot {path.name}" for path in (first, second)]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["clip.mp4", first.name, second.name]
+
+
+class Screen:
+    """OpenCV's user interface, without one."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.keys: list[int] = []
+        self.shown: list[np.ndarray] = []
+        self.sizes: list[tuple[int, int]] = []
+        self.open = True
+        monkeypatch.setattr(window.cv2, "namedWindow", lambda title, flags: None)
+        monkeypatch.setattr(window.cv2, "resizeWindow", lambda title, width, height: self.sizes.append((width, height)))
+        monkeypatch.setattr(window.cv2, "imshow", lambda title, image: self.shown.append(image.copy()))
+        monkeypatch.setattr(window.cv2, "waitKey", lambda ms: self.keys.pop(0) if self.keys else -1)
+        monkeypatch.setattr(window.cv2, "getWindowProperty", self.visible)
+        monkeypatch.setattr(window.cv2, "destroyWindow", lambda title: setattr(self, "open", False))
+
+    def visible(self, title: str, what: int) -> float:
+        if not self.open:
+            raise cv2.error("NULL guiReceiver (please create a window)")
+        return 1.0
+
+
+@pytest.fixture
+def fake(monkeypatch) -> Screen:
+    return Screen(monkeypatch)
+
+
+def press(view: Window, fake: Screen, keys: str) -> None:
+    fake.keys = [ord(key) for key in keys]
+    for _ in keys:
+        view.poll()
+
+
+@pytest.mark.parametrize("key", ["q", "Q", "\x1b"])
+def test_keys_that_end(key, fake):
+    view = Window("a")
+    press(view, fake, key)
+    assert view.closed
+    assert not fake.open
+    view.show(np.zeros((10, 10, 3), np.uint8), ("late",))
+    assert fake.shown == []
+
+
+def test_a_window_that_is_gone_counts_as_closed(fake):
+    view = Window("a")
+    fake.open = False
+    assert view.poll()
+    assert view.closed
+    view.close()
+
+
+def test_keys_that_switch(fake):
+    view = Window("a")
+    before = view.look
+    press(view, fake, " s")
+    assert (view.paused, view.snapshot_wanted) == (True, True)
+    press(view, fake, " pcnbi")
+    assert not view.paused
+    after = view.look
+    names = ("points", "contours", "scores", "boxes", "ids")
+    assert [getattr(after, name) for name in names] == [not getattr(before, name) for name in names]
+    press(view, fake, "pcnbi\xe9")
+    assert view.look == before
+    assert {key for keys, _ in window.KEYS for key in keys.split(", ")} == {*"qspcnbih", "Esc", "space"}
+
+
+@pytest.mark.parametrize(
+    ("size", "shown"), [((640, 480), (640, 480)), ((160, 120), (480, 360)), ((2560, 960), (1280, 480))]
+)
+def test_the_picture_is_whole_and_the_bar_is_under_it(size, shown, fake):
+    view = Window("a")
+    picture = np.full((size[1], size[0], 3), (250, 100, 50), np.uint8)
+    view.show(picture, ("30 frames/s   1 face   délai …", "ms: " + "network 7.1  " * 30))
+    (plain,) = fake.shown
+    assert plain.shape[1] == shown[0]
+    assert (plain[: shown[1]] == (50, 100, 250)).all()
+    bar = plain[shown[1] :]
+    assert 0 < len(bar) < 0.3 * shown[0]
+    assert bar.max() > 180  # there is text
+    assert (bar[:, -4:] == bar[0, 0]).all()  # that does not run over the edge
+    press(view, fake, "h")
+    view.show(picture, ("30 frames/s", "ms"))
+    assert len(fake.shown[1]) > len(plain)
+    assert fake.sizes[-1] == fake.shown[1].shape[1::-1]
