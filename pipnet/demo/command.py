@@ -55,7 +55,9 @@ def _run_web(parser: argparse.ArgumentParser, options: argparse.Namespace) -> in
 
     if problem := missing_package():  # before the network is loaded
         parser.error(problem)
-    return serve(_load(parser, options), port=options.web, max_faces=options.max_faces)
+    return serve(
+        _load(parser, options), port=options.web, max_faces=options.max_faces, open_browser=sys.stdout.isatty()
+    )
 
 
 def _run_photos(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:

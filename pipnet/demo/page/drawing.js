@@ -25,8 +25,8 @@ export function drawFaces(context, faces, layout, { picture, mirrored = false, p
   faces.forEach((face, number) => {
     const placed = face.points.map(place);
     const size = extent(placed);
-    if (contours) drawContours(context, placed, layout, Math.max(size / 150, unit));
-    if (points) drawDots(context, placed, scores ? face.scores.map(scoreColour) : layout.point_colours, Math.max(size / 90, 1.3 * unit));
+    if (contours) drawContours(context, placed, layout, leastOf(size, 1 / 150, unit));
+    if (points) drawDots(context, placed, scores ? face.scores.map(scoreColour) : layout.point_colours, leastOf(size, 1 / 90, 1.3 * unit));
     if (scores) drawLabel(context, placed, `${faceName(face, number)}  ${face.score.toFixed(2)}`, Math.max(size / 14, 13 * unit));
   });
   context.restore();
@@ -35,6 +35,11 @@ export function drawFaces(context, faces, layout, { picture, mirrored = false, p
 /** What a face is called: by its id in the video, or its place in the photo's list; from 0, as in the JSON. */
 export function faceName(face, number) {
   return `#${face.id ?? number}`;
+}
+
+/** A share of the face's size, at least `least`; but on a face that is tiny itself never more than twice the share. */
+function leastOf(size, share, least) {
+  return Math.max(size * share, Math.min(least, 2 * size * share));
 }
 
 function extent(placed) {
