@@ -2,9 +2,9 @@
 
     python experiments/300w_mobilenet_v2/ship.py runs/300w_mobilenet_v2/best.pt DATA_ROOT
 
-Calibrates the scores on the validation faces of DATA_ROOT/300W (one minute), stores the weights in 16 bits, leaves folders
-of the machine out of the record, and writes the same network twice: as a checkpoint of PyTorch and as a graph for ONNX
-Runtime (needs the extra `export`).
+Calibrates the scores on the validation faces of DATA_ROOT/300W (one minute), stores the weights in 16 bits, leaves
+folders of the machine out of the record, and writes the same network twice: as a checkpoint of PyTorch and as a graph
+for ONNX Runtime (needs the extra `export`).
 """
 
 from __future__ import annotations

@@ -69,6 +69,8 @@ def read_image(source: str | os.PathLike[str] | np.ndarray) -> np.ndarray:
 def image_size(source: str | os.PathLike[str] | np.ndarray) -> tuple[int, int]:
     """Width and height of a photo as :func:`read_image` returns it; only the header of a file is read.
 
+    Where the orientation tag itself is damaged the two may be exchanged.
+
     Raises:
         BadSampleError: The file is missing, empty or no image, or the array is no image. A cut-off file passes: its
             header is whole.

@@ -1,0 +1,271 @@
+"""What may come back of what the fuzz tests throw. Runs in a process of its own, see test_fuzz.py.
+
+    python tests/fuzzing.py WHAT --examples N [--seconds S] [--folder DIR]
+
+WHAT is a name of ``CHECKS``. The same N examples every time; with ``--seconds`` other ones follow until the time is up.
+The file under work is ``DIR/case.*``, so that it is there after a crash of the interpreter. An example that takes
+longer than 20 seconds ends the process with the stack of where it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import faulthandler
+import resource
+import time
+import warnings
+from collections import Counter
+from collections.abc import Callable
+from functools import cache, wraps
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from fuzzing_material import arrays, boxes, changed, changes, valid_photos, valid_videos, with_right_checksums
+from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis import strategies as st
+
+from pipnet.data.images import MAX_PIXELS, image_size, read_image
+from pipnet.inference.detect import Detections
+from pipnet.inference.landmarker import FaceLandmarker
+from pipnet.layouts import PointLayout
+
+LONGEST_S = 20
+MEMORY_GB = 12  # address space; one that is asked for more than this fails, and pipnet must say so
+RIGHT_ERRORS = (ValueError, OSError)  # BadSampleError and CaptureError are ValueErrors
+answers: Counter[str] = Counter()
+
+
+class MiddleNetwork:
+    """Sees its one point in the middle of every crop."""
+
+    input_size = 32
+
+    def __call__(self, crops: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        assert crops.dtype == np.uint8
+        assert crops.shape[1:] == (32, 32, 3)
+        assert crops.flags.c_contiguous
+        return np.full((len(crops), 1, 2), 0.5), np.ones((len(crops), 1)), np.ones(len(crops))
+
+
+def whole_photo(image: np.ndarray) -> Detections:
+    """A detector: the photo is the face."""
+    height, width = image.shape[:2]
+    return Detections([[-0.5, -0.5, width - 0.5, height - 0.5]], [1.0])
+
+
+def attempt(ask: Callable[[], Any]) -> Any:
+    """The answer, or None for an error of the right kind in one line."""
+    try:
+        answer = ask()
+    except RIGHT_ERRORS as error:
+        sentence = str(error)
+    else:
+        answers["answered"] += 1
+        return answer
+    assert sentence
+    assert "\n" not in sentence, sentence
+    answers["refused"] += 1
+    return None
+
+
+def check_photo(image: Any) -> None:
+    assert isinstance(image, np.ndarray)
+    assert image.dtype == np.uint8
+    assert image.ndim == 3
+    assert image.shape[2] == 3
+    assert image.flags.c_contiguous
+    assert 0 < image.shape[0] * image.shape[1] <= MAX_PIXELS
+
+
+def check_faces(faces: Any, landmarker: FaceLandmarker) -> None:
+    assert faces.points.shape == (len(faces), landmarker.layout.num_points, 2)
+    assert np.isfinite(faces.points).all()
+    assert np.isfinite(faces.boxes).all()
+    assert ((faces.face_scores >= 0) & (faces.face_scores <= 1)).all()
+
+
+def check_one_photo_file(path: Path, landmarker: FaceLandmarker) -> None:
+    image, size = attempt(lambda: read_image(path)), attempt(lambda: image_size(path))
+    if image is None:
+        return
+    check_photo(image)
+    assert size is not None
+    assert sorted(size) == sorted(image.shape[:2])  # two readers may understand a damaged orientation tag differently
+    del image  # it may be large, and is read again
+    faces = attempt(lambda: landmarker(path))
+    assert faces is not None, "the landmarker refuses a photo that can be read"
+    check_faces(faces, landmarker)
+
+
+def check_one_video_file(path: Path) -> None:
+    from pipnet.demo.video_file import VideoFile
+
+    video = attempt(lambda: VideoFile(str(path)))
+    if video is None:
+        return
+    try:
+        taken, last = 0, -1.0
+        while not video.ended and taken < 40:
+            frame = video.take(timeout_s=1.0)
+            if frame is not None:
+                check_photo(frame.image)
+                assert frame.time_s > last
+                taken, last = taken + 1, frame.time_s
+        assert video.broken >= 0
+    finally:
+        video.close()
+
+
+def photo_files(folder: Path) -> Callable[[], None]:
+    files, landmarker = valid_photos(), spot_landmarker()
+
+    @given(st.sampled_from(sorted(files)), changes, st.booleans())
+    def check(name: str, how: list[Any], checksums: bool) -> None:
+        content = changed(files[name], how)
+        if checksums and name.endswith(".png"):
+            content = with_right_checksums(content)
+        path = folder / f"case{Path(name).suffix}"
+        path.write_bytes(content)
+        check_one_photo_file(path, landmarker)
+
+    return check
+
+
+def video_files(folder: Path) -> Callable[[], None]:
+    files = valid_videos()
+
+    @given(st.sampled_from(sorted(files)), changes)
+    def check(name: str, how: list[Any]) -> None:
+        path = folder / f"case{Path(name).suffix}"
+        path.write_bytes(changed(files[name], how))
+        check_one_video_file(path)
+
+    return check
+
+
+def photo_arrays(folder: Path) -> Callable[[], None]:
+    landmarker = spot_landmarker()
+
+    @given(arrays(), boxes, st.booleans())
+    def check(array: np.ndarray, own: Any, many: bool) -> None:
+        image, size = attempt(lambda: read_image(array)), attempt(lambda: image_size(array))
+        assert (image is None) == (size is None)
+        if image is not None:
+            check_photo(image)
+            assert size == (image.shape[1], image.shape[0])
+        if many:
+            found = attempt(lambda: landmarker([array], boxes=None if own is None else [own]))
+            assert found is None or len(found) == 1
+            found = found and found[0]
+        else:
+            found = attempt(lambda: landmarker(array, boxes=own))
+            if isinstance(found, list):  # four dimensions are many photos
+                found = None
+        if found is not None:
+            check_faces(found, landmarker)
+
+    return check
+
+
+def real_network(folder: Path) -> Callable[[], None]:
+    files, landmarker = valid_photos(), shipped_landmarker()
+
+    @given(st.sampled_from(sorted(files)), changes, arrays(), boxes)
+    def check(name: str, how: list[Any], array: np.ndarray, own: Any) -> None:
+        path = folder / f"case{Path(name).suffix}"
+        path.write_bytes(changed(files[name], how))
+        check_one_photo_file(path, landmarker)
+        found = attempt(lambda: landmarker(array, boxes=own))
+        if found is not None and not isinstance(found, list):
+            check_faces(found, landmarker)
+
+    return check
+
+
+def spot_landmarker() -> FaceLandmarker:
+    layout = PointLayout("spot", 1, mirror=(0,))
+    return FaceLandmarker(MiddleNetwork(), layout=layout, box_scale=1.25, detector=whole_photo)
+
+
+@cache
+def shipped_landmarker() -> FaceLandmarker:
+    return FaceLandmarker.load(device="cpu")
+
+
+CHECKS = {"photos": photo_files, "videos": video_files, "arrays": photo_arrays, "network": real_network}
+
+
+def run(what: str, examples: int, seconds: float, folder: Path) -> None:
+    """The fixed examples, then others until the time is up."""
+    common = settings(
+        max_examples=examples,
+        deadline=None,  # LONGEST_S instead: Hypothesis would only notice a hang when it is over
+        database=None,
+        suppress_health_check=list(HealthCheck),
+        phases=[Phase.generate, Phase.shrink],
+    )
+    end = time.monotonic() + seconds
+    settings(common, derandomize=True)(watched(CHECKS[what](folder)))()
+    for turn in count():
+        if time.monotonic() >= end:
+            return
+        seed(turn)(common(watched(CHECKS[what](folder))))()
+
+
+def watched(check: Any) -> Callable[[], None]:
+    """Each example under the clock, and an overflow is a wrong answer, not a warning."""
+    example = check.hypothesis.inner_test
+
+    @wraps(example)
+    def timed(*arguments: Any, **named: Any) -> None:
+        faulthandler.dump_traceback_later(LONGEST_S, exit=True)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("error", RuntimeWarning)
+                example(*arguments, **named)
+        finally:
+            faulthandler.cancel_dump_traceback_later()
+
+    check.hypothesis.inner_test = timed
+    return check
+
+
+def put_in(fault: str) -> None:
+    """Break ``read_image`` on purpose, on photos that it can read: the fuzzer must notice."""
+    read = read_image
+
+    def broken(source: Any) -> Any:
+        read(source)
+        if fault == "crash":
+            faulthandler._sigsegv()
+        while True:  # a hang
+            time.sleep(0.1)
+
+    globals()["read_image"] = broken
+
+
+def main() -> None:
+    global LONGEST_S
+    parser = argparse.ArgumentParser()
+    parser.add_argument("what", choices=sorted(CHECKS))
+    parser.add_argument("--examples", type=int, default=100)
+    parser.add_argument("--seconds", type=float, default=0)
+    parser.add_argument("--folder", type=Path, required=True)
+    parser.add_argument("--fault", choices=("crash", "hang"))
+    options = parser.parse_args()
+    if options.fault:
+        put_in(options.fault)
+        LONGEST_S = 1
+    faulthandler.enable()
+    cv2.setNumThreads(1)
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_GB * 2**30, MEMORY_GB * 2**30))
+    run(options.what, options.examples, options.seconds, options.folder)
+    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    print(f"{options.what}: {answers['answered']} answered, {answers['refused']} refused, {used:.2f} GB at the most")
+
+
+if __name__ == "__main__":
+    main()
