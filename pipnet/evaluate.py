@@ -45,6 +45,7 @@ def measure_checkpoint(settings: dict[str, Any]) -> dict[str, Any]:
         None if settings["checkpoint"] == "shipped" else settings["checkpoint"],
         device=settings["device"],
         detector=settings["detector"],
+        runtime=settings["runtime"],
     )
     shared: dict[str, Any] = {
         "layout": dataset_layout(settings["dataset"]),

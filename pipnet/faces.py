@@ -73,6 +73,12 @@ class FaceLandmarks:
         n = layout.num_points
         return cls(np.zeros((0, n, 2)), np.zeros((0, n)), np.zeros((0, 4)), layout)
 
+    def __repr__(self) -> str:
+        """In a line: ``FaceLandmarks(2 faces, 300w_68, scores 0.99 0.41)``."""
+        shown = " ".join(f"{score:.2f}" for score in self.face_scores[:8]) + (" …" if len(self) > 8 else "")
+        count = "1 face" if len(self) == 1 else f"{len(self)} faces"
+        return f"FaceLandmarks({count}, {self.layout.name}{', scores ' + shown if len(self) else ''})"
+
     def __len__(self) -> int:
         return len(self.points)
 

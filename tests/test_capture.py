@@ -73,23 +73,22 @@ def wait_for(what, seconds: float = 5.0) -> None:
 
 
 def test_a_slow_consumer_gets_the_newest_frame_only():
-    """A camera of 500 frames a second, somebody who needs 50 ms for each: the delay must not grow."""
+    """Somebody who takes every twentieth frame of a camera: the delay must not grow."""
     device = FakeCamera()
     camera = Camera(0, opener=device.open)
-    behind, ages, numbers = [], [], []
+    behind, numbers = [], []
     for _ in range(12):
-        frame = camera.take(1.0)
-        behind.append(device.given - 1 - frame.number)
-        ages.append(time.perf_counter() - frame.taken)
+        read = device.given
+        frame = camera.take(10.0)
+        behind.append(read - 1 - frame.number)
         numbers.append(frame.number)
         assert frame.image[0, 0].tolist() == [2, 1, (frame.number + 1) % 256]  # RGB, and the picture is the number's
-        time.sleep(0.05)
+        wait_for(lambda read=device.given: device.given >= read + 20)
     camera.close()
-    assert max(behind[1:]) <= 2, behind
-    assert np.median(ages) < 0.02
+    assert max(behind) <= 1, behind  # the one that is on its way out of the camera
     assert numbers == sorted(numbers)
-    assert numbers[-1] > 100
-    assert camera.untaken > 80
+    assert numbers[-1] > 11 * 18
+    assert camera.untaken >= numbers[-1] - 11
     assert not camera._thread.is_alive()
 
 
@@ -125,14 +124,13 @@ def test_an_unplugged_camera_is_picked_up_again(monkeypatch):
     assert camera.ended
 
 
-def test_close_while_the_camera_is_gone_does_not_hang():
+def test_close_while_the_camera_is_gone_does_not_wait_for_it(monkeypatch):
+    monkeypatch.setattr(capture, "_PAUSE_S", 600.0)
     device = FakeCamera()
     camera = Camera(0, opener=device.open)
     device.plugged = False
     wait_for(lambda: camera.trouble is not None)
-    start = time.monotonic()
     camera.close()
-    assert time.monotonic() - start < 0.3
     assert not camera._thread.is_alive()
 
 
@@ -168,6 +166,115 @@ def test_a_camera_that_throws_is_a_camera_without_a_picture():
 
     with pytest.raises(CaptureError):
         Camera(0, opener=lambda source: Throwing(FakeCamera(), True))
+
+
+class ThenStrange(FakeCapture):
+    """Three pictures, then what a picture can't be, or an error that is none of OpenCV's."""
+
+    def __init__(self, strange: object) -> None:
+        super().__init__(FakeCamera(), True)
+        self.strange, self.reads = strange, 0
+
+    def read(self):
+        self.reads += 1
+        if self.reads <= 3:
+            return super().read()
+        if isinstance(self.strange, Exception):
+            raise self.strange
+        return True, self.strange
+
+    def get(self, what):
+        return {cv2.CAP_PROP_FRAME_COUNT: 9.0, cv2.CAP_PROP_FPS: 25.0}.get(what, 0.0)
+
+
+def take_to_the_end(source: Camera | VideoFile, seconds: float = 10.0) -> int:
+    """How many frames there are, against the clock."""
+    count, end = 0, time.monotonic() + seconds
+    while not source.ended:
+        count += source.take(0.05) is not None
+        assert time.monotonic() < end, "waits for a frame that can't come"
+    source.take(0.0)
+    return count
+
+
+@pytest.mark.parametrize("kind", ["camera", "video"])
+def test_an_error_on_the_thread_ends_the_waiting(kind):
+    capture_ = ThenStrange(MemoryError("no memory"))
+    if kind == "camera":
+        source, called = Camera(0, opener=lambda index: capture_), "camera 0"
+    else:
+        source, called = VideoFile("http://x/a.mp4", opener=lambda address: capture_), "http://x/a.mp4"
+    with pytest.raises(CaptureError, match=rf"{called} can't be read .*\(no memory\)"):
+        take_to_the_end(source)
+    source.close()
+    assert not capture_.is_open
+
+
+def test_pictures_of_every_kind_become_rgb_or_count_as_broken():
+    for channels, strange in (
+        (1, np.full((48, 64), 7, np.uint8)),
+        (1, np.full((48, 64, 1), 7, np.uint8)),
+        (4, np.full((48, 64, 4), (3, 2, 1, 9), np.uint8)),
+    ):
+        video = VideoFile("http://x/a.png", opener=lambda address, strange=strange: ThenStrange(strange))
+        image = [video.take(5.0) for _ in range(4)][3].image
+        video.close()
+        assert image.shape == (48, 64, 3)
+        assert image[0, 0].tolist() == {1: [7, 7, 7], 4: [1, 2, 3]}[channels]
+    for strange in (np.zeros((48, 64, 2), np.uint8), np.zeros((48, 64, 3), np.uint16)):
+        video = VideoFile("http://x/a.mp4", opener=lambda address, strange=strange: ThenStrange(strange))
+        assert take_to_the_end(video) == 3
+        assert video.broken == 6
+
+
+def test_files_of_a_stream_have_a_name_without_folders_and_passwords():
+    camera = Camera(
+        "rtsp://me:secret@camera.local/live/door.sdp", opener=lambda address: FakeCapture(FakeCamera(), True)
+    )
+    camera.close()
+    assert camera.name == "door"
+
+
+def test_a_read_that_hangs_does_not_keep_the_demo(monkeypatch):
+    monkeypatch.setattr(video_file, "JOIN_S", 0.1)
+    go = threading.Event()
+
+    class Hanging(ThenStrange):
+        def read(self):
+            if self.reads == 3:
+                go.wait(60)
+            return super().read()
+
+    hanging = Hanging(np.zeros(0))
+    video = VideoFile("http://x/a.mp4", opener=lambda address: hanging)
+    wait_for(lambda: hanging.reads == 3)
+    closer = threading.Thread(target=video.close, daemon=True)
+    closer.start()
+    closer.join(10)
+    came_back = not closer.is_alive()
+    go.set()
+    assert came_back
+    assert video.ended
+    assert video.take(0.0) is None
+
+
+def test_frames_after_the_user_ended_it_are_not_broken():
+    class Stuck(ThenStrange):
+        """Damage from the fourth frame on, in which the user quits."""
+
+        def read(self):
+            if self.reads == 3:
+                self.quit.wait(10)
+            return super().read()
+
+    stuck = Stuck(np.zeros(0))
+    stuck.quit = threading.Event()
+    video = VideoFile("http://x/a.mp4", opener=lambda address: stuck)
+    wait_for(lambda: stuck.reads == 3)
+    video._closing.set()
+    stuck.quit.set()
+    video.close()
+    assert video.broken == 0
 
 
 def write_video(path: Path, codec: str, frames: int = 60, fps: float = 25.0) -> Path:

@@ -192,6 +192,36 @@ def test_folder_with_subfolders(weights, tmp_path, capsys):
     assert (rows[0]["frame"], rows[0]["time_s"], rows[0]["face"], rows[0]["id"]) == ("0", "0.0", "0", "")
 
 
+def test_folder_that_holds_the_working_folder(weights, tmp_path, monkeypatch, capsys):
+    """Results go to the working folder, which is searched all the same; they are no photos, numbered ones neither."""
+    small = astronaut()[:200, 120:320]
+    for name in ("a.jpg", "a.png", "here/b.jpg"):
+        write_photo(tmp_path / name, small)
+    monkeypatch.chdir(tmp_path / "here")
+    for _ in range(2):
+        assert main(["--folder", "..", "--weights", str(weights), "--device", "cpu"]) == 0
+        assert "3 of 3 photos done" in capsys.readouterr().out
+    written = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*landmarks*")}
+    assert written == {f"here/{name}_landmarks.png" for name in ("a", "here/b")} | {"here/a_landmarks_2.png"}
+
+
+def test_a_table_that_is_read_is_not_replaced(weights, tmp_path, capsys):
+    """The table of a first run, given back as boxes."""
+    photos = [write_photo(tmp_path / name, astronaut()[:200, 120:320]) for name in ("a.png", "b.png")]
+    arguments = ["--image", *map(str, photos), "--output", str(tmp_path), "--csv", "--weights", str(weights)]
+    assert main([*arguments, "--device", "cpu"]) == 0
+    table = tmp_path / "landmarks.csv"
+    table.write_text(before := table.read_text().replace(",0.0,", ",0.00,"))  # the same to whoever reads it
+    assert main([*arguments, "--device", "cpu", "--detector", "boxes", str(table)]) == 0
+    assert table.read_text() == before
+    assert (tmp_path / "landmarks_2.csv").read_text().count("\n") == 3
+    arguments[1:5] = [str(photos[0]), "--output", str(tmp_path / "landmarks.png")]
+    with pytest.raises(SystemExit):
+        main([*arguments, "--detector", "boxes", str(table)])
+    assert "landmarks.png would replace what is read" in capsys.readouterr().err
+    assert table.read_text() == before
+
+
 @pytest.mark.parametrize("what", ["missing", "empty"])
 def test_a_folder_without_photos_ends_with_1(what, tmp_path, capsys):
     if what == "empty":
@@ -251,6 +281,7 @@ def test_nothing_half_written_stays(weights, tmp_path, monkeypatch, capsys):
         (["--picture", "a.png"], "unrecognized arguments"),
         (["--weights", "nowhere.pt"], "no checkpoint nowhere.pt"),
         (["--device", "abacus"], "no device 'abacus'"),
+        (["--device", "meta"], "device 'meta' can't be used here"),
         (["--output", __file__], "can't be a folder"),
         (["--output", "points.json"], "--json and --csv choose their own names"),
         (["--output", "film.mp4"], "pictures can be .png"),

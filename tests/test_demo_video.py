@@ -204,7 +204,7 @@ def test_a_camera_is_recorded_at_its_own_speed(frames, tmp_path, monkeypatch, ca
     assert [frame["frame"] for frame in record["frames"]] == list(range(len(record["frames"])))
     assert printed.startswith(f"webcam0: {len(record['frames'])} frames, ")
     lasted = record["frames"][-1]["time"]
-    assert 0.8 < lasted < 1.6
+    assert lasted > 0.2
     assert abs(len(read_video(Path("me.mp4"))[0]) - (lasted * FPS + 1)) <= 1
 
 

@@ -120,9 +120,15 @@ def test_window_keys_snapshot_and_the_mouse(screen, tmp_path):
         xdotool("windowfocus", str(number))
         wait_for(lambda: looks().std() > 40)  # the portrait, no longer an empty window
         press("space")
-        still = looks()
-        time.sleep(0.3)
-        assert np.array_equal(looks(), still)  # paused
+
+        def stands_still() -> bool:
+            before = looks()
+            time.sleep(0.3)
+            return np.array_equal(looks(), before)
+
+        wait_for(stands_still)
+        press("Left")  # of which OpenCV's waitKey makes a Q
+        press("Right")
         press("s")
         press("p")
         press("c")
@@ -154,7 +160,7 @@ class Screen:
         monkeypatch.setattr(window.cv2, "namedWindow", lambda title, flags: None)
         monkeypatch.setattr(window.cv2, "resizeWindow", lambda title, width, height: self.sizes.append((width, height)))
         monkeypatch.setattr(window.cv2, "imshow", lambda title, image: self.shown.append(image.copy()))
-        monkeypatch.setattr(window.cv2, "waitKey", lambda ms: self.keys.pop(0) if self.keys else -1)
+        monkeypatch.setattr(window.cv2, "waitKeyEx", lambda ms: self.keys.pop(0) if self.keys else -1)
         monkeypatch.setattr(window.cv2, "getWindowProperty", self.visible)
         monkeypatch.setattr(window.cv2, "destroyWindow", lambda title: setattr(self, "open", False))
 
@@ -206,6 +212,19 @@ def test_keys_that_switch(fake):
     press(view, fake, "pcnbi\xe9")
     assert view.look == before
     assert {key for keys, _ in window.KEYS for key in keys.split(", ")} == {*"qspcnbih", "Esc", "space"}
+
+
+@pytest.mark.parametrize("modifier", [0, 0x100000], ids=["plain", "GTK with NumLock"])
+def test_keys_without_a_letter_do_nothing(modifier, fake):
+    """Their codes end with those of letters: left Q, right S, home P, insert c."""
+    view = Window("a")
+    before = view.look
+    fake.keys = [modifier | code for code in (0xFF51, 0xFF53, 0xFF50, 0xFF63, 0xFFE1)]
+    assert [view.poll() for _ in range(5)] == [False] * 5
+    assert (view.closed, view.paused, view.snapshot_wanted, view.look) == (False, False, False, before)
+    fake.keys = [modifier | ord("q")]
+    assert view.poll()
+    assert view.closed
 
 
 @pytest.mark.parametrize(

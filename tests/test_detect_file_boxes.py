@@ -105,6 +105,11 @@ def test_a_video_asked_as_a_photo_and_the_reverse(tmp_path):
         boxes.of("party/a.jpg", 0)
 
 
+def test_a_number_of_thousands_of_digits_is_one_sentence(tmp_path):
+    with pytest.raises(ValueError, match=r"boxes\S*: neither a CSV nor a JSON of boxes \(.*5000 digits"):
+        boxes_of(tmp_path, '{"a.jpg": [[1, 2, 3, ' + "9" * 5000 + "]]}")
+
+
 def test_as_a_detector(tmp_path):
     detector = boxes_of(tmp_path, CSV).detector()
     image = np.zeros((8, 8, 3), np.uint8)

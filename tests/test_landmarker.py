@@ -330,6 +330,8 @@ def test_devices():
         choose_device("gpu")
     with pytest.raises(ValueError, match="CUDA devices; use 'cpu'"):
         choose_device("cuda:99")
+    with pytest.raises(ValueError, match=r"device 'meta' can't be used here \(.+\); use 'auto', 'cpu' or 'cuda'"):
+        choose_device("meta")
 
 
 @pytest.mark.cuda

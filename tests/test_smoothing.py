@@ -180,6 +180,8 @@ def test_the_clock_always_goes_on():
     seconds = [clock.tick(stamp) for stamp in stamps]
     assert seconds[0] == 0.0
     assert (np.diff(seconds) > 0.02).all()
+    clock = FrameClock()  # an origin that shows late is no jump of a thousand seconds
+    np.testing.assert_allclose([clock.tick(stamp) for stamp in (np.nan, 1000.0, 1000.5)], [0, 1 / 30, 1 / 30 + 0.5])
 
 
 @pytest.mark.parametrize(

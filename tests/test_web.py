@@ -388,6 +388,23 @@ def test_a_mistake_in_the_server_is_said_without_its_details(landmarker, portrai
     assert "RuntimeError: inside" in caplog.text
 
 
+def test_a_mistake_on_a_frame_closes_the_socket_with_a_reason(landmarker, portrait, monkeypatch, caplog):
+    def wrong(*arguments, **settings):
+        raise RuntimeError("inside")
+
+    monkeypatch.setattr(web_app, "decode_image", wrong)
+
+    async def run():
+        async with client_of(landmarker) as client, client.ws_connect("/live") as live:
+            await live.send_bytes(frame(portrait))
+            return await live.receive()
+
+    message = asyncio.run(run())
+    assert message.data == aiohttp.WSCloseCode.INTERNAL_ERROR
+    assert "terminal" in message.extra
+    assert "RuntimeError: inside" in caplog.text
+
+
 def test_bytes_decode_as_files_do(portrait):
     np.testing.assert_array_equal(decode_image(encoded(portrait), "a"), portrait)
     grey = cv2.imencode(".png", portrait[..., 0])[1].tobytes()

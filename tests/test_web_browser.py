@@ -311,6 +311,31 @@ def test_a_camera_that_does_not_open_is_explained(page, name, words):
     assert not page["live-bar"].is_displayed()
 
 
+def test_of_two_cameras_asked_for_the_last_one_stays_and_the_first_is_let_go(page):
+    """The first one opens last, as happens where somebody goes through the list of cameras by keyboard."""
+    page.run("""
+        const open = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+        window.opened = [];
+        navigator.mediaDevices.getUserMedia = async (wanted) => {
+          const first = !window.asked;
+          window.asked = true;
+          const stream = await open(wanted);
+          if (first) await new Promise((resolve) => (window.release = resolve));
+          window.opened.push(stream);
+          return stream;
+        };
+        document.getElementById("camera-start").click();
+        document.getElementById("camera").dispatchEvent(new Event("change"));
+    """)
+    page.until(lambda: page.faces() == 1, "the second camera runs")
+    page.run("window.release()")
+    page.until(lambda: page.run("return window.opened.length") == 2, "the first one opened too")
+    states = "return window.opened.map((stream) => stream.getVideoTracks()[0].readyState)"
+    page.until(lambda: page.run(states)[1] == "ended", "it is let go")
+    assert page.run(states) == ["live", "ended"]
+    assert page.run("return document.getElementById('video').srcObject === window.opened[0]")
+
+
 def test_a_server_that_goes_and_comes_back(page, server):
     page.start_camera()
     server.stop()

@@ -15,7 +15,7 @@ from pipnet.data.sample import BadSampleError
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 
-_REPLACE = "replace the file (a fresh download or copy) or, in a dataset, take its face out of the labels"
+_REPLACE = "replace the file (a fresh download or copy), or leave it out"
 # A header of 30 bytes can claim any size, and the decoder would take the memory for it. 16384 x 16384 is 0.8 GB as RGB.
 MAX_PIXELS = 2**28
 _MAX_BYTES = 2**31 - 1  # of a file; OpenCV decodes no more, and it is read whole
@@ -140,7 +140,7 @@ def _read_bytes(path: Path) -> bytes:
             raise BadSampleError(f"{path}: {status.st_size / 1e9:.1f} GB are too much for a photo; {_REPLACE}")
         data = path.read_bytes()
     except FileNotFoundError:
-        raise BadSampleError(f"{path}: no such image; put it there or take its face out of the labels") from None
+        raise BadSampleError(f"{path}: no such photo; put it there, or leave it out") from None
     except OSError as error:
         raise BadSampleError(f"{path}: the image can't be read ({error.strerror}); {_REPLACE}") from error
     if not data:

@@ -15,6 +15,8 @@ from typing import Any, Protocol
 import cv2
 import numpy as np
 
+from pipnet.demo.output import name_of_address
+
 # What opens a camera by index, or an address, as cv2.VideoCapture does.
 OpenCapture = Callable[[int | str], Any]
 
@@ -25,7 +27,7 @@ _FAILED_READS = 5  # in a row, after which a camera counts as gone
 _PAUSE_S, _LONGEST_PAUSE_S = 0.5, 5.0  # between attempts to open it again; doubled each time
 _HIGHEST_INDEX = 10
 _OPEN_TIMEOUT_MS = 10_000
-_JOIN_S = 3.0
+JOIN_S = 3.0  # for a thread that may hang in a driver, or in the net
 _SILENT = 0  # OpenCV's log level
 
 
@@ -76,7 +78,11 @@ class FrameSource(Protocol):
     trouble: str | None
 
     def take(self, timeout_s: float) -> Frame | None:
-        """The next frame, or None when there is none in this time."""
+        """The next frame, or None when there is none in this time.
+
+        Raises:
+            CaptureError: Reading failed in a way that has no going on.
+        """
         ...
 
     def close(self) -> None:
@@ -113,7 +119,7 @@ class Camera:
         opener: OpenCapture | None = None,
     ) -> None:
         self.source = source
-        self.name = f"webcam{source}" if isinstance(source, int) else str(source)
+        self.name = f"webcam{source}" if isinstance(source, int) else name_of_address(source)
         self.trouble: str | None = None
         self.ended = False
         self.returned = 0  # how often it was gone and came back
@@ -132,6 +138,7 @@ class Camera:
         self._newest: Frame | None = None
         self._changed = threading.Condition()
         self._closing = threading.Event()
+        self._failure: Exception | None = None
         self._put(image, self._start)
         self._thread = threading.Thread(target=self._read, args=(capture,), name=f"camera {source}", daemon=True)
         self._thread.start()
@@ -141,12 +148,14 @@ class Camera:
         with self._changed:
             self._changed.wait_for(lambda: self._newest is not None or self.ended, timeout_s)
             frame, self._newest = self._newest, None
+        if frame is None and self._failure is not None:
+            raise CaptureError(f"{self._called()} can't be read any more ({self._failure})")
         return frame
 
     def close(self) -> None:
         """See :meth:`FrameSource.close`. A driver that hangs in a read is left behind; it can't keep the demo."""
         self._closing.set()
-        self._thread.join(_JOIN_S)
+        self._thread.join(JOIN_S)
 
     def _open(self) -> tuple[Any, np.ndarray] | None:
         """An open capture and its first picture; some devices open and never give one."""
@@ -166,39 +175,49 @@ class Camera:
         return None
 
     def _read(self, capture: Any) -> None:
-        """The thread: it alone touches the capture, so that none is released under a read."""
+        """The thread: whatever ends it, nobody waits for a frame that can't come."""
+        try:
+            self._keep_reading(capture)
+        except Exception as error:
+            self._failure = error
+        finally:
+            with self._changed:
+                self.ended = True
+                self._changed.notify_all()
+
+    def _keep_reading(self, capture: Any) -> None:
+        """On the thread: it alone touches the capture, so that none is released under a read."""
         failed, pause = 0, _PAUSE_S
-        while not self._closing.is_set():
-            if capture is None:
-                if self._closing.wait(pause):
-                    break
-                pause = min(2 * pause, _LONGEST_PAUSE_S)
-                opened = self._open()
-                if opened is None:
+        try:
+            while not self._closing.is_set():
+                if capture is None:
+                    if self._closing.wait(pause):
+                        break
+                    pause = min(2 * pause, _LONGEST_PAUSE_S)
+                    opened = self._open()
+                    if opened is None:
+                        continue
+                    capture, image = opened
+                    failed, pause = 0, _PAUSE_S
+                    self.trouble = None
+                    self.returned += 1
+                    self._put(image, time.perf_counter())
+                start = time.perf_counter()
+                image = read_bgr(capture)
+                if image is not None:
+                    failed = 0
+                    self._put(image, start)
                     continue
-                capture, image = opened
-                failed, pause = 0, _PAUSE_S
-                self.trouble = None
-                self.returned += 1
-                self._put(image, time.perf_counter())
-            start = time.perf_counter()
-            image = read_bgr(capture)
-            if image is not None:
-                failed = 0
-                self._put(image, start)
-                continue
-            failed += 1
-            if failed >= _FAILED_READS:
-                self.trouble = f"{self._called()} gives no picture; waiting for it to come back"
+                failed += 1
+                if failed >= _FAILED_READS:
+                    self.trouble = f"{self._called()} gives no picture; waiting for it to come back"
+                    capture.release()
+                    capture = None
+                else:
+                    self._closing.wait(0.01)
+        finally:
+            if capture is not None:
                 capture.release()
-                capture = None
-            else:
-                self._closing.wait(0.01)
-        if capture is not None:
-            capture.release()
-        with self._changed:
-            self.ended = True
-            self._changed.notify_all()
 
     def _put(self, image: np.ndarray, start: float) -> None:
         image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
@@ -245,9 +264,14 @@ def read_bgr(capture: Any) -> np.ndarray | None:
         there, image = capture.read()
     except cv2.error:
         return None
-    if not there or image is None or image.size == 0:
+    if not there or image is None or image.size == 0 or image.dtype != np.uint8:
         return None
-    return image if image.ndim == 3 else cv2.cvtColor(image, cv2.COLOR_GRAY2BGR)
+    channels = 1 if image.ndim == 2 else image.shape[2]
+    if channels == 3:
+        return image
+    # A picture that is none of these is no better than a frame that can't be decoded.
+    turn = {1: cv2.COLOR_GRAY2BGR, 4: cv2.COLOR_BGRA2BGR}.get(channels)
+    return None if turn is None else cv2.cvtColor(image, turn)
 
 
 @contextmanager

@@ -216,8 +216,11 @@ def _where(
         parser.error(f"--output {path}: {kind} can be {', '.join(fitting)}; --json and --csv choose their own names")
     if options.source == given.FOLDER or not single:
         parser.error(f"--output {path} is one file; for several photos give a folder")
-    if path.resolve() in [source.resolve() for source in inputs]:
-        parser.error(f"--output {path} would replace what is read; choose another name")
+    also = [path.with_suffix(f".{kind}") for kind in ("json", "csv") if getattr(options, kind)]
+    kept = {source.resolve() for source in [*inputs, *([options.boxes] if options.boxes else [])]}
+    for written in (path, *also):
+        if written.resolve() in kept:
+            parser.error(f"--output {path} would replace what is read, {written}; choose another name")
     return path.parent, path
 
 

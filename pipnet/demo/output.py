@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -32,17 +33,28 @@ class Names:
         self._taken = {path.resolve() for path in inputs}
 
     def free(self, folder: Path, name: str, *suffixes: str) -> Path:
-        """``folder/NAME_landmarks.SUFFIX``, or with a number where that is taken (photos of one name in two folders).
+        """``folder/NAME.SUFFIX``, or with a number where that is taken (photos of one name in two folders).
 
         The first suffix is that of the path; the name is free with the others too. A file of an earlier run does not
         count as taken: it is replaced.
         """
-        number, path = 1, folder / f"{name}_landmarks{suffixes[0]}"
+        number, path = 1, folder / f"{name}{suffixes[0]}"
         while self._taken & {path.with_suffix(suffix).resolve() for suffix in suffixes}:
             number += 1
-            path = folder / f"{name}_landmarks_{number}{suffixes[0]}"
+            path = folder / f"{name}_{number}{suffixes[0]}"
         self._taken.add(path.resolve())
         return path
+
+
+def name_of_address(address: str) -> str:
+    """What to call files of a stream or a video from the net: no folder, and no password, in it.
+
+    Example:
+        >>> name_of_address("rtsp://me:secret@camera.local:554/live/1.sdp?key=2"), name_of_address("udp://@camera:5000")
+        ('1', 'camera_5000')
+    """
+    host, _, path = re.split("[?#]", address.partition("://")[2])[0].partition("/")
+    return re.sub(r"[^\w.-]+", "_", Path(path).stem or host.rpartition("@")[2]).strip("._-") or "video"
 
 
 def write_picture(path: Path, image: np.ndarray) -> None:

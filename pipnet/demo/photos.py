@@ -85,7 +85,7 @@ class PhotoRun:
 
     def _open_table(self) -> Table | None:
         try:
-            return Table(self._folder / "landmarks.csv", self._landmarker.layout)
+            return Table(self._names.free(self._folder, "landmarks", ".csv"), self._landmarker.layout)
         except OSError as error:
             self.complain(error)
             return None
@@ -113,7 +113,7 @@ class PhotoRun:
     def _write(self, photo: Photo, image: np.ndarray, faces: FaceLandmarks) -> list[Path]:
         folder = self._folder / photo.inside
         folder.mkdir(parents=True, exist_ok=True)
-        picture = self._file or self._names.free(folder, photo.name, ".png", ".json", ".csv")
+        picture = self._file or self._names.free(folder, f"{photo.name}_landmarks", ".png", ".json", ".csv")
         write_picture(picture, draw_faces(image, faces))
         written = [picture]
         if self._options.json:

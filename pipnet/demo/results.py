@@ -46,7 +46,7 @@ class Results:
     ) -> None:
         self._called = called
         inputs = ([] if source.live else [Path(called)]) + ([options.boxes] if options.boxes else [])
-        path = file or Names(inputs).free(folder, source.name, ".mp4", ".json", ".csv")
+        path = file or Names(inputs).free(folder, f"{source.name}_landmarks", ".mp4", ".json", ".csv")
         self.recording: Recording | None = None
         self._record: VideoRecord | None = None
         self._table: Table | None = None

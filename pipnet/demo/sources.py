@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -56,7 +57,8 @@ def photos_in(folder: Path, results: Path) -> tuple[list[Photo], list[str]]:
     """All photos of a folder and its subfolders, sorted; hidden ones are left out.
 
     A photo by suffix: see :data:`pipnet.data.images.IMAGE_SUFFIXES`. What an earlier run wrote is not looked at again:
-    ``NAME_landmarks.png`` beside its photo, and a subfolder that is ``results``.
+    ``NAME_landmarks.png`` beside its photo or where ``results`` would have it, and a subfolder that is ``results``. The
+    working folder is searched all the same: results go there when nobody says where.
 
     Args:
         folder: Where to look.
@@ -72,15 +74,21 @@ def photos_in(folder: Path, results: Path) -> tuple[list[Photo], list[str]]:
         raise ValueError(f"{folder}: no such folder" if not folder.exists() else f"{folder} is no folder; use --image")
     troubles: list[str] = []
     found: list[Path] = []
+    left_out = {results.resolve()} - {Path.cwd().resolve()}
     listing = os.walk(folder, onerror=lambda error: troubles.append(f"{error.filename}: {error.strerror}"))
     for where, folders, files in listing:
         here = Path(where)
         folders[:] = sorted(
-            name for name in folders if not name.startswith(".") and (here / name).resolve() != results.resolve()
+            name for name in folders if not name.startswith(".") and (here / name).resolve() not in left_out
         )
         found += [here / name for name in sorted(files) if _is_photo(name)]
-    results = {path.with_name(f"{path.stem}_landmarks.png") for path in found}
-    photos = [Photo(path, path.parent.relative_to(folder)) for path in found if path not in results]
+    photos = [Photo(path, path.parent.relative_to(folder)) for path in found]
+    written = {
+        parent.resolve() / f"{photo.name}_landmarks"
+        for photo in photos
+        for parent in (photo.path.parent, results / photo.inside)
+    }
+    photos = [photo for photo in photos if _result_of(photo.path) not in written]
     if not photos and not troubles:
         raise ValueError(f"{folder}: no photo in this folder; looked for {', '.join(IMAGE_SUFFIXES)}")
     return photos, troubles
@@ -95,6 +103,12 @@ def read_ahead(photos: Sequence[Photo]) -> Iterator[tuple[Photo, Future[np.ndarr
             following = thread.submit(photos[index + 1].read) if index + 1 < len(photos) else None
             assert reading is not None
             yield photo, reading
+
+
+def _result_of(path: Path) -> Path | None:
+    """``folder/NAME_landmarks`` of a picture that has the name of a result, numbered or not."""
+    name = re.fullmatch(r"(.+_landmarks)(_\d+)?\.png", path.name)
+    return None if name is None else path.parent.resolve() / name[1]
 
 
 def _is_photo(name: str) -> bool:

@@ -12,7 +12,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from pipnet.demo.capture import CaptureError, Frame, OpenCapture, open_capture, read_bgr
+from pipnet.demo.capture import JOIN_S, CaptureError, Frame, OpenCapture, open_capture, read_bgr
+from pipnet.demo.output import name_of_address
 
 # Where nobody knows how many frames there are, so many failed reads in a row are the end, not damage.
 _PATIENCE = 30
@@ -40,7 +41,7 @@ class VideoFile:
 
     def __init__(self, source: str, *, ahead: int = 4, opener: OpenCapture | None = None) -> None:
         self.source = source
-        self.name = Path(source.split("?")[0]).stem or "video"
+        self.name = name_of_address(source) if "://" in source else Path(source).stem
         self.ended = False
         self.broken = 0
         capture = _open(source, opener or open_capture)
@@ -54,6 +55,7 @@ class VideoFile:
         self._number = 0
         self._frames: queue.Queue[Frame | None] = queue.Queue(ahead)
         self._closing = threading.Event()
+        self._failure: Exception | None = None
         first = self._next()
         if first is None:
             capture.release()
@@ -71,12 +73,15 @@ class VideoFile:
         except queue.Empty:
             return None
         self.ended = frame is None
+        if self.ended and self._failure is not None:
+            raise CaptureError(f"{self.source} can't be read any further ({self._failure})")
         return frame
 
     def close(self) -> None:
         """See :meth:`pipnet.demo.capture.FrameSource.close`."""
         self._closing.set()
-        while self._thread.is_alive():
+        end = time.monotonic() + JOIN_S
+        while self._thread.is_alive() and time.monotonic() < end:
             try:  # the thread may wait for room
                 self._frames.get_nowait()
             except queue.Empty:
@@ -85,13 +90,17 @@ class VideoFile:
 
     def _decode(self, first: Frame) -> None:
         frame: Frame | None = first
-        while frame is not None and not self._closing.is_set():
-            self._frames.put(frame)
-            frame = self._next()
-        if frame is None and self._counted:
-            self.broken = max(self.broken, self.count - self._number)
-        self._capture.release()
-        self._frames.put(None)
+        try:
+            while frame is not None and not self._closing.is_set():
+                self._frames.put(frame)
+                frame = self._next()
+            if self._counted and not self._closing.is_set():
+                self.broken = max(self.broken, self.count - self._number)
+        except Exception as error:
+            self._failure = error
+        finally:  # or the one who takes frames would wait for ever
+            self._capture.release()
+            self._frames.put(None)
 
     def _next(self) -> Frame | None:
         """The next frame that can be read, or None at the end.

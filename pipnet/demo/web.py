@@ -19,14 +19,13 @@ import threading
 import webbrowser
 from typing import TYPE_CHECKING
 
+from pipnet.demo.options import DEFAULT_PORT
 from pipnet.demo.web_guard import LOOPBACK
 
 if TYPE_CHECKING:
     from aiohttp import web
 
     from pipnet.inference.landmarker import FaceLandmarker
-
-DEFAULT_PORT = 7860
 
 # How long answers under way may take once the server stops.
 _GRACE_S = 3.0

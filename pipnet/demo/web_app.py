@@ -34,6 +34,7 @@ _WORKERS = 2
 _PAGE = Path(__file__).resolve().parent / "page"
 _TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 _LONGEST_REASON = 123  # bytes, by the WebSocket standard
+_MISTAKE = "something went wrong in the server; its terminal says what"
 _TIME = struct.Struct("<d")
 
 _LOG = logging.getLogger(__name__)
@@ -86,7 +87,7 @@ async def _guard(request: web.Request, handler: Callable[..., Any]) -> web.Strea
         return _error(f"{request.method} {request.path}: {error.reason.lower()}", status=error.status)
     except Exception:
         _LOG.exception("%s %s", request.method, request.path)
-        return _error("something went wrong in the server; its terminal says what", status=500)
+        return _error(_MISTAKE, status=500)
 
 
 async def _add_headers(_request: web.Request, response: web.StreamResponse) -> None:
@@ -152,6 +153,9 @@ class _Server:
             await client.close(code=WSCloseCode.UNSUPPORTED_DATA, message=str(error).encode()[:_LONGEST_REASON])
         except ConnectionResetError:
             _LOG.debug("a page left in the middle of a frame")
+        except Exception:  # not for the guard: an answer of HTTP would be noise in the open socket
+            _LOG.exception("%s %s", request.method, request.path)
+            await client.close(code=WSCloseCode.INTERNAL_ERROR, message=_MISTAKE.encode())
         finally:
             self._sockets.discard(client)
         return client

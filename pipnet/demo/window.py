@@ -89,15 +89,17 @@ class Window:
             wait_s: Waits so long for it; a millisecond at least, in which the window is painted.
 
         Returns:
-            Whether a key was pressed or the window closed.
+            Whether a key with a letter was pressed or the window closed.
         """
         if self.closed:
             return False
-        key = cv2.waitKey(max(round(1000 * wait_s), 1)) & 0xFF
+        # The lower 16 bits, over which GTK puts shift and the like. Arrows and other keys without a letter have codes
+        # beyond 8 bits: cut to these, as waitKey does, the left arrow is a Q and quits.
+        key = cv2.waitKeyEx(max(round(1000 * wait_s), 1)) & 0xFFFF
         if not self._visible():
             self.closed = True
             return True
-        if key == 0xFF:
+        if key > 0xFF:  # no key at all among them
             return False
         self._press(key)
         return True

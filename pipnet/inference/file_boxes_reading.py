@@ -56,7 +56,7 @@ def read_entries(path: Path) -> list[Entry]:
         entries = list(read(text))
     except _BadEntryError as error:
         raise ValueError(f"{path}, {error}") from None
-    except (csv.Error, RecursionError) as error:
+    except (csv.Error, RecursionError, ValueError) as error:  # ValueError: a number of thousands of digits
         raise ValueError(f"{path}: neither a CSV nor a JSON of boxes ({error})") from None
     if not entries:
         raise ValueError(f"{path}: no boxes in it; a CSV has the columns {_COLUMNS}")

@@ -335,6 +335,11 @@ def choose_device(device: str) -> torch.device:
         raise ValueError(
             f"device {device!r} is not there: torch sees {torch.cuda.device_count()} CUDA devices; use 'cpu'"
         )
+    try:
+        torch.zeros(1, device=chosen).cpu()  # torch knows the names of devices that it was not built for
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"device {device!r} can't be used here ({reason}); use 'auto', 'cpu' or 'cuda'") from error
     return chosen
 
 

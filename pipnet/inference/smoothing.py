@@ -144,7 +144,7 @@ class FrameClock:
         """
         known = math.isfinite(time_s)
         if self._stamp is None:
-            self._stamp = time_s if known else 0.0
+            self._stamp = time_s if known else math.nan
             return self.seconds
         # The floor keeps two stamps that differ in their last bit only from dividing by next to nothing.
         if known and time_s - self._stamp > 1e-6:

@@ -3,10 +3,8 @@
 The landmark network says by itself, with its face score, whether there still is a face in its box. So the detector
 runs
 
-* at once when no face is known, or one was lost;
-* then, while nothing is found, after 1, 2, 3, … up to :data:`SEARCH_PAUSE` frames: an empty chair costs one detector
-  call in 10 frames, and who sits down is seen after a third of a second at 30 frames a second; while a lost face is
-  looked for, after :data:`LOST_PAUSE` frames at most;
+* on every frame while no face is known: who sits down is seen at once;
+* at once when a face was lost, and while others are followed again after 1, 2, 3, 3, … frames (:data:`LOST_PAUSE`);
 * every ``detect_every`` frames for new faces, unless ``max_faces`` are known.
 
 A lost face is looked for during a second (``identities.REMEMBER_S``); one that is found again in that time, less than
@@ -32,7 +30,6 @@ from pipnet.inference.tracking_statistics import TrackingStatistics
 if TYPE_CHECKING:
     from pipnet.inference.landmarker import FaceLandmarker
 
-SEARCH_PAUSE = 10
 LOST_PAUSE = 3
 
 # Distances by matching.face_distances, within which a detection is of a track, and two tracks are on one face.
@@ -152,11 +149,10 @@ class FaceTracker:
         return self._result()
 
     def _search_is_due(self) -> bool:
-        if self.statistics.frames == 1:
+        if not self._tracks:
             return True
-        if not self._tracks or self._identities.wanted:
-            pause = LOST_PAUSE if self._identities.wanted else SEARCH_PAUSE
-            return self._since_search >= min(self._fruitless, pause)
+        if self._identities.wanted:
+            return self._since_search >= min(self._fruitless, LOST_PAUSE)
         return self._since_search >= self.detect_every and self._room() > 0
 
     def _room(self) -> int:

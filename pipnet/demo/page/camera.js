@@ -8,32 +8,26 @@ const WHY = {
 };
 
 /**
- * Open a camera into a <video>. Throws an Error whose message a person can act on.
+ * Open a camera. Throws an Error whose message a person can act on.
  *
- * @param {HTMLVideoElement} video
  * @param {string} [deviceId] of a camera from `cameras()`; without it the browser's choice, on a phone the front one.
  */
-export async function openCamera(video, deviceId) {
+export async function openCamera(deviceId) {
   if (!navigator.mediaDevices?.getUserMedia) {
     throw new Error(`The browser gives a camera to local pages only. Open http://localhost:${location.port}/ instead.`);
   }
   const wanted = { width: { ideal: 1280 }, height: { ideal: 720 }, frameRate: { ideal: 30 } };
   const which = deviceId ? { deviceId: { exact: deviceId } } : { facingMode: "user" };
-  let stream;
   try {
-    stream = await navigator.mediaDevices.getUserMedia({ audio: false, video: { ...wanted, ...which } });
+    return await navigator.mediaDevices.getUserMedia({ audio: false, video: { ...wanted, ...which } });
   } catch (error) {
     throw new Error(WHY[error.name] ?? `The camera does not open: ${error.message || error.name}.`, { cause: error });
   }
-  video.srcObject = stream;
-  await video.play();
-  return stream;
 }
 
-/** Let go of the camera. */
-export function closeCamera(video) {
-  for (const track of video.srcObject?.getTracks() ?? []) track.stop();
-  video.srcObject = null;
+/** Let go of a camera. */
+export function closeCamera(stream) {
+  for (const track of stream?.getTracks() ?? []) track.stop();
 }
 
 /** Cameras as `{deviceId, label}`; labels are empty until one has been allowed. */

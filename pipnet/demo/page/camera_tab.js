@@ -40,11 +40,14 @@ export class CameraTab {
     element("camera-start").disabled = true;
     this.page.say("Waiting for the camera; the browser may ask for leave.");
     try {
-      const stream = await openCamera(this.video, deviceId);
+      const stream = await openCamera(deviceId);
       if (attempt !== this.attempt) {
-        for (const track of stream.getTracks()) track.stop();
+        closeCamera(stream); // and not into the video, where the camera that is wanted may be already
         return;
       }
+      this.video.srcObject = stream;
+      await this.video.play();
+      if (attempt !== this.attempt) return;
       this.page.say(null);
       stream.getVideoTracks()[0].addEventListener("ended", () => {
         this.stop();
@@ -82,7 +85,8 @@ export class CameraTab {
     this.follower?.close();
     this.follower = null;
     this.finishRecording();
-    closeCamera(this.video);
+    closeCamera(this.video.srcObject);
+    this.video.srcObject = null;
     this.forget();
     clearReadout();
     this.trouble(null);
