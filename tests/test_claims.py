@@ -30,7 +30,7 @@ def found_in_scenes() -> tuple[float, float]:
 
 # A sentence of the README, and the figures in it.
 CLAIMS = {
-    r"none is known: ([\d.]+) times in 100 frames": lambda: [
+    r"while none is known: ([\d.]+) times in 100 frames": lambda: [
         record("tracking")["videos"]["one face, moving"]["detector_calls_per_100"]
     ],
     r"before a noisy camera falls by (\d+) %": lambda: [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -15,8 +16,13 @@ import pytest
 import torch
 from skimage.data import astronaut
 
-from pipnet.demo import main
+import pipnet
+from pipnet.demo import command, main, output
+from pipnet.demo import photos as photos_module
+from pipnet.demo.options import parse
+from pipnet.faces import FaceLandmarks
 from pipnet.geometry import box_iou
+from pipnet.inference.detections import Detections
 from pipnet.layouts import get_layout
 from pipnet.model import checkpoint
 from pipnet.model.pipnet import PIPNet
@@ -112,7 +118,7 @@ def test_bad_photos_are_named_and_the_others_done(weights, tmp_path, capsys):
     assert status == 1
     assert printed.count("\n") == 2
     assert "good.jpg: 1 face" in printed
-    assert "1 of 4 photos done, 1 face, 0 photos without a face" in printed
+    assert "1 of 4 photos done, 1 face, 0 photos without a face; " in printed
     lines = complaints.strip().splitlines()
     assert len(lines) == 3
     for name, line in zip(("text.jpg", "missing.jpg", "cut.jpg"), lines, strict=True):
@@ -300,7 +306,15 @@ def test_nothing_half_written_stays(weights, tmp_path, monkeypatch, capsys):
         (["--webcam", "--camera-size", "large"], "as 1280x720"),
         (["--webcam", "--seconds", "0"], "larger than 0"),
         (["--webcam", "--detect-every", "0"], "whole number from 1"),
-        (["--detector", "haar"], "no face detector 'haar'"),
+        (["--detector", "haar"], "no face detector 'haar'; there are: retinaface, yunet MODEL, and boxes FILE"),
+        (["--output", ""], "needs the name of a folder"),
+        (["--output", "film.gif"], "pictures can be .png"),
+        (["--folder", "in", "--output", "notes.txt"], "pictures can be .png"),
+        (["--video", "a.mp4", "--output", "points.pdf"], "a video can be .mp4"),
+        (["--min-score", "1.5"], "from 0 to 1, got '1.5'"),
+        (["--min-score", "nan"], "from 0 to 1, got 'nan'"),
+        (["--min-score", "much"], "from 0 to 1, got 'much'"),
+        (["--video", "a.mp4", "--min-score", "0"], "in videos and cameras the tracking leaves doubtful faces out"),
         (["--detector", "yunet"], "--detector yunet needs one file"),
         (["--detector", "retinaface", "x.onnx"], "takes no file"),
         (["--detector", "yunet", "nowhere.onnx"], "nowhere.onnx: no such YuNet file"),
@@ -313,7 +327,10 @@ def test_wrong_arguments_end_with_2(arguments, message, capsys):
     with pytest.raises(SystemExit) as ended:
         main(arguments)
     assert ended.value.code == 2
-    assert message in capsys.readouterr().err
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("pipnet.demo: error: ")
+    assert message in line
+    assert line.endswith(" (--help lists the options)")
 
 
 def test_missing_scikit_image_names_the_command(monkeypatch, capsys):
@@ -328,3 +345,158 @@ def test_help_needs_no_torch():
     code = "import sys, pipnet.demo, pipnet.demo.options as o; o.parse([]); print({'torch', 'cv2'} & {*sys.modules})"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert run.stdout.strip() == "set()"
+
+
+def test_version(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["--version"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out == f"pipnet {pipnet.__version__}\n"
+
+
+class KnownScores:
+    """In the place of a landmarker: three faces, of which the surest box has the worst score."""
+
+    layout = get_layout("300w_68")
+    boxes = np.array([[10.0, 10, 60, 60], [70, 10, 120, 60], [10, 70, 60, 120]])
+
+    def detector(self, image: np.ndarray) -> Detections:
+        return Detections(self.boxes, np.array([0.99, 0.9, 0.8]))
+
+    def __call__(self, image: np.ndarray, boxes: np.ndarray) -> FaceLandmarks:
+        points = np.repeat(boxes[:, None, :2] + 20, 68, axis=1)
+        scores = {10.0: {10.0: 0.01, 70.0: 0.6}, 70.0: {10.0: 0.05}}
+        return FaceLandmarks(
+            points, np.ones((len(boxes), 68)), boxes, self.layout, [scores[x][y] for x, y in boxes[:, :2].tolist()]
+        )
+
+
+@pytest.mark.parametrize(
+    ("extra", "kept", "said"),
+    [
+        ([], [1, 2], "2 faces (and 1 doubtful one left out; --min-score 0 keeps it) in "),
+        (["--max-faces", "1"], [1], "1 face (and 1 doubtful one left out; --min-score 0 keeps it) in "),
+        (["--min-score", "0"], [0, 1, 2], "3 faces in "),
+        (["--min-score", "0", "--max-faces", "1"], [0], "1 face in "),
+        (["--min-score", "0.5"], [2], "1 face (and 2 doubtful ones left out; --min-score 0 keeps them) in "),
+        (["--min-score", "1"], [], "no face (and 3 doubtful ones left out; --min-score 0 keeps them) in "),
+    ],
+)
+def test_doubtful_faces_are_left_out(extra, kept, said, tmp_path, monkeypatch, capsys):
+    """Neither drawn, nor written, nor counted; and what is left is cut to the number that was asked for."""
+    monkeypatch.setattr(command, "_load", lambda parser, options, boxes=None: KnownScores())
+    blank = np.full((130, 130, 3), 200, dtype=np.uint8)
+    photo = write_photo(tmp_path / "a.png", blank)
+    assert main(["--image", str(photo), "--output", str(tmp_path), "--json", "--csv", *extra]) == 0
+    assert f"a.png: {said}" in capsys.readouterr().out
+    faces = json.loads((tmp_path / "a_landmarks.json").read_text())["faces"]
+    np.testing.assert_array_equal([face["box"] for face in faces], KnownScores.boxes[kept] if kept else [])
+    assert (tmp_path / "a_landmarks.csv").read_text().count("\n") == 1 + len(kept)
+    drawn = (read(tmp_path / "a_landmarks.png") != blank).any(axis=2)
+    for number, (x0, y0, x1, y1) in enumerate(KnownScores.boxes.astype(int)):
+        assert drawn[y0:y1, x0:x1].any() == (number in kept)
+
+
+def test_boxes_that_the_user_brings_are_all_kept_unless_he_says_so(tmp_path):
+    boxes = ["--image", "a.png", "--detector", "boxes", "a.csv"]
+    assert parse([])[1].min_score == parse(["--web"])[1].min_score == 0.05
+    assert parse(boxes)[1].min_score == 0
+    assert parse([*boxes, "--min-score", "0.2"])[1].min_score == 0.2
+
+
+def test_several_photos_count_what_was_left_out(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(command, "_load", lambda parser, options, boxes=None: KnownScores())
+    photos = [write_photo(tmp_path / name, np.zeros((130, 130, 3), np.uint8)) for name in ("a.png", "b.png")]
+    assert main(["--image", *map(str, photos), "--output", str(tmp_path), "--csv", "--min-score", "0.5"]) == 0
+    *_, table, last = capsys.readouterr().out.splitlines()
+    assert table.startswith("2 rows written to ")
+    assert last.startswith("2 of 2 photos done, 2 faces (and 4 doubtful ones left out), 0 photos without a face; ")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_folder_that_is_stopped_says_so(number, tmp_path, monkeypatch, capsys):
+    class Stopped(KnownScores):
+        def __call__(self, image: np.ndarray, boxes: np.ndarray) -> FaceLandmarks:
+            signal.raise_signal(number)
+            return super().__call__(image, boxes)
+
+    monkeypatch.setattr(command, "_load", lambda parser, options, boxes=None: Stopped())
+    for name in ("a.png", "b.png", "c.png"):
+        write_photo(tmp_path / "in" / name, np.zeros((130, 130, 3), np.uint8))
+    arguments = ["--folder", str(tmp_path / "in"), "--output", str(tmp_path), "--csv", "--min-score", "0.5"]
+    assert main(arguments) == 0
+    *_, table, last = capsys.readouterr().out.splitlines()
+    assert table.startswith("1 row written to ")
+    assert last.startswith("1 of 3 photos done, interrupted, 1 face (and 2 doubtful ones left out), 0 photos without")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a_landmarks.png", "in", "landmarks.csv"]
+
+
+def test_of_several_results_those_that_could_be_written_are_named(tmp_path, monkeypatch, capsys):
+    def full_disk(*arguments: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(command, "_load", lambda parser, options, boxes=None: KnownScores())
+    monkeypatch.setattr(output.Table, "write", full_disk)
+    photo = write_photo(tmp_path / "a.png", np.zeros((130, 130, 3), np.uint8))
+    assert main(["--image", str(photo), "--output", str(tmp_path), "--json", "--csv"]) == 1
+    complaint = capsys.readouterr().err
+    assert complaint.endswith("a_landmarks.png and a_landmarks.json were kept, whole\n")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "a_landmarks.json", "a_landmarks.png"]
+
+
+@pytest.mark.parametrize("what", ["video by content", "video by name", "folder", "text"])
+def test_what_is_no_photo_gets_the_option_for_it(what, weights, tmp_path, capsys):
+    path = tmp_path / {"video by content": "clip.jpg", "video by name": "clip.mpg"}.get(what, "some.jpg")
+    if what == "folder":
+        path.mkdir()
+    else:
+        path.write_bytes(b"\0\0\0\x18ftypmp42" + bytes(50) if what == "video by content" else b"some words")
+    assert main(["--image", str(path), "--output", str(tmp_path), "--weights", str(weights)]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    wanted = {"folder": f"{path} is a folder; use --folder", "text": f"{path}: not an image, or a damaged one; replace"}
+    assert line.startswith(f"pipnet.demo: {wanted.get(what, f'{path} is a video, not a photo; use --video')}")
+
+
+@pytest.mark.parametrize("text", ["some words", "hello"])  # a KeyError of 101 is what torch says of the second
+def test_weights_that_are_none_are_said_without_a_bare_number(text, tmp_path, capsys):
+    path = tmp_path / "text.pt"
+    path.write_text(text)
+    with pytest.raises(SystemExit):
+        main(["--weights", str(path)])
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"{path} is damaged or not a checkpoint; copy or train it again" in line
+
+
+def test_errors_of_the_system_have_no_numbers(tmp_path, monkeypatch, capsys):
+    def refuse(*arguments: object, **settings: object) -> None:
+        raise PermissionError(13, "Permission denied", str(tmp_path / "sub"))
+
+    monkeypatch.setattr(command, "_load", lambda parser, options, boxes=None: KnownScores())
+    photo = write_photo(tmp_path / "a.png", np.zeros((130, 130, 3), np.uint8))
+    monkeypatch.setattr("tempfile.mkstemp", refuse)
+    assert main(["--image", str(photo), "--output", str(tmp_path)]) == 1
+    written = tmp_path / "a_landmarks.png"
+    assert capsys.readouterr().err == f"pipnet.demo: {written} can't be written: Permission denied; check the folder\n"
+    monkeypatch.undo()
+    monkeypatch.setattr(command, "_load", lambda parser, options, boxes=None: KnownScores())
+    monkeypatch.setattr(photos_module, "write_picture", refuse)
+    assert main(["--image", str(photo), "--output", str(tmp_path)]) == 1
+    line = capsys.readouterr().err
+    assert line == f"pipnet.demo: {tmp_path / 'sub'}: Permission denied; check the rights, or choose another folder\n"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+@pytest.mark.parametrize("module", ["argparse", "cv2", "onnxruntime"])
+def test_ctrl_c_while_starting_is_one_line(module, tmp_path):
+    """In the middle of an import; the stand-ins turn it into an error of their own, as compiled modules do."""
+    code = "import os, signal\ntry:\n    os.kill(os.getpid(), signal.SIGINT)\nexcept KeyboardInterrupt as error:\n"
+    (tmp_path / f"{module}.py").write_text(code + "    raise ImportError('initialization failed') from error\n")
+    photo = write_photo(tmp_path / "a.png", np.zeros((40, 40, 3), np.uint8))
+    run = subprocess.run(
+        [sys.executable, "-m", "pipnet.demo", "--image", str(photo), "--device", "cpu"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])},
+        capture_output=True,
+        text=True,
+    )
+    assert (run.returncode, run.stdout, run.stderr) == (1, "", "pipnet.demo: interrupted\n")

@@ -9,7 +9,10 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import cv2
@@ -18,7 +21,7 @@ import pytest
 from skimage.data import astronaut
 
 from pipnet.data.motion import move, moved, sway
-from pipnet.demo import capture, main, recording
+from pipnet.demo import capture, main, output, recording, video_file
 from pipnet.demo.capture import quiet_opencv
 from pipnet.demo.recording import Recording
 from pipnet.inference import tracking
@@ -71,9 +74,14 @@ def test_video_to_video_json_and_csv(clip, frames, tmp_path, capsys):
     assert first.endswith("clip_landmarks.mp4, clip_landmarks.json and clip_landmarks.csv")
     assert "frames per second" in first
     calls = 100 * 2 / FRAMES  # at the start and after 30 frames
-    assert second == (f"detector calls per 100 frames: {calls:.1f}; frames with a face lost: 0.0 %; broken frames: 0")
-    for part in ("read", "detect", "crop", "network", "decode", "track", "draw", "write"):
-        assert f" {part} " in third
+    assert second == (
+        f"searches for faces: {calls:.1f} per 100 frames; known faces out of sight: 0.0 % of their frames; "
+        "broken frames: 0"
+    )
+    assert third.startswith("milliseconds a frame (median): read ")
+    for part in ("find faces", "cut out faces", "network", "read out points", "follow", "draw", "write"):
+        assert f", {part} " in third
+    assert " a search, " in third
 
     written, fps = read_video(tmp_path / "clip_landmarks.mp4")
     assert (len(written), fps, written[0].shape) == (FRAMES, FPS, (240, 320, 3))
@@ -129,6 +137,49 @@ def test_a_damaged_video_is_done_to_its_end(frames, tmp_path, capsys):
     broken = int(printed.splitlines()[1].rpartition("broken frames: ")[2])
     assert broken > 0
     assert len(read_video(tmp_path / "out.mp4")[0]) == FRAMES - broken
+
+
+@pytest.mark.parametrize("when", ["while it plays", "at the end"])
+def test_of_several_results_those_that_could_be_written_are_kept(when, clip, tmp_path, monkeypatch, capsys):
+    """The table meets a full disk; the video and the record are whole, and named."""
+    real, left = output.Table.write, iter(range(9 if when == "while it plays" else 1000))
+
+    def failing(table, *arguments):
+        if next(left, None) is None:
+            raise OSError(28, f"{table.path} can't be written: No space left on device; free disk space")
+        real(table, *arguments)
+
+    def failing_at_the_end(table):
+        raise OSError(28, f"{table.path} can't be written: No space left on device; free disk space")
+
+    monkeypatch.setattr(output.Table, "write", failing)
+    if when == "at the end":
+        monkeypatch.setattr(output.Table, "finish", failing_at_the_end)
+    arguments = ["--video", str(clip), "--output", str(tmp_path), "--json", "--csv", "--no-window", "--device", "cpu"]
+    assert main([*arguments, "--seconds", "0.8"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == (
+        f"pipnet.demo: {tmp_path / 'clip_landmarks.csv'} can't be written: No space left on device; free disk space; "
+        f"{tmp_path / 'clip_landmarks.mp4'} and clip_landmarks.json were kept, whole"
+    )
+    frames = json.loads((tmp_path / "clip_landmarks.json").read_text())["frames"]
+    assert len(frames) == len(read_video(tmp_path / "clip_landmarks.mp4")[0]) == (10 if "while" in when else 20)
+    assert sorted(path.suffix for path in tmp_path.iterdir()) == [".json", ".mp4"]
+
+
+def test_a_single_frame_has_no_speed(clip, tmp_path, capsys):
+    arguments = ["--video", str(clip), "--output", str(tmp_path), "--csv", "--no-window", "--device", "cpu"]
+    assert main([*arguments, "--seconds", "0.03"]) == 0
+    first = capsys.readouterr().out.splitlines()[0]
+    assert first.startswith(f"{clip}: 1 frame, 1 with a face, written to ")
+
+
+def test_an_address_that_does_not_open_gets_advice(tmp_path, capsys):
+    address = "http://127.0.0.1:9/talk.mp4"  # the port of discard: nothing answers
+    assert main(["--video", address, "--output", str(tmp_path), "--no-window"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"pipnet.demo: {address} does not answer, or is no video; check the address")
+    assert line.endswith("(a file: download it first, then give its path)")
 
 
 def test_options_reach_the_tracker(clip, tmp_path, monkeypatch, capsys):
@@ -322,3 +373,70 @@ def test_no_display_is_found_out_without_an_abort(monkeypatch):
     monkeypatch.setenv("DISPLAY", ":987")
     problem = DisplayProbe().problem()
     assert problem == "the display :987 can't be opened"
+
+
+def test_a_recording_without_a_picture_replaces_nothing(tmp_path):
+    path = tmp_path / "a.mp4"
+    path.write_bytes(b"old")
+    Recording(path, SIZE, FPS).finish()
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_an_encoder_that_fails_is_a_file_that_can_not_be_written(tmp_path):
+    record = Recording(tmp_path / "a.mp4", SIZE, FPS)
+    record.write(np.zeros((240, 320, 2), np.uint8), 0.0)  # no picture of two channels can be turned into BGR
+    with pytest.raises(OSError, match=r"a\.mp4 can't be written"):
+        record.finish()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_video_that_breaks_off_keeps_what_was_done(clip, tmp_path, monkeypatch, capsys):
+    """A reader that fails in the middle, as a file on a drive that is pulled."""
+    read = video_file.read_bgr
+    left = iter(range(20))
+
+    def failing(opened):
+        if next(left, None) is None:
+            raise MemoryError("no memory")
+        return read(opened)
+
+    monkeypatch.setattr(video_file, "read_bgr", failing)
+    arguments = ["--video", str(clip), "--output", str(tmp_path / "a.mp4"), "--json", "--no-window", "--device", "cpu"]
+    assert main(arguments) == 1
+    printed, complaints = capsys.readouterr()
+    assert "can't be read any further (no memory)" in complaints
+    assert "Traceback" not in complaints
+    assert "a.mp4" in printed
+    assert len(read_video(tmp_path / "a.mp4")[0]) == 20
+    assert len(json.loads((tmp_path / "a.json").read_text())["frames"]) == 20
+
+
+def test_a_camera_on_the_net_is_live(frames, tmp_path, capsys):
+    """Motion JPEG over HTTP, which has no end: the newest frame only, like a webcam."""
+    picture = cv2.imencode(".jpg", frames[0][..., ::-1])[1].tobytes()
+    part = b"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n" % len(picture) + picture + b"\r\n"
+
+    class Stream(BaseHTTPRequestHandler):
+        def log_message(self, *arguments: object) -> None:
+            pass
+
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
+            self.end_headers()
+            with suppress(OSError):
+                while True:
+                    self.wfile.write(part)
+                    time.sleep(0.02)
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Stream) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}/stream"
+        arguments = ["--video", address, "--seconds", "1", "--no-window", "--json", "--device", "cpu"]
+        assert main([*arguments, "--output", str(tmp_path)]) == 0
+        server.shutdown()
+    assert "with a face" in capsys.readouterr().out
+    record = json.loads((tmp_path / "stream_landmarks.json").read_text())
+    assert record["frames"]
+    assert all(len(frame["faces"]) == 1 for frame in record["frames"])

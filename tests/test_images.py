@@ -154,7 +154,7 @@ def test_no_image_inside(tmp_path, content, reason):
 
 def test_missing_file_and_folder(tmp_path):
     for read in (read_image, image_size):
-        with pytest.raises(BadSampleError, match=r"a\.jpg: no such image; put it there"):
+        with pytest.raises(BadSampleError, match=r"a\.jpg: no such photo; put it there"):
             read(tmp_path / "a.jpg")
         with pytest.raises(BadSampleError, match="can't be read"):
             read(tmp_path)

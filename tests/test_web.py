@@ -25,6 +25,7 @@ from PIL import Image
 
 from pipnet.demo import web as page
 from pipnet.demo.web_picture import decode_image
+from pipnet.inference.detections import Detections
 from pipnet.inference.landmarker import FaceLandmarker
 
 aiohttp = pytest.importorskip("aiohttp", reason="the page needs aiohttp (extra web)")
@@ -153,12 +154,31 @@ def test_a_photo_gets_what_the_landmarker_says(landmarker, portrait):
     (status, two), (status_of_none, none) = asyncio.run(run())
     expected = landmarker(pair).to_dict()
     assert status == status_of_none == 200
-    assert list(two) == ["image", "width", "height", "layout", "faces", "ms"]
+    assert list(two) == ["image", "width", "height", "layout", "faces", "left_out", "ms"]
     assert (two["image"], two["width"], two["height"]) == ("x y.png", 512, 256)
     assert len(two["faces"]) == 2
     assert {"layout": two["layout"], "faces": two["faces"]} == expected
     assert {"read", "detect", "network"} <= set(two["ms"])
+    assert two["left_out"] == none["left_out"] == 0
     assert (none["faces"], none["width"], none["height"]) == ([], 50, 40)
+
+
+def test_doubtful_faces_of_a_photo_are_left_out_and_counted(landmarker, portrait):
+    """One face that is there, and one that a detector saw in the blank."""
+    doubting = copy.copy(landmarker)
+    face = landmarker.detector(portrait).boxes[0]
+    doubting._detector = lambda image: Detections(np.array([[5.0, 5, 60, 60], face]), np.array([0.9, 0.8]))
+    canvas = portrait.copy()
+    canvas[:70, :70] = 128
+
+    async def run(**options):
+        async with client_of(doubting, **options) as client:
+            return (await post(client, encoded(canvas)))[1]
+
+    usual, all_of_them, first = (asyncio.run(run(**options)) for options in ({}, {"min_score": 0}, {"max_faces": 1}))
+    assert (len(usual["faces"]), usual["left_out"]) == (1, 1)
+    assert (len(all_of_them["faces"]), all_of_them["left_out"]) == (2, 0)
+    assert first["faces"] == usual["faces"] == all_of_them["faces"][1:]
 
 
 def test_max_faces(landmarker, portrait):

@@ -20,6 +20,7 @@ from PIL import Image
 
 from pipnet.data.motion import move, moved, sway
 from pipnet.data.readers import read_dataset
+from pipnet.inference.detections import Detections
 from pipnet.inference.landmarker import FaceLandmarker
 from pipnet.layouts import get_layout
 
@@ -186,6 +187,7 @@ def test_a_recording_has_the_form_of_the_command_line(page, scene, path):
     page.start_camera()
     page["record"].click()
     page.until(lambda: int(page["recording-text"].text.partition("· ")[2].partition(" ")[0] or 0) >= 6, "six rows")
+    assert page["record"].text == "Stop and save points"
     name, content = page.download("record")
     record = json.loads(content)
     assert name.endswith("_landmarks.json")
@@ -199,7 +201,7 @@ def test_a_recording_has_the_form_of_the_command_line(page, scene, path):
     assert {tuple(face["id"] for face in row["faces"]) for row in frames} == {(0,)}
     truth = moved(scene[1], path)
     assert max(error_of(row["faces"][0]["points"], truth) for row in frames) < 4.0
-    assert page["record"].text == "Record"
+    assert page["record"].text == "Record points"
 
 
 def test_the_saved_picture_is_what_is_seen(page, scene, path):
@@ -275,6 +277,26 @@ def test_the_annotated_photo_differs_at_the_faces_only(page, tmp_path):
     inside[low[1] : high[1], low[0] : high[0]] = True
     assert changed[inside].mean() > 0.05
     assert not changed[~inside].any()
+
+
+def test_doubtful_faces_are_counted_below_the_list(page, landmarker, tmp_path, monkeypatch):
+    portrait = skimage_data.astronaut()
+    face = landmarker.detector(portrait).boxes[0]
+    blank = np.array([[5.0, 5, 60, 60], [5.0, 70, 60, 130]])
+    found = Detections(np.concatenate([blank, face[None]]), np.array([0.9, 0.8, 0.7]))
+    monkeypatch.setattr(landmarker, "_detector", lambda image: found)
+    portrait[:140, :70] = 128
+    file = tmp_path / "portrait.png"
+    Image.fromarray(portrait).save(file)
+    page["tab-photo"].click()
+    page["file"].send_keys(str(file))
+    page.until(lambda: page["photo-bar"].is_displayed(), "the photo is shown")
+    assert page["left-out"].text == "2 doubtful ones left out."
+    assert len(page["faces"].text.splitlines()) == 2  # a name and a score
+    result = json.loads(page.download("photo-json")[1])
+    assert (list(result)[-1], len(result["faces"])) == ("faces", 1)
+    page["tab-camera"].click()
+    assert not page["left-out"].is_displayed()
 
 
 def test_what_is_no_photo_gets_the_servers_sentence_also_when_dropped(page, tmp_path):

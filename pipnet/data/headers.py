@@ -68,12 +68,22 @@ def foreign_kind(data: bytes) -> str | None:
     """
     if data[4:8] == b"ftyp" and data[8:12] in _HEIC_BRANDS:
         return "a HEIC photo, which OpenCV does not decode: convert it to JPEG"
-    is_mp4 = data[4:8] == b"ftyp" and data[8:12] not in (b"avif", b"avis")
-    if is_mp4 or data.startswith(b"\x1aE\xdf\xa3") or (data.startswith(b"RIFF") and data[8:12] == b"AVI "):
+    if is_video(data):
         return "a video, not a photo"
     if data.startswith(b"%PDF"):
         return "a PDF, not a photo"
     return None
+
+
+def is_video(data: bytes) -> bool:
+    """Whether a file begins as MP4, QuickTime, Matroska, WebM or AVI do.
+
+    Example:
+        >>> is_video(b"RIFF....AVI LIST"), is_video(b"RIFF....WEBPVP8 ")
+        (True, False)
+    """
+    is_mp4 = data[4:8] == b"ftyp" and data[8:12] not in (*_HEIC_BRANDS, b"avif", b"avis")
+    return is_mp4 or data.startswith(b"\x1aE\xdf\xa3") or (data.startswith(b"RIFF") and data[8:12] == b"AVI ")
 
 
 def _walk_jpeg(data: bytes) -> tuple[int, tuple[int, int] | None]:

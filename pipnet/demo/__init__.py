@@ -2,7 +2,8 @@
 
 Sources, one at a time; none of them is scikit-image's portrait of the astronaut Eileen Collins (NASA, public domain):
 
-* ``--image PATH ...`` and ``--folder DIR`` (with its subfolders): photos, each to ``NAME_landmarks.png``.
+* ``--image PATH ...`` and ``--folder DIR`` (with its subfolders): photos, each to ``NAME_landmarks.png``. What the
+  detector took for a face and the network gives a score below ``--min-score`` (0.05) is left out of all results.
 * ``--video FILE|URL``: a video, to ``NAME_landmarks.mp4`` where ``--output`` is given or no window opens.
 * ``--webcam [INDEX]``: a camera, live; recorded where ``--output`` is given.
 * ``--web [PORT]``: a page in the browser, for photos and the browser's camera; on this machine only.
@@ -19,11 +20,22 @@ Results, in the folder ``--output`` (here, unless given) or under the file name 
   score of every point of the layout. Pixels of the photo or frame, 0-based pixel centres. A frame without a face has
   no row.
 
+``--detector boxes FILE`` reads boxes, the tight ones of the points, from a file: any CSV or JSON that ``--csv`` or
+``--json`` wrote, or your own (:mod:`pipnet.inference.file_boxes` has examples).
+
+* CSV: a header ``image,x0,y0,x1,y1`` and, where wanted, ``frame`` (of a video, from 0) and ``score``, in any order; a
+  row a face. A photo without a face is a row with its name and the other columns empty: ``empty.jpg,,,,``.
+* JSON: ``{"a.jpg": [[x0, y0, x1, y1], [x0, y0, x1, y1, score]], "empty.jpg": []}``, and with the frames of a video
+  ``{"clip.mp4": {"0": [[x0, y0, x1, y1]], "1": []}}``.
+
+Names fit by their ends: ``a.jpg`` is ``/home/me/a.jpg``. Every face of the file is kept (``--min-score`` is 0 then).
+
 A window needs a display; without one the demo says so and goes on. Ctrl-C, like ``q`` in the window, ends a video or a
-camera in good order: what was done is kept.
+camera in good order: what was done is kept. Of photos, the one under way is finished. While the demo starts, and a
+second time, Ctrl-C ends it at once.
 
 Exit status: 0, also when there is no face and when the user ended it; 1 when a photo, a video or a camera could not be
-used, or a result not be written; 2 for wrong arguments.
+used, or a result not be written, or it was interrupted at once; 2 for wrong arguments.
 """
 
 from __future__ import annotations
@@ -40,6 +52,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit status.
     """
-    from pipnet.demo.command import run
+    from pipnet.demo import starting
 
-    return run(arguments)
+    # Not where another program calls: its Ctrl-C is its own.
+    if arguments is None:
+        starting.end_at_once_on_ctrl_c()
+    try:
+        from pipnet.demo.command import run
+
+        return run(arguments)
+    finally:
+        starting.started()

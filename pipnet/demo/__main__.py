@@ -2,7 +2,10 @@
 
 import sys
 
-from pipnet.demo import main
-
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        from pipnet.demo import main
+
+        sys.exit(main())
+    except KeyboardInterrupt:  # in the moments before the demo's own care begins
+        sys.exit("pipnet.demo: interrupted")

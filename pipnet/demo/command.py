@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import mimetypes
 import os
 import sys
 from collections.abc import Sequence
@@ -11,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from pipnet.demo import options as given
 from pipnet.demo.display import DisplayProbe
+from pipnet.demo.starting import started
+from pipnet.demo.wording import said, with_kept
 
 if TYPE_CHECKING:
     from pipnet.demo.capture import FrameSource
@@ -33,13 +36,13 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return _run_photos(parser, options)
     except (ValueError, OSError) as error:
         return complain(error)
-    except KeyboardInterrupt:  # while loading, or a second time: at once
+    except KeyboardInterrupt:  # a second time, or while loading for another program: at once
         return complain("interrupted; what was not finished is not kept")
 
 
 def complain(error: Exception | str) -> int:
     """Say what went wrong; returns the exit status."""
-    print(f"pipnet.demo: {error}", file=sys.stderr)
+    print(f"pipnet.demo: {said(error)}", file=sys.stderr)
     return 1
 
 
@@ -55,8 +58,14 @@ def _run_web(parser: argparse.ArgumentParser, options: argparse.Namespace) -> in
 
     if problem := missing_package():  # before the network is loaded
         parser.error(problem)
+    landmarker = _load(parser, options)
+    started()
     return serve(
-        _load(parser, options), port=options.web, max_faces=options.max_faces, open_browser=sys.stdout.isatty()
+        landmarker,
+        port=options.web,
+        max_faces=options.max_faces,
+        min_score=options.min_score,
+        open_browser=sys.stdout.isatty(),
     )
 
 
@@ -74,6 +83,7 @@ def _run_photos(parser: argparse.ArgumentParser, options: argparse.Namespace) ->
     landmarker = _load(parser, options, boxes)
     from pipnet.demo.photos import PhotoRun
 
+    started()
     run_ = PhotoRun(photos, landmarker, options, folder=folder, file=file, boxes=boxes)
     for trouble in troubles:
         run_.complain(trouble)
@@ -98,6 +108,7 @@ def _run_moving(parser: argparse.ArgumentParser, options: argparse.Namespace) ->
             if boxes is not None:
                 boxes.seek(options.video, 0)  # a video that the file does not know is better said now
             landmarker = _load(parser, options, boxes)
+            started()
             return _play(source, landmarker, options, probe, folder, file, boxes)
         finally:
             source.close()
@@ -105,14 +116,23 @@ def _run_moving(parser: argparse.ArgumentParser, options: argparse.Namespace) ->
 
 
 def _open(options: argparse.Namespace) -> FrameSource:
-    from pipnet.demo.capture import LIVE_SCHEMES, Camera
+    from pipnet.demo.capture import LIVE_SCHEMES, Camera, CaptureError
     from pipnet.demo.video_file import VideoFile
 
     if options.source == given.WEBCAM:
         return Camera(options.webcam, size=options.camera_size, mirror=options.mirror)
     if options.video.split("://")[0].lower() in LIVE_SCHEMES:
         return Camera(options.video)
-    return VideoFile(options.video)
+    try:
+        video = VideoFile(options.video)
+    except CaptureError as error:
+        if "://" not in options.video:
+            raise
+        raise CaptureError(f"{error} (a file: download it first, then give its path)") from error
+    if video.count is None and options.video.lower().startswith(("http://", "https://")):
+        video.close()  # a camera on the net, which never ends: only its newest frame is of interest
+        return Camera(options.video)
+    return video
 
 
 def _play(
@@ -164,7 +184,10 @@ def _play(
         before=lambda number: boxes and boxes.seek(called, number),
     )
     try:
-        loop.play()
+        try:
+            loop.play()
+        except OSError as error:
+            raise with_kept(error, results.finish()) from error  # a result that failed is said, with its name, there
         source.close()
         written = results.finish()
     finally:
@@ -177,6 +200,8 @@ def _play(
 
 
 def _status(loop: FrameLoop, results: Any) -> int:
+    if loop.broke_off:
+        return complain(f"{loop.stopped}; what came before is kept")
     return complain(f"{loop.stopped}; free some space") if results.nearly_full and loop.stopped else 0
 
 
@@ -205,10 +230,9 @@ def _where(
     from pipnet.demo.recording import CODECS
 
     path: Path | None = options.output
-    suffix = path.suffix.lower() if path is not None else ""
-    known = suffix in (*PICTURE_SUFFIXES, *CODECS, ".json", ".csv")
-    if path is None or path.is_dir() or not known:
+    if path is None or path.is_dir() or not _names_a_file(path, (*PICTURE_SUFFIXES, *CODECS, ".json", ".csv")):
         return path or Path(), None
+    suffix = path.suffix.lower()
     moving = options.source in (given.VIDEO, given.WEBCAM)
     fitting = tuple(CODECS) if moving else PICTURE_SUFFIXES
     if suffix not in fitting:
@@ -224,11 +248,16 @@ def _where(
     return path.parent, path
 
 
+def _names_a_file(path: Path, known: tuple[str, ...]) -> bool:
+    """Whether a name is one of a file: of those that the demo writes, or a slip that would make a folder ``a.gif``."""
+    return path.suffix.lower() in known or (not path.exists() and mimetypes.guess_type(path.name) != (None, None))
+
+
 def _make_folder(parser: argparse.ArgumentParser, folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        parser.error(f"--output {folder} can't be a folder: {error.strerror}")
+        parser.error(f"--output {folder} can't be a folder: {error.strerror}; choose another")
 
 
 def _boxes(parser: argparse.ArgumentParser, options: argparse.Namespace) -> Any:
@@ -240,7 +269,7 @@ def _boxes(parser: argparse.ArgumentParser, options: argparse.Namespace) -> Any:
     try:
         return FileBoxes(options.boxes).detector()
     except (ValueError, OSError) as error:
-        parser.error(str(error))
+        parser.error(said(error))
 
 
 def _load(parser: argparse.ArgumentParser, options: argparse.Namespace, boxes: Any = None) -> FaceLandmarker:
@@ -257,6 +286,6 @@ def _load(parser: argparse.ArgumentParser, options: argparse.Namespace, boxes: A
         if boxes is None:
             landmarker.detector(blank)
     except (ValueError, OSError, ImportError) as error:
-        parser.error(str(error))
+        parser.error(said(error))
     landmarker(blank, boxes=np.array([16.0, 16.0, 48.0, 48.0]))
     return landmarker

@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from pipnet.demo.capture import Frame, FrameSource
+from pipnet.demo.capture import CaptureError, Frame, FrameSource
 from pipnet.demo.output import write_picture
 from pipnet.demo.pace import Pace
 from pipnet.demo.photos import how_many
 from pipnet.demo.results import Results
 from pipnet.demo.stopwatch import Stopwatch
 from pipnet.demo.window import Look, Window
+from pipnet.demo.wording import said
 from pipnet.faces import FaceLandmarks
 from pipnet.inference.draw import draw_faces
 from pipnet.training.stopping import StopRequest
@@ -47,6 +48,7 @@ class FrameLoop:
         most_faces: In one frame.
         skipped: Frames left out because the window would have fallen behind.
         stopped: Why it ended before the end of the source, or None.
+        broke_off: Whether that is a failure: the source could not be read any further.
     """
 
     def __init__(
@@ -63,6 +65,7 @@ class FrameLoop:
     ) -> None:
         self.frames = self.with_face = self.most_faces = self.skipped = 0
         self.stopped: str | None = None
+        self.broke_off = False
         self._source, self._tracker, self._watch, self._results = source, tracker, watch, results
         self._window, self._folder, self._seconds, self._before = window, folder, seconds, before
         self._pace = Pace(source.fps, may_skip=not results)
@@ -90,7 +93,11 @@ class FrameLoop:
                     self._idle()
                     self._pace.restart()
                     continue
-                frame = self._source.take(_WAIT_S)
+                try:
+                    frame = self._source.take(_WAIT_S)
+                except CaptureError as error:  # what was done until here is kept
+                    self.stopped, self.broke_off = str(error), True
+                    break
                 self._tell_trouble()
                 if frame is None:
                     if self._source.ended:
@@ -101,7 +108,7 @@ class FrameLoop:
 
     def _ended(self, stop: StopRequest, started: float) -> bool:
         if stop.asked:
-            self.stopped = "stopped by Ctrl-C" if self._window is None else "stopped"
+            self.stopped = f"stopped by {stop.by}"
         elif self._window is not None and self._window.closed:
             self.stopped = "stopped in the window"
         elif self._results.nearly_full:
@@ -214,7 +221,7 @@ class FrameLoop:
         try:
             write_picture(path, picture)
         except (OSError, ValueError) as error:
-            self._say(str(error))
+            self._say(said(error))
         else:
             self._say(f"snapshot {path}")
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
+from typing import NoReturn
 
 DEFAULT_PORT = 7860
 DEFAULT_DETECT_EVERY = 30
+DEFAULT_MIN_SCORE = 0.05  # of a face; background that a detector took for one scores near 0
 
 # Sources by the name of their option; PORTRAIT is what there is without any.
 PORTRAIT, IMAGE, FOLDER, VIDEO, WEBCAM, WEB = "portrait", "image", "folder", "video", "webcam", "web"
@@ -20,6 +23,7 @@ _FOR = {
     "json": (*_PHOTOS, *_MOVING),
     "csv": (*_PHOTOS, *_MOVING),
     "no_window": (*_PHOTOS, *_MOVING),  # photos never open one; harmless
+    "min_score": (*_PHOTOS, WEB),
     "no_smoothing": _MOVING,
     "detect_every": _MOVING,
     "seconds": _MOVING,
@@ -44,18 +48,37 @@ def parse(arguments: Sequence[str] | None = None) -> tuple[argparse.ArgumentPars
     given = [name for name in (IMAGE, FOLDER, VIDEO, WEBCAM, WEB) if getattr(options, name) is not None]
     options.source = given[0] if given else PORTRAIT
     for name, sources in _FOR.items():
-        if getattr(options, name) not in (None, False) and options.source not in sources:
+        value = getattr(options, name)
+        if value is not None and value is not False and options.source not in sources:
             parser.error(f"--{name.replace('_', '-')} {_does_not_go(options.source, sources)}")
     _split_detector(parser, options)
     options.detect_every = options.detect_every or (1 if options.boxes else DEFAULT_DETECT_EVERY)
+    if options.min_score is None:  # who brings boxes says himself what is a face
+        options.min_score = 0.0 if options.boxes else DEFAULT_MIN_SCORE
     return parser, options
 
 
+class _Parser(argparse.ArgumentParser):
+    """One that says what is wrong in one line; argparse's own puts it below a dozen lines of usage."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"pipnet.demo: error: {message} (--help lists the options)\n")
+
+
+def version() -> str:
+    """Of pipnet."""
+    # Of the code that runs. What pip knows is that of the day of installing, where the package is editable.
+    return import_module("pipnet").__version__
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="python -m pipnet.demo",
         description="Find the landmarks of faces in photos, videos, or in front of a camera. Without a source: on a "
         "public-domain portrait.",
+    )
+    parser.add_argument(
+        "--version", action="version", version=f"pipnet {version()}", help="show which pipnet this is, and exit"
     )
     sources = parser.add_argument_group("sources, one of").add_mutually_exclusive_group()
     sources.add_argument("--image", type=Path, nargs="+", metavar="PATH", help="photos")
@@ -75,7 +98,7 @@ def _parser() -> argparse.ArgumentParser:
     results = parser.add_argument_group("results")
     results.add_argument(
         "--output",
-        type=Path,
+        type=_output,
         metavar="PATH",
         help="folder (default: here), or with one source a file name: .png, .jpg, … or .mp4, .avi, …; a video is "
         "written where this is given or no window opens, a camera where this is given",
@@ -99,6 +122,13 @@ def _parser() -> argparse.ArgumentParser:
     finding.add_argument(
         "--max-faces", type=_positive, metavar="N", help="only the N faces that are surest to be faces"
     )
+    finding.add_argument(
+        "--min-score",
+        type=_score,
+        metavar="S",
+        help="photos: leave out faces with a score below this, from 0 (keep all) to 1 (default: "
+        f"{DEFAULT_MIN_SCORE}; 0 with --detector boxes); in videos and cameras the tracking leaves them out",
+    )
     moving = parser.add_argument_group("videos and cameras")
     moving.add_argument("--no-smoothing", action="store_true", help="points as the network gives them, frame by frame")
     moving.add_argument(
@@ -114,7 +144,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _does_not_go(source: str, sources: tuple[str, ...]) -> str:
-    fitting = " and ".join(f"--{name}" for name in sources if name != PORTRAIT)
+    fitting = " and ".join(f"--{name}" for name in sources if name not in (PORTRAIT, WEB))
+    if WEB in sources:
+        return f"is for {fitting} and --web; in videos and cameras the tracking leaves doubtful faces out by itself"
     if source == WEB:
         return "does not go with --web: the page has its own downloads" if IMAGE in sources else f"is for {fitting}"
     return f"is for {fitting}"
@@ -135,6 +167,8 @@ def _split_detector(parser: argparse.ArgumentParser, options: argparse.Namespace
             parser.error("--detector boxes FILE is for --image, --folder and --video: it has boxes of known pictures")
         options.detector, options.boxes = name, Path(files[0])
         return
+    if name != "retinaface" and not name.startswith("yunet:"):
+        parser.error(f"no face detector {name!r}; there are: retinaface, yunet MODEL, and boxes FILE")
     if files:
         parser.error(f"--detector {name} takes no file, got {files[0]}")
     options.detector = name
@@ -145,6 +179,22 @@ def _positive(text: str) -> int:
     if number < 1:
         raise argparse.ArgumentTypeError(f"must be a whole number from 1, got {text!r}")
     return number
+
+
+def _score(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
+    if not 0 <= number <= 1:
+        raise argparse.ArgumentTypeError(f"must be a number from 0 to 1, got {text!r}")
+    return number
+
+
+def _output(text: str) -> Path:
+    if not text.strip():
+        raise argparse.ArgumentTypeError("needs the name of a folder or file; . is the folder you are in")
+    return Path(text)
 
 
 def _index(text: str) -> int:

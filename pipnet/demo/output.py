@@ -201,14 +201,3 @@ class Table(_PendingText):
         line = io.StringIO()
         csv.writer(line, lineterminator="\n").writerow(row)
         self.add(line.getvalue())
-
-
-def written_as(paths: Sequence[Path]) -> str:
-    """``out/a.png and a.json``: the first with its folder, the others by name.
-
-    Example:
-        >>> written_as([Path("out/a.mp4"), Path("out/a.json"), Path("out/a.csv")])
-        'out/a.mp4, a.json and a.csv'
-    """
-    first, *others = [str(paths[0]), *(path.name for path in paths[1:])]
-    return ", ".join([first, *others[:-1]]) + f" and {others[-1]}" if others else first

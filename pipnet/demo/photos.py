@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from pipnet.demo.output import Names, Table, write_json, write_picture, written_as
+from pipnet.demo.output import Names, Table, write_json, write_picture
 from pipnet.demo.sources import Photo, read_ahead
+from pipnet.demo.wording import counted, doubtful, how_many, said, speed, with_kept, written_as
 from pipnet.faces import FaceLandmarks
 from pipnet.inference.draw import draw_faces
 from pipnet.training.stopping import StopRequest
@@ -46,7 +47,8 @@ class PhotoRun:
         inputs = [photo.path for photo in photos if photo.path is not None]
         self._names = Names([*inputs, *([options.boxes] if options.boxes else [])])
         self._several = len(photos) > 1
-        self._done = self._faces = self._without = 0
+        self._done = self._faces = self._without = self._left_out = 0
+        self._interrupted = False
         self.failed = 0
 
     def run(self) -> int:
@@ -63,11 +65,12 @@ class PhotoRun:
                 for photo, reading in read_ahead(self._photos):
                     self._attempt(photo, reading.result, table)
                     progress.update()
-                    if stop.asked:
+                    if stop.asked and self._done + self.failed < len(self._photos):
+                        self._interrupted = True
                         break
             if table is not None:
                 table.finish()
-                print(f"{self._faces} rows written to {table.path}")
+                print(f"{counted(self._faces, 'row')} written to {table.path}")
                 table = None
         except OSError as error:
             self.complain(error)
@@ -81,7 +84,7 @@ class PhotoRun:
     def complain(self, error: Exception | str) -> None:
         """Say what went wrong, and count it."""
         self.failed += 1
-        tqdm.write(f"pipnet.demo: {error}", file=sys.stderr)
+        tqdm.write(f"pipnet.demo: {said(error)}", file=sys.stderr)
 
     def _open_table(self) -> Table | None:
         try:
@@ -96,8 +99,8 @@ class PhotoRun:
             started = time.perf_counter()
             if self._boxes is not None:
                 self._boxes.seek(photo.source)
-            found = self._landmarker.detector(image).boxes[: self._options.max_faces]
-            faces = self._landmarker(image, boxes=found)
+            found = self._landmarker(image, boxes=self._landmarker.detector(image).boxes)
+            faces, left_out = surest(found, self._options.min_score, self._options.max_faces)
             milliseconds = 1000 * (time.perf_counter() - started)
             written = self._write(photo, image, faces)
         except (ValueError, OSError) as error:
@@ -106,7 +109,12 @@ class PhotoRun:
         self._done += 1
         self._faces += len(faces)
         self._without += not len(faces)
-        tqdm.write(f"{photo.source}: {how_many(len(faces))} in {milliseconds:.0f} ms, written to {written_as(written)}")
+        self._left_out += left_out
+        keeping = doubtful(left_out)[:-1] + f"; --min-score 0 keeps {'it' if left_out == 1 else 'them'})"
+        tqdm.write(
+            f"{photo.source}: {how_many(len(faces))}{keeping if left_out else ''} in {milliseconds:.0f} ms, written to "
+            f"{written_as(written)}"
+        )
         if table is not None:
             table.write(photo.source, 0, 0.0, faces)
 
@@ -116,25 +124,43 @@ class PhotoRun:
         picture = self._file or self._names.free(folder, f"{photo.name}_landmarks", ".png", ".json", ".csv")
         write_picture(picture, draw_faces(image, faces))
         written = [picture]
-        if self._options.json:
-            written.append(picture.with_suffix(".json"))
-            write_json(written[-1], photo.source, image, faces)
-        if self._options.csv and not self._several:
-            written.append(picture.with_suffix(".csv"))
-            table = Table(written[-1], faces.layout)
-            try:
-                table.write(photo.source, 0, 0.0, faces)
-                table.finish()
-            finally:
-                table.discard()
+        try:
+            if self._options.json:
+                write_json(picture.with_suffix(".json"), photo.source, image, faces)
+                written.append(picture.with_suffix(".json"))
+            if self._options.csv and not self._several:
+                self._write_table(picture.with_suffix(".csv"), photo, faces)
+                written.append(picture.with_suffix(".csv"))
+        except OSError as error:
+            raise with_kept(error, written) from error
         return written
 
+    def _write_table(self, path: Path, photo: Photo, faces: FaceLandmarks) -> None:
+        table = Table(path, faces.layout)
+        try:
+            table.write(photo.source, 0, 0.0, faces)
+            table.finish()
+        finally:
+            table.discard()
+
     def _summarise(self, seconds: float) -> None:
-        parts = [f"{self._done} of {len(self._photos)} photos done", how_many(self._faces)]
-        parts.append(f"{self._without} photos without a face")
-        print(f"{', '.join(parts)}; {self._done / max(seconds, 1e-9):.1f} photos a second")
+        parts = [f"{self._done} of {counted(len(self._photos), 'photo')} done"]
+        if self._interrupted:
+            parts.append("interrupted")
+        parts += [how_many(self._faces) + doubtful(self._left_out), f"{counted(self._without, 'photo')} without a face"]
+        print(", ".join(parts) + (f"; {speed(self._done, 'photo', seconds)}" if self._done else ""))
 
 
-def how_many(faces: int) -> str:
-    """``no face``, ``1 face``, ``2 faces``."""
-    return {0: "no face", 1: "1 face"}.get(faces, f"{faces} faces")
+def surest(faces: FaceLandmarks, min_score: float, most: int | None) -> tuple[FaceLandmarks, int]:
+    """The faces that are worth showing.
+
+    Args:
+        faces: Best detection first.
+        min_score: Of a face as a whole; those below are left out.
+        most: At most so many of the others; None is all.
+
+    Returns:
+        The faces, and how many were left out for their score.
+    """
+    sure = faces.face_scores >= min_score
+    return faces[np.flatnonzero(sure)[:most]], int((~sure).sum())

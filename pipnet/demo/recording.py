@@ -85,8 +85,11 @@ class Recording:
         self._pictures.put((picture, time_s))
 
     def finish(self) -> None:
-        """Encode what waits, check the file, and give it its name."""
+        """Encode what waits, check the file, and give it its name. Without a picture there is no file."""
         self._stop()
+        if self._error is None and self.frames == 0:
+            self._pending.discard()
+            return
         try:
             if self._error is not None:
                 raise self._error
@@ -115,8 +118,10 @@ class Recording:
                 start = time.perf_counter()
                 self._encode_one(*item, bgr)
                 self._took(time.perf_counter() - start)
-            except BaseException as error:
+            except OSError as error:
                 self._error = error
+            except BaseException as error:  # cv2.error, say: for whoever writes it is a file that can't be written
+                self._error = OSError(errno.EIO, f"the encoder failed ({error})".replace("\n", " "))
         self._writer.release()
 
     def _encode_one(self, picture: np.ndarray, time_s: float, bgr: np.ndarray) -> None:

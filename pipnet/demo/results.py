@@ -5,14 +5,18 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from pipnet.demo.capture import FrameSource
 from pipnet.demo.output import Names, Table, VideoRecord
 from pipnet.demo.recording import Recording
+from pipnet.demo.wording import with_kept
 from pipnet.faces import FaceLandmarks
 from pipnet.layouts import PointLayout
+
+_File: TypeAlias = Recording | VideoRecord | Table
 
 
 class Results:
@@ -50,6 +54,7 @@ class Results:
         self.recording: Recording | None = None
         self._record: VideoRecord | None = None
         self._table: Table | None = None
+        self._lost: dict[_File, OSError] = {}
         try:
             if video:
                 self.recording = Recording(path, source.size, source.fps, by_time=source.live, took=took)
@@ -72,28 +77,45 @@ class Results:
     def write(self, number: int, time_s: float, faces: FaceLandmarks, picture: np.ndarray | None) -> None:
         """Add a frame; the picture, with the faces drawn, must not be changed any more."""
         if self.recording is not None and picture is not None:
-            self.recording.write(picture, time_s)
+            self._try(self.recording, lambda recording: recording.write(picture, time_s))
         if self._record is not None:
-            self._record.write(number, time_s, faces)
+            self._try(self._record, lambda record: record.write(number, time_s, faces))
         if self._table is not None:
-            self._table.write(self._called, number, time_s, faces)
+            self._try(self._table, lambda table: table.write(self._called, number, time_s, faces))
+        if self._lost:
+            raise next(iter(self._lost.values()))
 
     def finish(self) -> list[Path]:
-        """Give the files their names; these are returned. When one fails, the others are kept all the same."""
-        failures = []
+        """Give the files their names; these are returned.
+
+        When one fails, or has failed on :meth:`write`, the others are kept all the same, and the error names them.
+        """
+        kept = []
+        if self.recording is not None:  # its error has the file's name only when it is finished
+            self._lost.pop(self.recording, None)
         for file in self._files():
-            try:
-                file.finish()
-            except OSError as error:
-                failures.append(error)
-        if failures:
-            raise failures[0]
-        return [file.path for file in self._files()]
+            if file not in self._lost and self._try(file, lambda file: file.finish()) and not _is_empty(file):
+                kept.append(file.path)
+        if self._lost:
+            raise with_kept(next(iter(self._lost.values())), kept)
+        return kept
 
     def discard(self) -> None:
         """Leave nothing behind that is not finished."""
         for file in self._files():
             file.discard()
 
-    def _files(self) -> list[Recording | VideoRecord | Table]:
+    def _try(self, file: _File, act: Callable[[Any], None]) -> bool:
+        try:
+            act(file)
+        except OSError as error:
+            self._lost[file] = error
+        return file not in self._lost
+
+    def _files(self) -> list[_File]:
         return [file for file in (self.recording, self._record, self._table) if file is not None]
+
+
+def _is_empty(file: _File) -> bool:
+    """A video without a picture, which leaves no file."""
+    return isinstance(file, Recording) and file.frames == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mimetypes
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -11,7 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
+from pipnet.data.headers import is_video
 from pipnet.data.images import IMAGE_SUFFIXES, read_image
+from pipnet.data.sample import BadSampleError
 
 PORTRAIT_NAME = "astronaut"
 
@@ -48,9 +51,16 @@ class Photo:
             from skimage.data import astronaut
 
             return astronaut()
+        if self.path.is_dir():
+            raise ValueError(f"{self.path} is a folder; use --folder")
         if not self.path.is_file():
             raise ValueError(f"{self.path}: no such photo")
-        return read_image(self.path)
+        try:
+            return read_image(self.path)
+        except BadSampleError:
+            if _is_video(self.path):
+                raise ValueError(f"{self.path} is a video, not a photo; use --video") from None
+            raise
 
 
 def photos_in(folder: Path, results: Path) -> tuple[list[Photo], list[str]]:
@@ -71,7 +81,8 @@ def photos_in(folder: Path, results: Path) -> tuple[list[Photo], list[str]]:
         ValueError: No such folder, or no photo in it.
     """
     if not folder.is_dir():
-        raise ValueError(f"{folder}: no such folder" if not folder.exists() else f"{folder} is no folder; use --image")
+        use = "--video" if folder.is_file() and _is_video(folder) else "--image"
+        raise ValueError(f"{folder} is no folder; use {use}" if folder.exists() else f"{folder}: no such folder")
     troubles: list[str] = []
     found: list[Path] = []
     left_out = {results.resolve()} - {Path.cwd().resolve()}
@@ -113,3 +124,10 @@ def _result_of(path: Path) -> Path | None:
 
 def _is_photo(name: str) -> bool:
     return not name.startswith(".") and name.lower().endswith(IMAGE_SUFFIXES)
+
+
+def _is_video(path: Path) -> bool:
+    """By its first bytes; of containers that these don't tell, by its name."""
+    with path.open("rb") as file:
+        start = file.read(16)
+    return is_video(start) or (bool(start) and (mimetypes.guess_type(path.name)[0] or "").startswith("video/"))

@@ -7,8 +7,21 @@ from typing import Any
 
 from pipnet.demo.capture import FrameSource
 from pipnet.demo.moving import FrameLoop
-from pipnet.demo.output import written_as
 from pipnet.demo.stopwatch import Stopwatch
+from pipnet.demo.wording import counted, written_as
+
+# The stopwatch's parts in words. The search does not run on every frame, so its time is that of a search.
+_PARTS = {
+    "read": "read {}",
+    "detect": "find faces {} a search",
+    "crop": "cut out faces {}",
+    "network": "network {}",
+    "decode": "read out points {}",
+    "track": "follow {}",
+    "draw": "draw {}",
+    "show": "show {}",
+    "write": "write {}",
+}
 
 
 def summary_lines(
@@ -25,19 +38,23 @@ def summary_lines(
         written: Files.
     """
     stopped = f" ({loop.stopped})" if loop.stopped else ""
-    first = [f"{called}: {loop.frames} frames{stopped}"]
+    first = [f"{called}: {counted(loop.frames, 'frame')}{stopped}"]
     first.append(f"{loop.with_face} with a face" + (f", up to {loop.most_faces}" if loop.most_faces > 1 else ""))
-    first.append(f"{watch.frames_per_second():.1f} frames per second")
+    per_second = watch.frames_per_second()
+    if per_second:  # not of a single frame
+        first.append(f"{per_second:.1f} frames per second")
     if written:
         first.append(f"written to {written_as(written)}")
+    lines = [", ".join(first)]
+    if not loop.frames:
+        return lines
     statistics = tracker.statistics
-    second = [
-        f"detector calls per 100 frames: {statistics.detector_calls_per_100:.1f}",
-        f"frames with a face lost: {100 * statistics.lost_share:.1f} %",
-        f"broken frames: {source.broken}",
-    ]
+    second = [f"searches for faces: {statistics.detector_calls_per_100:.1f} per 100 frames"]
+    if loop.with_face:
+        second.append(f"known faces out of sight: {100 * statistics.lost_share:.1f} % of their frames")
+    second.append(f"broken frames: {source.broken}")
     if loop.skipped:
         second.append(f"left out to keep the speed: {loop.skipped}")
-    parts = [f"{part} {figures['median_ms']:.1f}" for part, figures in watch.summary().items()]
-    lines = [", ".join(first), "; ".join(second)]
-    return [*lines, f"milliseconds, median of the frames with that part: {', '.join(parts)}"] if parts else lines
+    lines.append("; ".join(second))
+    parts = [_PARTS[part].format(f"{figures['median_ms']:.1f}") for part, figures in watch.summary().items()]
+    return [*lines, f"milliseconds a frame (median): {', '.join(parts)}"] if parts else lines

@@ -4,8 +4,9 @@ Two tabs: the browser's own camera, live, and photos. The server is aiohttp (ext
 JavaScript, where Gradio was the other choice: a camera over a WebSocket of its own keeps one frame under way, so there
 is no queue that could grow, the points are drawn in the page over the live picture, and it is one small dependency.
 
-``POST /photo?name=NAME`` with the file as its body answers what ``--image NAME --json`` writes, so it can be used
-without the page: ``curl --data-binary @photo.jpg "http://127.0.0.1:7860/photo?name=photo.jpg"``.
+``POST /photo?name=NAME`` with the file as its body answers what ``--image NAME --json`` writes, and how many doubtful
+faces were left out, so it can be used without the page:
+``curl --data-binary @photo.jpg "http://127.0.0.1:7860/photo?name=photo.jpg"``.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import threading
 import webbrowser
 from typing import TYPE_CHECKING
 
-from pipnet.demo.options import DEFAULT_PORT
+from pipnet.demo.options import DEFAULT_MIN_SCORE, DEFAULT_PORT
 from pipnet.demo.web_guard import LOOPBACK
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ def serve(
     host: str = "127.0.0.1",
     port: int = DEFAULT_PORT,
     max_faces: int | None = None,
+    min_score: float = DEFAULT_MIN_SCORE,
     open_browser: bool = False,
 ) -> int:
     """Serve the page until Ctrl-C (SIGINT) or SIGTERM.
@@ -46,6 +48,7 @@ def serve(
         host: A loopback address or name; the page is for this machine only.
         port: To listen on; 0 takes any free one.
         max_faces: Only the so many surest faces of each picture; None is all.
+        min_score: Of faces in photos; those below are left out, and counted.
         open_browser: Also open the page in the default browser.
 
     Returns:
@@ -71,7 +74,7 @@ def serve(
     except (OSError, OverflowError) as error:
         return _complain(_why_not(port, error))
     with listening:
-        app = make_app(landmarker, max_faces=max_faces)
+        app = make_app(landmarker, max_faces=max_faces, min_score=min_score)
         name = f"[{host}]" if ":" in host else host
         url = f"http://{name}:{listening.getsockname()[1]}/"
         with contextlib.suppress(KeyboardInterrupt):  # where signals can't be handled in the loop (Windows)

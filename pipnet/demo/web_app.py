@@ -9,13 +9,14 @@ import math
 import struct
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 from aiohttp import WSCloseCode, WSMsgType, web
 
+from pipnet.demo.options import DEFAULT_MIN_SCORE, version
+from pipnet.demo.photos import surest
 from pipnet.demo.stopwatch import Stopwatch
 from pipnet.demo.web_guard import HEADERS, refusal
 from pipnet.demo.web_picture import decode_image
@@ -41,26 +42,30 @@ _LOG = logging.getLogger(__name__)
 _Result = TypeVar("_Result")
 
 
-def make_app(landmarker: FaceLandmarker, *, max_faces: int | None = None) -> web.Application:
+def make_app(
+    landmarker: FaceLandmarker, *, max_faces: int | None = None, min_score: float = DEFAULT_MIN_SCORE
+) -> web.Application:
     """The application that :func:`pipnet.demo.web.serve` runs.
 
     ======================== =========================================================================================
     ``GET /``                the page, and its files beside it
     ``GET /about``           JSON: layout, groups, colours, limits
-    ``POST /photo?name=``    the file as body; JSON ``{"image", "width", "height", "layout", "faces", "ms"}``
+    ``POST /photo?name=``    the file as body; JSON ``{"image", "width", "height", "layout", "faces", "left_out",
+                             "ms"}``
     ``GET /live``            WebSocket. A message is a frame: the time in seconds (float64, little-endian), then JPEG,
                              PNG or WebP. Each gets one answer, in order: JSON ``{"frame", "time", "width", "height",
                              "layout", "faces", "ms"}``; faces have ids.
     ======================== =========================================================================================
 
-    Points are pixels of the picture sent, upright. ``ms`` is how long each part took. What can't be done is answered by
-    ``{"error": SENTENCE}``.
+    Points are pixels of the picture sent, upright. ``left_out`` counts faces below ``min_score``, ``ms`` is how long
+    each part took. What can't be done is answered by ``{"error": SENTENCE}``.
 
     Args:
         landmarker: One for all pages; loads its detector now.
         max_faces: Only the so many surest faces; None is all.
+        min_score: Of faces in photos; those below are left out. On the camera the tracking decides.
     """
-    server = _Server(landmarker, max_faces)
+    server = _Server(landmarker, max_faces, min_score)
     app = web.Application(middlewares=[_guard], client_max_size=LARGEST_PHOTO_BYTES)
     app.router.add_get("/about", server.about)
     app.router.add_post("/photo", server.photo)
@@ -97,10 +102,11 @@ async def _add_headers(_request: web.Request, response: web.StreamResponse) -> N
 class _Server:
     """What the handlers share."""
 
-    def __init__(self, landmarker: FaceLandmarker, max_faces: int | None) -> None:
+    def __init__(self, landmarker: FaceLandmarker, max_faces: int | None, min_score: float) -> None:
         landmarker.detector(np.zeros((64, 64, 3), dtype=np.uint8))  # loaded once, for the copies that are measured
         self._landmarker = landmarker
         self._max_faces = max_faces
+        self._min_score = min_score
         self._threads = ThreadPoolExecutor(_WORKERS, thread_name_prefix="pipnet-web")
         self._one_photo = asyncio.Semaphore(_WORKERS - 1)
         self._sockets: set[web.WebSocketResponse] = set()
@@ -177,10 +183,11 @@ class _Server:
         landmarker = watch.watch(self._landmarker)
         with watch.part("read"):
             image = decode_image(data, name)
-        faces = landmarker(image, boxes=landmarker.detector(image).boxes[: self._max_faces])
+        found = landmarker(image, boxes=landmarker.detector(image).boxes)
+        faces, left_out = surest(found, self._min_score, self._max_faces)
         height, width = image.shape[:2]
-        answer = {"image": name, "width": width, "height": height, **faces.to_dict(), "ms": _milliseconds(watch)}
-        return json.dumps(answer)
+        answer = {"image": name, "width": width, "height": height, **faces.to_dict()}
+        return json.dumps(answer | {"left_out": left_out, "ms": _milliseconds(watch)})
 
 
 class _Follower:
@@ -223,7 +230,7 @@ def _about(landmarker: FaceLandmarker) -> dict[str, Any]:
     layout = landmarker.layout
     colours = {part: _css(colour) for part, colour in part_colours(layout).items()}
     return {
-        "version": version("pipnet"),
+        "version": version(),
         "layout": layout.name,
         "num_points": layout.num_points,
         "groups": [

@@ -121,7 +121,8 @@ class FileBoxes:
             some = ", ".join(repr(known) for known in list(self._detections)[:3])
             more = ", …" if len(self) > 3 else ""
             raise ValueError(
-                f"{self.path}: no boxes for {name}; the file has {some}{more}; a photo without a face needs a line too"
+                f"{self.path}: no boxes for {name}; the file has {some}{more}; a photo without a face needs a line too:"
+                ' its name, the other columns empty (JSON: "NAME": [])'
             )
         return fitting[0]
 

@@ -83,6 +83,8 @@ class OnnxRuntime:
         path = Path(path)
         if not path.is_file():
             raise FileNotFoundError(f"no network {path}; give the path of an .onnx file of pipnet")
+        import onnxruntime  # noqa: F401  (what goes wrong here, a Ctrl-C for one, says nothing of the file)
+
         try:
             self._session = onnx_session(path, threads)
         except Exception as error:  # ONNX Runtime has an exception of its own for each way a file can be wrong

@@ -111,7 +111,7 @@ def read_tensors(path: str | Path) -> Any:
         raise
     except Exception as error:  # on a foreign file torch's unpickler fails with whatever its bytes lead to
         raise CheckpointError(
-            f"{path} is damaged or not a checkpoint ({_first_line(error)}); copy or train it again"
+            f"{path} is damaged or not a checkpoint{_reason(error)}; copy or train it again"
         ) from error
 
 
@@ -186,3 +186,9 @@ def load_weights(net: PIPNet, weights: Mapping[str, Tensor], *, source: str) -> 
 
 def _first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
+
+
+def _reason(error: BaseException) -> str:
+    """In brackets; left out where it tells nobody anything: a bare key, or how the unpickler stumbled over a text."""
+    line = _first_line(error)
+    return f" ({line})" if " " in line and not isinstance(error, LookupError) else ""

@@ -28,6 +28,7 @@ class StopRequest:
 
     def __init__(self, *, alone: bool) -> None:
         self.asked = False
+        self.by = ""  # "Ctrl-C" or "a signal", once asked
         self._alone = alone
         self._before: dict[signal.Signals, Any] = {}
 
@@ -43,6 +44,7 @@ class StopRequest:
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
         self.asked = True
+        self.by = "Ctrl-C" if number == signal.SIGINT else "a signal"
         if self._alone:
             self._restore()
 

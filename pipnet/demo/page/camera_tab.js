@@ -168,7 +168,7 @@ export class CameraTab {
   startRecording() {
     this.rows = [];
     element("record").setAttribute("aria-pressed", "true");
-    element("record").textContent = "Stop and save";
+    element("record").textContent = "Stop and save points";
     element("recording").hidden = false;
     element("recording-text").textContent = "Recording";
   }
@@ -191,7 +191,7 @@ export class CameraTab {
     const { rows } = this;
     this.rows = null;
     element("record").setAttribute("aria-pressed", "false");
-    element("record").textContent = "Record";
+    element("record").textContent = "Record points";
     element("recording").hidden = true;
     if (!rows?.length) return;
     const { width, height } = this.recorded;
