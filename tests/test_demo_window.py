@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -143,7 +144,7 @@ def test_window_keys_snapshot_and_the_mouse(screen, tmp_path):
     finally:
         run.kill()
     assert run.returncode == 0, complaints
-    assert "frames (stopped in the window)" in printed
+    assert re.search(r"frames? \(stopped in the window\)", printed)  # one, where space was quick
     said = [line for line in complaints.splitlines() if line.startswith("pipnet.demo")]
     assert said == [f"pipnet.demo: snapshot {path.name}" for path in (first, second)]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["clip.mp4", first.name, second.name]
