@@ -43,7 +43,7 @@ class FaceLandmarks:
     scores: np.ndarray
     boxes: np.ndarray
     layout: PointLayout
-    face_scores: np.ndarray | None = None
+    face_scores: np.ndarray = None  # type: ignore[assignment]  # always an array once built
     ids: np.ndarray | None = None
 
     def __post_init__(self) -> None:

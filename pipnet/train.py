@@ -93,6 +93,8 @@ def train(settings: dict[str, Any], team: Processes) -> FitResult:
 def _calibrate(path: Path, held_out: list[Sample], augment: Augment) -> None:
     """Give the best checkpoint scores that are probabilities."""
     best = checkpoint.load(path)
+    if best.net.confidence.calibrated:  # a finished training that was asked for again
+        return
     try:
         scores = calibrate(best.net, held_out, best.layout, box_scale=best.box_scale, augment=augment)
     except ValueError as error:  # a few faces of a first try
