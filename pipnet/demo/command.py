@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from pipnet.inference.landmarker import FaceLandmarker
 
 
+_WEBCAM_SIDE = 640  # pixels that a camera's picture is reduced to for finding faces; experiments/detectors
+
+
 def run(arguments: Sequence[str] | None = None) -> int:
     """See :func:`pipnet.demo.main`."""
     parser, options = given.parse(arguments)
@@ -276,12 +279,17 @@ def _load(parser: argparse.ArgumentParser, options: argparse.Namespace, boxes: A
     """The landmarker, warmed up, so that the times printed are those of the pictures."""
     import numpy as np
 
+    from pipnet.inference.detect import RetinaFace
     from pipnet.inference.landmarker import FaceLandmarker
 
     blank = np.zeros((64, 64, 3), dtype=np.uint8)
     try:
+        detector = boxes or options.detector
+        if options.source == given.WEBCAM and detector == "retinaface":
+            # Who sits before a camera is large in it, and an empty HD picture is searched on every frame.
+            detector = RetinaFace(max_side=_WEBCAM_SIDE)
         landmarker = FaceLandmarker.load(
-            options.weights, device=options.device, detector=boxes or options.detector, runtime=options.runtime
+            options.weights, device=options.device, detector=detector, runtime=options.runtime
         )
         if boxes is None:
             landmarker.detector(blank)
