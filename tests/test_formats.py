@@ -61,6 +61,7 @@ def test_rows_are_a_csv_file_and_a_data_frame(tmp_path):
     assert [row["source"] for row in back] == ["a, b.jpg"] * 2
     assert float(back[1]["y_67"]) == rows[1]["y_67"]
     import pandas
+
     table = pandas.DataFrame(rows)
     assert table.shape == (2, len(row_columns(L68, ["source"])))
     assert str(table["x_0"].dtype) == "float64"
