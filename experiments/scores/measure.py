@@ -24,13 +24,14 @@ from scipy.stats import rankdata, spearmanr
 from pipnet.data.images import read_image
 from pipnet.data.readers import read_dataset
 from pipnet.data.sample import Sample
-from pipnet.geometry import crop_of_square, crop_squares
+from pipnet.geometry import crop_of_square
 from pipnet.inference.landmarker import SHIPPED_WEIGHTS, FaceLandmarker
 from pipnet.layouts import get_layout
 from pipnet.metrics import labelled_box
 from pipnet.model import checkpoint
 from pipnet.model.confidence import TOLERANCE
 from pipnet.model.pipnet import PIPNet
+from pipnet.training.calibration import squares_beside
 from pipnet.training.evaluation import Evaluation, evaluate
 
 HERE = Path(__file__).resolve().parent
@@ -237,15 +238,8 @@ def backgrounds(landmarker: FaceLandmarker, samples: list[Sample]) -> dict[str, 
     crops = []
     for sample in samples:
         image = read_image(sample.image)
-        longer = float(max(sample.box[2:] - sample.box[:2]))
-        sides = longer * rng.uniform(0.3, 1.2, 60)
-        centres = rng.uniform((0, 0), image.shape[1::-1], (60, 2))
-        away = np.abs(centres - (sample.box[:2] + sample.box[2:]) / 2).max(axis=1) > 0.6 * longer + 0.2 * sides
-        for index in np.flatnonzero(away)[:2]:
-            square = crop_squares(
-                np.concatenate([centres[index] - sides[index] / 2, centres[index] + sides[index] / 2])[None], 1.0
-            )
-            crops.append(crop_of_square(square[0], landmarker.runtime.input_size).warp(image))
+        for square in squares_beside(sample.box, image.shape[1::-1], rng)[:2]:
+            crops.append(crop_of_square(square, landmarker.runtime.input_size).warp(image))
     scores = np.concatenate([landmarker.runtime(np.stack(crops[i : i + 32]))[2] for i in range(0, len(crops), 32)])
     return {"crops": len(crops), "above_half": int((scores >= 0.5).sum()), "above_tenth": int((scores >= 0.1).sum())}
 

@@ -83,14 +83,27 @@ def _backgrounds(
     nowhere = np.full((num_points, 2), np.inf)
     for sample in samples:
         image = read_image(sample.image)
-        longer = float(max(sample.box[2:] - sample.box[:2]))
-        middle = (sample.box[:2] + sample.box[2:]) / 2
-        sides = longer * rng.uniform(0.3, 1.2, 60)
-        centres = rng.uniform((0, 0), image.shape[1::-1], (60, 2))
-        # A corner of the face may show; both eyes and the mouth do not.
-        beside = np.abs(centres - middle).max(axis=1) > 0.6 * longer + 0.2 * sides
-        for index in np.flatnonzero(beside)[:_BACKGROUNDS]:
-            yield crop_of_square(np.array([*centres[index], sides[index]]), size).warp(image), nowhere
+        for square in squares_beside(sample.box, image.shape[1::-1], rng)[:_BACKGROUNDS]:
+            yield crop_of_square(square, size).warp(image), nowhere
+
+
+def squares_beside(box: np.ndarray, image_size: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
+    """Squares of a photo that show no face, of its size or smaller.
+
+    Args:
+        box: ``(4,)``, the only face of the photo, source pixels.
+        image_size: Width and height of the photo.
+        rng: Draws as many numbers for every photo.
+
+    Returns:
+        ``(K, 3)`` as centre x, centre y, side; none where the face fills the photo.
+    """
+    longer = float(max(box[2:] - box[:2]))
+    sides = longer * rng.uniform(0.3, 1.2, 60)
+    centres = rng.uniform((0, 0), image_size, (60, 2))
+    # A corner of the face may show; both eyes and the mouth do not.
+    beside = np.abs(centres - (box[:2] + box[2:]) / 2).max(axis=1) > 0.6 * longer + 0.2 * sides
+    return np.column_stack([centres, sides])[beside]
 
 
 def _votes(net: PIPNet, crops: Iterator[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
