@@ -15,6 +15,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from pipnet.data.readers import dataset_folder, read_dataset
 from pipnet.data.sample import BadItems, Sample
@@ -46,6 +47,35 @@ def plain(cfg: DictConfig) -> dict[str, Any]:
         raise ValueError(f"config: {error}") from error
     assert isinstance(values, dict)
     return {str(key): value for key, value in values.items()}
+
+
+def dataset_config(name: str, data_root: str | Path) -> dict[str, Any]:
+    """A file of ``conf/dataset`` as plain values, for commands that don't run on Hydra.
+
+    Args:
+        name: Of the file, without ``.yaml``; or the path of a file of your own, with it.
+        data_root: What ``${data_root}`` stands for.
+
+    Raises:
+        ValueError: No such file, and the message lists those there are; or it is not the config of a dataset.
+
+    Example:
+        >>> dataset_config("wflw", "/mnt/sets")["root"]
+        '/mnt/sets/WFLW'
+    """
+    folder = Path(config_dir()) / "dataset"
+    file = Path(name) if name.endswith(".yaml") else folder / f"{name}.yaml"
+    if not file.is_file():
+        there = ", ".join(sorted(path.stem for path in folder.glob("*.yaml")))
+        raise ValueError(f"no dataset {name!r}; there are: {there}; or give the path of a .yaml file")
+    try:
+        dataset = plain(OmegaConf.create({"data_root": str(data_root), "dataset": OmegaConf.load(file)}))["dataset"]
+        known = {"name", "reader", "root", "layout", "on_bad", "splits"} <= dataset.keys()
+    except (YAMLError, UnicodeDecodeError, AttributeError) as error:
+        raise ValueError(f"{file} is no YAML that describes a dataset; see those in {folder}") from error
+    if not known:
+        raise ValueError(f"{file} describes no dataset: name, reader, root, layout, on_bad and splits are needed")
+    return dataset
 
 
 def dataset_layout(dataset: Mapping[str, Any]) -> PointLayout:

@@ -8,13 +8,11 @@ at ``(u + 0.5) / size`` of the square. Three frames, named by suffix: ``points_p
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
-
-# OpenCV 4 warps no image with a longer side.
-_LONGEST_WARPED = 2**15 - 2
 
 
 def tight_box(points: np.ndarray) -> np.ndarray:
@@ -84,13 +82,16 @@ def crop_squares(boxes: np.ndarray, box_scale: float) -> np.ndarray:
         >>> crop_squares(np.array([[10.0, 20.0, 30.0, 60.0]]), box_scale=1.25).tolist()
         [[20.0, 40.0, 50.0]]
     """
-    boxes = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
-    longer = (boxes[:, 2:] - boxes[:, :2]).max(axis=1, initial=-np.inf)
-    bad = np.flatnonzero(~(np.isfinite(boxes).all(axis=1) & (longer > 0)))
-    if bad.size:
-        raise ValueError(f"box {bad[0]} {boxes[bad[0]].tolist()} has no extent; boxes are x0, y0, x1, y1 with x0 < x1")
-    centre = (boxes[:, :2] + boxes[:, 2:]) / 2
-    return np.column_stack([centre, box_scale * longer])
+    # Here and in the crops below: plain numbers for what is one face. A network that ran before has emptied the caches,
+    # and then each NumPy call takes 5 to 10 microseconds.
+    squares = []
+    for index, box in enumerate(np.asarray(boxes, dtype=np.float64).reshape(-1, 4).tolist()):
+        x0, y0, x1, y1 = box
+        longer = max(x1 - x0, y1 - y0)
+        if not (longer > 0 and all(map(math.isfinite, box))):
+            raise ValueError(f"box {index} {box} has no extent; boxes are x0, y0, x1, y1 with x0 < x1")
+        squares.append(((x0 + x1) / 2, (y0 + y1) / 2, box_scale * longer))
+    return np.array(squares).reshape(-1, 3)
 
 
 @dataclass(frozen=True)
@@ -128,61 +129,96 @@ class Crop:
         """Fractions of the crop to source pixels, ``(..., 2)``."""
         return self.to_source(points_unit * self.size - 0.5)
 
-    def warp(self, image: np.ndarray, border: tuple[int, int, int] = (0, 0, 0)) -> np.ndarray:
+    def warp(
+        self, image: np.ndarray, border: tuple[int, int, int] = (0, 0, 0), out: np.ndarray | None = None
+    ) -> np.ndarray:
         """Cut the crop out of an image with one bilinear warp.
 
         A face much larger than the crop would alias, so where the map shrinks by 2 or more its region is first
-        averaged down by the whole factor (``cv2.INTER_AREA``) and the warp starts from there.
+        averaged down by the whole factor (``cv2.INTER_AREA``) and the warp starts from there. Only the region under the
+        crop is read, however large the image.
 
         Args:
             image: uint8 ``(H, W, 3)``.
             border: Colour where the photo ends.
+            out: Written to and returned, if given: uint8 ``(size, size, 3)``, contiguous; a slot of a batch.
 
         Returns:
             uint8 ``(size, size, 3)``.
+
+        Raises:
+            ValueError: ``out`` is no such array.
         """
-        matrix = self.matrix
-        shrink = int(1 / max(np.sqrt(abs(np.linalg.det(matrix[:, :2]))), 1e-9) + 1e-6)
-        shrink = min(shrink, max(image.shape[:2]))  # a box far larger than the photo
-        if shrink >= 2 or max(image.shape[:2]) > _LONGEST_WARPED:
-            image, matrix = self._reduced(image, max(shrink, 1))
-        return cv2.warpAffine(
-            image,
+        shape = (self.size, self.size, 3)
+        if out is None:
+            out = np.empty(shape, dtype=np.uint8)
+        elif out.shape != shape or out.dtype != np.uint8 or not out.flags.c_contiguous:
+            raise ValueError(
+                f"out must be contiguous uint8 {shape}, got {out.dtype} {out.shape}; take a slot of a batch"
+            )
+        (a, b, _), (c, d, _) = self.matrix.tolist()
+        shrink = int(1 / max(math.sqrt(abs(a * d - b * c)), 1e-9) + 1e-6)
+        shrink = max(min(shrink, max(image.shape[:2])), 1)  # a box far larger than the photo
+        region, matrix = self._region(image, shrink)
+        # OpenCV 5 warps four channels more than twice as fast as three, and to the same values.
+        warped = cv2.warpAffine(
+            cv2.cvtColor(region, cv2.COLOR_RGB2RGBA),
             matrix,
             (self.size, self.size),
             flags=cv2.INTER_LINEAR,
             borderMode=cv2.BORDER_CONSTANT,
             borderValue=border,
         )
+        cv2.cvtColor(warped, cv2.COLOR_RGBA2RGB, dst=out)
+        return out
 
-    def _reduced(self, image: np.ndarray, shrink: int) -> tuple[np.ndarray, np.ndarray]:
+    def _region(self, image: np.ndarray, shrink: int) -> tuple[np.ndarray, np.ndarray]:
         """The region under the crop averaged down ``shrink`` times, and the map from it to the crop."""
         height, width = image.shape[:2]
-        corners = self.to_source(np.array([[0, 0], [0, 1], [1, 0], [1, 1]]) * float(self.size) - 0.5)
+        (a, b, x), (c, d, y) = self.matrix.tolist()
+        # The rows of its inverse. Rounded only once for upright crops, so that edges on whole pixels stay there.
+        det = a * d - b * c
+        to_x, to_y = ((d / det, -b / det), (-c / det, a / det)) if b or c else ((1 / a, 0.0), (0.0, 1 / d))
+        us, vs = (-0.5 - x, self.size - 0.5 - x), (-0.5 - y, self.size - 0.5 - y)  # outer edges of the crop
+        xs = [to_x[0] * u + to_x[1] * v for u in us for v in vs]
+        ys = [to_y[0] * u + to_y[1] * v for u in us for v in vs]
         # One reduced pixel of margin, so that the bilinear warp sees what lies just outside the square.
-        x0, y0 = np.clip(np.floor(corners.min(axis=0)).astype(int) - shrink, 0, [width - 1, height - 1])
-        x1, y1 = np.clip(np.ceil(corners.max(axis=0)).astype(int) + shrink + 1, [x0 + 1, y0 + 1], [width, height])
-        # Whole blocks only, so that every reduced pixel is a mean of exactly shrink x shrink pixels. Where the photo
-        # ends within a block its last pixels are repeated: leaving the block out would darken the rim of the crop.
-        region = image[y0:y1, x0:x1]
-        extra = np.array([-(y1 - y0) % shrink, -(x1 - x0) % shrink])
-        if np.prod(np.add(region.shape[:2], extra, dtype=float)) < 2 * region.shape[0] * region.shape[1]:
-            region = _block_means(region, (shrink, shrink), extra)
-        else:
-            # A photo of few rows or columns, of which most of a block would be repetition: the long axis first, or a
-            # strip of a million pixels would become a square of them.
-            for axis in np.argsort(region.shape[:2])[::-1]:
-                along = np.arange(2) == axis
-                region = _block_means(region, tuple(np.where(along, shrink, 1)), extra * along)
+        x0 = min(max(math.floor(min(xs)) - shrink, 0), width - 1)
+        y0 = min(max(math.floor(min(ys)) - shrink, 0), height - 1)
+        x1 = min(max(math.ceil(max(xs)) + shrink + 1, x0 + 1), width)
+        y1 = min(max(math.ceil(max(ys)) + shrink + 1, y0 + 1), height)
+        # To whole blocks, as far as the photo goes.
+        region = image[y0 : y1 + -(y1 - y0) % shrink, x0 : x1 + -(x1 - x0) % shrink]
+        if shrink > 1:
+            region = _reduced(region, shrink)
         # A reduced pixel i has its centre at x0 + i * shrink + (shrink - 1) / 2 of the source.
-        middle = (shrink - 1) / 2
-        to_source = np.array([[shrink, 0, x0 + middle], [0, shrink, y0 + middle], [0, 0, 1.0]])
-        return region, self.matrix @ to_source
+        x_first, y_first = x0 + (shrink - 1) / 2, y0 + (shrink - 1) / 2
+        offset = a * x_first + b * y_first + x, c * x_first + d * y_first + y
+        return region, np.array([[a * shrink, b * shrink, offset[0]], [c * shrink, d * shrink, offset[1]]])
 
 
-def _block_means(image: np.ndarray, block: tuple[int, int], extra: np.ndarray) -> np.ndarray:
+def _reduced(image: np.ndarray, shrink: int) -> np.ndarray:
+    """An image averaged down ``shrink`` times.
+
+    Whole blocks only, so that every reduced pixel is a mean of exactly ``shrink x shrink`` pixels. Where the image ends
+    within a block its last pixels are repeated: leaving the block out would darken the rim of the crop.
+    """
+    height, width = image.shape[:2]
+    extra = (-height % shrink, -width % shrink)
+    if (height + extra[0]) * (width + extra[1]) < 2 * height * width:
+        return _block_means(image, (shrink, shrink), extra)
+    # A photo of few rows or columns, of which most of a block would be repetition: the long axis first, or a strip of a
+    # million pixels would become a square of them.
+    rows, columns = ((shrink, 1), (extra[0], 0)), ((1, shrink), (0, extra[1]))
+    for block, repeated in (rows, columns) if height > width else (columns, rows):
+        image = _block_means(image, block, repeated)
+    return image
+
+
+def _block_means(image: np.ndarray, block: tuple[int, int], extra: tuple[int, int]) -> np.ndarray:
     """Means of blocks of (rows, columns), after the last row and column are repeated ``extra`` times."""
-    image = cv2.copyMakeBorder(image, 0, int(extra[0]), 0, int(extra[1]), cv2.BORDER_REPLICATE)
+    if extra != (0, 0):
+        image = cv2.copyMakeBorder(image, 0, extra[0], 0, extra[1], cv2.BORDER_REPLICATE)
     size = (image.shape[1] // block[1], image.shape[0] // block[0])
     return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
 
@@ -194,7 +230,9 @@ def crop_of_square(square: np.ndarray, size: int) -> Crop:
         square: ``(3,)``: centre x, centre y, side, in source pixels (a row of :func:`crop_squares`).
         size: Side of the crop in pixels.
     """
-    return affine_crop(square[:2], (square[2], square[2]), size)
+    x, y, side = map(float, square)
+    scale, middle = size / side, (size - 1) / 2
+    return Crop(np.array([[scale, 0.0, middle - scale * x], [0.0, scale, middle - scale * y]]), size)
 
 
 def affine_crop(

@@ -14,7 +14,8 @@ from skimage.data import astronaut
 
 from pipnet.geometry import crop_of_square, crop_squares
 from pipnet.inference.detect import Detections
-from pipnet.inference.landmarker import FaceLandmarker, as_boxes, choose_device
+from pipnet.inference.device import choose_device
+from pipnet.inference.landmarker import FaceLandmarker, as_boxes
 from pipnet.inference.runtimes import TorchRuntime
 from pipnet.layouts import PointLayout, get_layout
 from pipnet.model import checkpoint

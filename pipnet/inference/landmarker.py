@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
-import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,16 +15,15 @@ from pipnet.data.images import read_image
 from pipnet.faces import FaceLandmarks
 from pipnet.geometry import crop_of_square, crop_squares
 from pipnet.inference.detect import Detector, RetinaFace, YuNet, detector_factory
-from pipnet.inference.runtimes import RUNTIMES, OnnxRuntime, Runtime, TorchRuntime
+from pipnet.inference.device import usable_device
+from pipnet.inference.runtimes import RUNTIMES, Runtime, TorchRuntime, open_fastest
 from pipnet.layouts import PointLayout, layout_from_dict
 
 if TYPE_CHECKING:
-    import torch
-
     from pipnet.model.checkpoint import LoadedModel
 
 SHIPPED_WEIGHTS = Path(__file__).resolve().parent.parent / "weights" / "300w_mobilenet_v2.pt"
-SHIPPED_GRAPH = SHIPPED_WEIGHTS.with_suffix(".onnx")  # the same network for ONNX Runtime
+SHIPPED_GRAPH = SHIPPED_WEIGHTS.with_name("300w_mobilenet_v2_int8.onnx")  # the same network in 8 bits
 
 Photo: TypeAlias = str | os.PathLike[str] | np.ndarray
 """What :func:`~pipnet.data.images.read_image` reads: a file, or an array."""
@@ -83,40 +80,36 @@ class FaceLandmarker:
         device: str = "auto",
         detector: str | Detector = "retinaface",
         runtime: str = "auto",
+        threads: int = 0,
     ) -> FaceLandmarker:
         """A landmarker from a file.
 
         Args:
-            path: A ``best.pt``, an ``.onnx`` of pipnet, or None for the weights that ship with pipnet (68 points;
-                trained on 300W, for non-commercial research only).
+            path: A ``best.pt``, an ``.onnx`` or ``.xml`` of ``python -m pipnet.export``, or None for the weights that
+                ship with pipnet (68 points; trained on 300W, for non-commercial research only).
             device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, or ``"auto"``: CUDA where there is one.
             detector: See :class:`FaceLandmarker`.
-            runtime: What computes the network: ``"torch"``, ``"onnxruntime"`` (CPU only), or ``"auto"``: for an
-                ``.onnx`` file ONNX Runtime, for a ``.pt`` PyTorch, and for the weights that ship ONNX Runtime on a CPU,
-                where it is twice as fast, and PyTorch on CUDA.
+            runtime: What computes the network: ``"torch"``, ``"onnxruntime"``, ``"openvino"`` (both on the CPU only),
+                or ``"auto"``: the fastest that is installed and takes the file as it is. The weights that ship are an
+                8-bit graph on a CPU (OpenVINO if it is installed, else ONNX Runtime; neither imports PyTorch) and a
+                checkpoint for PyTorch on CUDA or with ``runtime="torch"``.
+            threads: CPU threads of the network; 0 takes ``OMP_NUM_THREADS``, and where that is not set all cores. For
+                PyTorch they are those of the whole process.
+
+        A runtime or device that can't serve is replaced by the next that can, with a warning that says why.
 
         Raises:
             FileNotFoundError: No such file.
             pipnet.model.checkpoint.CheckpointError: The file is not a usable checkpoint.
-            ValueError: No such device, detector or runtime; or a file that the runtime does not take.
+            ValueError: No such detector or runtime, or the file is not usable.
         """
         if runtime not in RUNTIMES:
             raise ValueError(f"no runtime {runtime!r}; there are: {', '.join(RUNTIMES)}")
+        device = usable_device(device)
         if path is None:
-            graph = runtime == "onnxruntime" or (runtime == "auto" and _surely_cpu(device))
+            graph = runtime in ("onnxruntime", "openvino") or (runtime == "auto" and device == "cpu")
             path = SHIPPED_GRAPH if graph else SHIPPED_WEIGHTS
-        graph = Path(path).suffix.lower() == ".onnx"
-        if runtime == "torch" and graph:
-            raise ValueError(f"{path} is a graph for ONNX Runtime; runtime 'torch' takes a .pt file")
-        if runtime == "onnxruntime" and not graph:
-            raise ValueError(f"{path} is a checkpoint for PyTorch; runtime 'onnxruntime' takes an .onnx file")
-        if not graph:
-            from pipnet.model import checkpoint  # torch takes seconds to import; a graph needs none of it
-
-            return cls.from_model(checkpoint.load(path, device=choose_device(device)), detector=detector)
-        if device not in ("auto", "cpu"):
-            raise ValueError(f"{path} runs on the CPU only; for device {device!r} give a .pt file")
-        network = OnnxRuntime(path)
+        network = open_fastest(path, runtime, device=device, threads=threads)
         try:
             layout = layout_from_dict(network.metadata["layout"])
         except (TypeError, ValueError, KeyError, AttributeError) as error:
@@ -265,7 +258,7 @@ class FaceLandmarker:
         for first in range(0, faces, batch_size):
             rows = range(first, min(first + batch_size, faces))
             for slot, row in enumerate(rows):
-                crops[slot] = crop_of_square(squares[row], size).warp(images[row])
+                crop_of_square(squares[row], size).warp(images[row], out=crops[slot])
             chosen = slice(rows.start, rows.stop)
             points_unit, scores[chosen], face_scores[chosen] = self.runtime(crops[: len(rows)])
             # Crop.from_unit of all faces at once: an upright square needs its centre and side only.
@@ -300,51 +293,16 @@ def as_boxes(boxes: ArrayLike) -> np.ndarray:
         return boxes.reshape(0, 4)
     if boxes.ndim != 2 or boxes.shape[1] != 4:
         raise ValueError(f"boxes must have shape (F, 4) or (4,), got {boxes.shape}")
-    # Before the subtraction, which may overflow.
-    bad = np.flatnonzero(~(np.abs(boxes) <= _FARTHEST_PX).all(axis=1))
-    if not bad.size:
-        size = boxes[:, 2:] - boxes[:, :2]
-        bad = np.flatnonzero(~((size >= 0).all(axis=1) & (size >= _SMALLEST_PX).any(axis=1)))
-    if bad.size:
-        raise ValueError(
-            f"box {bad[0]} {boxes[bad[0]].tolist()} is no box; boxes are x0, y0, x1, y1 with x0 < x1 and y0 < y1, in"
-            " pixels of the photo"
-        )
+    for index, box in enumerate(boxes.tolist()):  # not by NumPy, whose many calls take longer for a few boxes
+        if not _is_box(*box):
+            raise ValueError(
+                f"box {index} {box} is no box; boxes are x0, y0, x1, y1 with x0 < x1 and y0 < y1, in pixels of the"
+                " photo"
+            )
     return boxes
 
 
-def choose_device(device: str) -> torch.device:
-    """A torch device by name; ``"auto"`` is CUDA where there is one, else the CPU.
-
-    Raises:
-        ValueError: No such device here.
-
-    Example:
-        >>> choose_device("cpu")
-        device(type='cpu')
-    """
-    import torch
-
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        chosen = torch.device(device)
-    except RuntimeError:
-        raise ValueError(f"no device {device!r}; use 'auto', 'cpu' or 'cuda'") from None
-    if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
-        raise ValueError(
-            f"device {device!r} is not there: torch sees {torch.cuda.device_count()} CUDA devices; use 'cpu'"
-        )
-    try:
-        torch.zeros(1, device=chosen).cpu()  # torch knows the names of devices that it was not built for
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"device {device!r} can't be used here ({reason}); use 'auto', 'cpu' or 'cuda'") from error
-    return chosen
-
-
-def _surely_cpu(device: str) -> bool:
-    """Whether a device is the CPU, without importing torch to find out where there is no trace of an NVIDIA driver."""
-    if device == "auto" and "torch" not in sys.modules and shutil.which("nvidia-smi") is None:
-        return True
-    return device == "cpu" or choose_device(device).type == "cpu"
+def _is_box(x0: float, y0: float, x1: float, y1: float) -> bool:
+    """Whether numbers are a box that can be cut out; NaN is none."""
+    ordered = -_FARTHEST_PX <= x0 <= x1 <= _FARTHEST_PX and -_FARTHEST_PX <= y0 <= y1 <= _FARTHEST_PX
+    return ordered and max(x1 - x0, y1 - y0) >= _SMALLEST_PX

@@ -1,19 +1,34 @@
-"""The network behind one call: crops in, points and scores out, NumPy on both sides."""
+"""The network behind one call, whatever computes it: crops in, points and scores out, NumPy on both sides."""
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from pipnet.inference.device import choose_device
 from pipnet.inference.onnx_session import onnx_session
+from pipnet.inference.openvino_session import OpenVinoSession, read_openvino
 
 if TYPE_CHECKING:
+    from pipnet.model.checkpoint import LoadedModel
     from pipnet.model.pipnet import PIPNet
 
-RUNTIMES = ("auto", "torch", "onnxruntime")
+RUNTIMES = ("auto", "torch", "onnxruntime", "openvino")
+
+# Which runtimes take a file, the fastest first. A checkpoint is PyTorch's own; the others compute a graph of it that is
+# made when it is loaded, which takes seconds, so they do so only when asked for.
+_SERVES = {".onnx": ("openvino", "onnxruntime"), ".xml": ("openvino",)}
+_CHECKPOINT = ("torch", "onnxruntime", "openvino")
+_INSTALL = {"openvino": "pip install 'pipnet[openvino]'", "onnxruntime": "pip install onnxruntime", "torch": "pip install torch"}
+
+
+class RuntimeUnavailableError(ValueError):
+    """A runtime can't serve a file or a device; the message says why and what to do."""
 
 
 class Runtime(Protocol):
@@ -43,14 +58,20 @@ class TorchRuntime:
 
     Args:
         net: In eval mode.
+        threads: Of the whole process, as PyTorch has it; 0 leaves them as they are.
     """
 
-    def __init__(self, net: PIPNet) -> None:
+    name = "torch"
+
+    def __init__(self, net: PIPNet, *, threads: int = 0) -> None:
         import torch
 
+        if threads:
+            torch.set_num_threads(threads)
         self.net = net
         self.input_size = net.input_size
         self.device = next((weights.device for weights in net.parameters()), torch.device("cpu"))
+        self.metadata: dict[str, Any] = {}
 
     def __call__(self, crops: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """See :meth:`Runtime.__call__`."""
@@ -63,34 +84,36 @@ class TorchRuntime:
 
 
 class OnnxRuntime:
-    """A graph of :func:`pipnet.model.graph.export_onnx` on ONNX Runtime; about twice as fast as PyTorch on a CPU.
+    """A graph of :func:`pipnet.model.graph.export_onnx` on ONNX Runtime.
 
     An object may be called from several threads.
 
     Args:
         path: The file.
         threads: Of one call; 0 takes ``OMP_NUM_THREADS``, and where that is not set all cores.
+        content: Of the file, if it is in memory; ``path`` is then only its name in messages.
 
     Attributes:
-        metadata: What the file says of itself: ``layout``, ``box_scale``, ``training``.
+        metadata: What the file says of itself: ``layout``, ``box_scale``, ``precision``, ``training``, ``card``.
 
     Raises:
         FileNotFoundError: No such file.
         ValueError: The file is no such graph; the message names it.
     """
 
-    def __init__(self, path: str | Path, *, threads: int = 0) -> None:
+    name = "onnxruntime"
+
+    def __init__(self, path: str | Path, *, threads: int = 0, content: bytes | None = None) -> None:
         path = Path(path)
-        if not path.is_file():
-            raise FileNotFoundError(f"no network {path}; give the path of an .onnx file of pipnet")
+        if content is None:
+            _check_there(path)
         import onnxruntime  # noqa: F401  (what goes wrong here, a Ctrl-C for one, says nothing of the file)
 
         try:
-            self._session = onnx_session(path, threads)
+            self._session = onnx_session(path if content is None else content, threads)
         except Exception as error:  # ONNX Runtime has an exception of its own for each way a file can be wrong
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
-            raise ValueError(f"{path} is damaged or not an ONNX file ({reason}); copy or export it again") from error
-        self.metadata = _metadata(self._session, path)
+            raise _damaged(path, "an ONNX file", error) from error
+        self.metadata = _read_metadata(self._session.get_modelmeta().custom_metadata_map.get("pipnet"), path)
         self.input_size = int(self.metadata["input_size"])
 
     def __call__(self, crops: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -99,12 +122,140 @@ class OnnxRuntime:
         return points_unit, scores, face_scores
 
 
-def _metadata(session: Any, path: Path) -> dict[str, Any]:
-    properties = session.get_modelmeta().custom_metadata_map
-    if "pipnet" not in properties:
+class OpenVinoRuntime:
+    """A graph of :mod:`pipnet.model.graph` on OpenVINO, the fastest on x86 CPUs.
+
+    Arguments, attributes and errors are those of :class:`OnnxRuntime`; the file may also be an ``.xml``.
+    """
+
+    name = "openvino"
+
+    def __init__(self, path: str | Path, *, threads: int = 0, content: bytes | None = None) -> None:
+        path = Path(path)
+        if content is None:
+            _check_there(path)
+            if path.suffix.lower() == ".xml" and not path.with_suffix(".bin").is_file():
+                raise FileNotFoundError(f"{path} lacks its weights, {path.with_suffix('.bin').name}; copy both files")
+        import openvino  # noqa: F401
+
+        try:
+            model, metadata = read_openvino(path if content is None else content)
+        except Exception as error:
+            raise _damaged(path, "a file for OpenVINO", error) from error
+        self.metadata = _read_metadata(metadata, path)
+        self.input_size = int(self.metadata["input_size"])
+        try:
+            self._session = OpenVinoSession(model, threads)
+        except Exception as error:
+            raise _damaged(path, "a file for OpenVINO", error) from error
+
+    def __call__(self, crops: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """See :meth:`Runtime.__call__`."""
+        points_unit, scores, face_scores = self._session.run(crops)
+        return points_unit, scores, face_scores
+
+
+def open_runtime(
+    path: str | Path, runtime: str, *, device: str = "cpu", threads: int = 0
+) -> TorchRuntime | OnnxRuntime | OpenVinoRuntime:
+    """A file on one runtime, warmed up: the first call is as fast as the next.
+
+    Args:
+        path: A checkpoint (``.pt``), ``.onnx`` or ``.xml``. ONNX Runtime and OpenVINO take a checkpoint too: its graph
+            is made in memory (needs the package ``onnx``).
+        runtime: ``"torch"``, ``"onnxruntime"`` or ``"openvino"``.
+        device: ``"cpu"``, or for PyTorch a CUDA device.
+        threads: Of one call; 0 takes ``OMP_NUM_THREADS``, and where that is not set all cores.
+
+    Raises:
+        RuntimeUnavailableError: It is not installed, or does not take such a file or device.
+        FileNotFoundError: No such file.
+        ValueError: The file is not usable; the message names it.
+    """
+    path = Path(path)
+    if runtime not in RUNTIMES[1:]:
+        raise ValueError(f"no runtime {runtime!r}; there are: {', '.join(RUNTIMES)}")
+    if threads < 0:
+        raise ValueError(f"threads must be 0 (all cores) or more, got {threads}")
+    suffix = path.suffix.lower()
+    if runtime not in _SERVES.get(suffix, _CHECKPOINT):
+        raise RuntimeUnavailableError(
+            f"{path} does not run on {runtime}; {suffix} files run on {' and '.join(_SERVES[suffix])}"
+        )
+    if importlib.util.find_spec(runtime) is None:
+        raise RuntimeUnavailableError(f"{runtime} is not installed; {_INSTALL[runtime]}")
+    if runtime != "torch" and device not in ("auto", "cpu"):
+        raise RuntimeUnavailableError(f"{runtime} runs on the CPU only here, not on {device!r}; give torch a .pt file")
+    opened = _open(path, runtime, device, threads)
+    size = opened.input_size
+    opened(np.zeros((1, size, size, 3), dtype=np.uint8))
+    return opened
+
+
+def open_fastest(
+    path: str | Path, runtime: str = "auto", *, device: str = "cpu", threads: int = 0
+) -> TorchRuntime | OnnxRuntime | OpenVinoRuntime:
+    """A file on the runtime asked for, or with ``"auto"`` on the fastest; if that can't serve, on the next.
+
+    Arguments and errors are those of :func:`open_runtime`. What could not serve is a warning.
+    """
+    path = Path(path)
+    natural = _SERVES.get(path.suffix.lower(), ("torch",))
+    if runtime == "auto":
+        order = [name for name in natural if importlib.util.find_spec(name) is not None] or list(natural)
+    else:
+        order = [runtime, *(name for name in natural if name != runtime)]
+    for index, name in enumerate(order):
+        try:
+            return open_runtime(path, name, device=device, threads=threads)
+        except RuntimeUnavailableError as error:
+            if index + 1 == len(order):
+                raise
+            warnings.warn(f"{error}; {order[index + 1]} serves instead", stacklevel=3)
+    raise AssertionError("no file without a runtime")
+
+
+def _open(path: Path, runtime: str, device: str, threads: int) -> TorchRuntime | OnnxRuntime | OpenVinoRuntime:
+    kinds = {"onnxruntime": OnnxRuntime, "openvino": OpenVinoRuntime}
+    if path.suffix.lower() in _SERVES:
+        return kinds[runtime](path, threads=threads)
+    from pipnet.model import checkpoint  # torch takes seconds to import; a graph needs none of it
+
+    if runtime == "torch":
+        return torch_runtime(checkpoint.load(path, device=choose_device(device)), threads=threads)
+    if importlib.util.find_spec("onnx") is None:
+        raise RuntimeUnavailableError(
+            f"{runtime} needs the package onnx to run the checkpoint {path}; pip install onnx, or give an .onnx file"
+        )
+    from pipnet.model.graph import onnx_graph
+
+    return kinds[runtime](path, threads=threads, content=onnx_graph(checkpoint.load(path)))
+
+
+def torch_runtime(loaded: LoadedModel, *, threads: int = 0) -> TorchRuntime:
+    """A loaded checkpoint on PyTorch, with what a graph of it would say of itself."""
+    from pipnet.model.graph import metadata_of
+
+    opened = TorchRuntime(loaded.net, threads=threads)
+    opened.metadata = metadata_of(loaded)
+    return opened
+
+
+def _check_there(path: Path) -> None:
+    if not path.is_file():
+        raise FileNotFoundError(f"no network {path}; give the path of a .pt, .onnx or .xml file of pipnet")
+
+
+def _damaged(path: Path, kind: str, error: Exception) -> ValueError:
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
+    return ValueError(f"{path} is damaged or not {kind} ({reason}); copy or export it again")
+
+
+def _read_metadata(text: str | None, path: Path) -> dict[str, Any]:
+    if text is None:
         raise ValueError(f"{path} is no network of pipnet: it says nothing of its points; export it again")
     try:
-        metadata = json.loads(properties["pipnet"])
+        metadata = json.loads(text)
         known = metadata["format"], metadata["layout"], metadata["box_scale"], metadata["input_size"]
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(

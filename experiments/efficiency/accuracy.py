@@ -1,0 +1,246 @@
+"""Accuracy beside speed: the network that ships on every runtime, dlib and MediaPipe, on the same faces and boxes.
+
+    OMP_NUM_THREADS=1 python experiments/efficiency/accuracy.py DATA_ROOT
+    python experiments/efficiency/accuracy.py --table
+    python experiments/efficiency/accuracy.py DATA_ROOT --faces 20 --output SOMEWHERE      # a trial
+
+DATA_ROOT holds ``300W/`` and ``WFLW/``. Writes ``accuracy.json`` and ``accuracy.png`` beside this file and prints its
+tables. About 5 minutes. MediaPipe's FaceMesh needs NumPy 1 and Python up to 3.12, so all of it runs in an environment
+of its own:
+
+    python3.11 -m venv peers && . peers/bin/activate
+    pip install -e ".[export]" "numpy<2" "opencv-python<4.12" mediapipe==0.10.21 dlib-bin
+    pip install "setuptools<81" wheel && pip install --no-build-isolation --no-deps face-recognition-models==0.3.0
+
+Each detector gets the tight box of the 68 true points and cuts it as it wants to: pipnet as in training, the others by
+the scales of :mod:`pipnet.benchmark.others`, chosen on training faces. Errors are mean distances in percent of the
+distance of the outer eye corners, in pixels of the photo, over the faces with a result; a face without one counts as a
+failure in FR@10. Intervals are 95 %, bootstrapped over faces. OpenCV 4 and 5 decode photos a little differently, which
+moves the mean of WFLW-108 by some 0.01.
+
+Times are of one call with a crop that is cut already, of validation faces, one detector after the other, many rounds.
+The process is pinned to one core, since MediaPipe can't be told how many threads to take. "PyTorch eager" is the
+network as it is trained, maps and decoding and all; "torch" the runtime, which leaves out what no prediction needs.
+"MediaPipe … + detector" is its public FaceMesh on a photo (the crop), which searches for the face first; "alone" only
+the mesh, in the given box. Ratios are of the same round; in parentheses the quartiles of the rounds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pipnet.atomic import replacing
+from pipnet.geometry import tight_box
+from pipnet.layouts import get_layout, map_points
+
+if TYPE_CHECKING:
+    from accuracy_contenders import Contender
+
+HERE = Path(__file__).resolve().parent
+LAYOUT = get_layout("300w_68")
+INNER = slice(17, 68)
+SETS = {"common": "Common-554", "wflw": "WFLW-108"}
+BASE, REFERENCE = "shipped eager fp32", "shipped torch fp32"  # of the ratios, and of the paired differences
+ROUNDS, TIMED_FACES = 40, 50
+
+
+def faces(root: Path, part: str, count: int | None) -> tuple[list[Any], np.ndarray]:
+    """Labelled faces, or every so manieth of them, and their 68 points ``(F, 68, 2)``."""
+    from pipnet.data.readers import read_dataset
+
+    if part == "wflw":
+        samples, _ = read_dataset("wflw", root=root / "WFLW", layout=get_layout("wflw_98"), part="test")
+    else:
+        options = {"part": "common"} if part == "common" else {"part": "train", "validation": "only"}
+        samples, _ = read_dataset("300w", root=root / "300W", layout=LAYOUT, **options)
+    samples = samples[:: max(1, len(samples) // count)][:count] if count else samples
+    points = np.stack([sample.points for sample in samples])
+    return samples, map_points(points, get_layout("wflw_98"), LAYOUT) if part == "wflw" else points
+
+
+def errors(found: dict[str, Contender], samples: list[Any], true: np.ndarray) -> dict[str, dict[str, np.ndarray]]:
+    """Errors ``(F,)`` of each contender on ``"51"`` points, and on ``"68"`` if it has them; percent, inf: missed."""
+    from pipnet.data.images import read_image
+    from pipnet.metrics import nme, norm_distances
+
+    points = {name: np.full((len(samples), 68, 2), np.nan) for name in found}
+    for index, sample in enumerate(samples):
+        image, box = read_image(sample.image), tight_box(true[index])
+        for name, contender in found.items():
+            crop = contender.crop(box)
+            on_crop = contender.find(crop.warp(image))
+            if on_crop is None:
+                continue
+            if len(on_crop) == 68:
+                points[name][index] = crop.to_source(on_crop)
+            else:
+                points[name][index, INNER] = crop.to_source(on_crop[list(contender.inner)])
+    norm = norm_distances(true, LAYOUT)["outer_eye"]
+    result = {}
+    for name, pred in points.items():
+        result[name] = {"51": 100 * nme(pred[:, INNER], true[:, INNER], norm)}
+        if not np.isnan(pred[:, :17]).all():
+            result[name]["68"] = 100 * nme(pred, true, norm)
+    return result
+
+
+def summary(of_points: dict[str, np.ndarray]) -> dict[str, Any]:
+    """Figures of one contender on one set."""
+    from pipnet.metrics import bootstrap, error_statistics
+
+    missed = int(np.isinf(of_points["51"]).sum())
+    figures: dict[str, Any] = {"faces": len(of_points["51"]), "missed": missed}
+    for kind, values in of_points.items():
+        intervals = bootstrap(values / 100, error_statistics((0.10,)))
+        figures[kind] = {name: interval(value.scaled(100)) for name, value in intervals.items()}
+    return figures
+
+
+def interval(value: Any) -> dict[str, float]:
+    """Plain, rounded."""
+    return {"value": round(value.value, 4), "low": round(value.low, 4), "high": round(value.high, 4)}
+
+
+def paired(of_set: dict[str, dict[str, np.ndarray]]) -> dict[str, dict[str, dict[str, float]]]:
+    """Every pipnet contender's mean less that of the reference, on the same faces."""
+    from pipnet.metrics import paired_bootstrap
+
+    return {
+        name: {kind: interval(paired_bootstrap(values[kind], of_set[REFERENCE][kind])) for kind in ("68", "51")}
+        for name, values in of_set.items()
+        if name.startswith("shipped") and name not in (BASE, REFERENCE)
+    }
+
+
+def milliseconds(found: dict[str, Contender], root: Path, rounds: int) -> dict[str, dict[str, Any]]:
+    """Time of a call, and how many times faster than the base."""
+    from pipnet.benchmark.interleaved import Timed, of_rounds, ratio, time_interleaved
+    from pipnet.data.images import read_image
+
+    samples, _ = faces(root, "validation", TIMED_FACES)
+    images = [read_image(sample.image) for sample in samples]
+
+    def timed(name: str, contender: Contender) -> Timed:
+        crops = [contender.crop(s.box).warp(image) for s, image in zip(samples, images, strict=True)]
+        turn = itertools.cycle(crops)
+        return Timed(name, lambda: contender.find(next(turn)))
+
+    seconds = time_interleaved([timed(*item) for item in found.items()], rounds=rounds)
+    figures: dict[str, dict[str, Any]] = {}
+    for name, times in seconds.items():
+        figures[str(name)] = {"ms": vars(of_rounds(times).scaled(1000)), "ratio": vars(ratio(seconds[BASE], times))}
+    return figures
+
+
+def measure(root: Path, count: int | None = None, rounds: int = ROUNDS) -> dict[str, Any]:
+    """All figures."""
+    import cv2
+    import torch
+    from accuracy_contenders import TITLES, contenders
+
+    cv2.setNumThreads(1)
+    torch.set_num_threads(1)
+    found, left_out, versions = contenders()
+    metrics: dict[str, Any] = {"titles": {name: TITLES[name] for name in found}, "left_out": left_out}
+    metrics |= {"versions": versions, "sets": {}, "paired": {}}
+    metrics |= {"processor": processor(), "threads": 1, "timed_faces": TIMED_FACES, "rounds": rounds}
+    metrics["speed"] = milliseconds(found, root, rounds)
+    for part in SETS:
+        of_set = errors(found, *faces(root, part, count))
+        metrics["sets"][part] = {name: summary(values) for name, values in of_set.items()}
+        metrics["paired"][part] = paired(of_set)
+    # For `python -m pipnet.benchmark --nme`: Common-554, percent.
+    for key, kind in (("nme", "68"), ("nme_51", "51")):
+        rows = metrics["sets"]["common"].items()
+        metrics[key] = {name: figures[kind]["mean"]["value"] for name, figures in rows if kind in figures}
+    return metrics
+
+
+def processor() -> str:
+    """Model name of the processor."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "unknown")
+
+
+def table(metrics: dict[str, Any]) -> str:
+    """Milliseconds and errors of all, from ``accuracy.json``."""
+    heads = ["", "ms", "times faster"]
+    for title in SETS.values():
+        heads += [f"{title}: 68 points", "51 inner points", "their median", "FR@10", "missed"]
+    rows = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+    for name, speed in metrics["speed"].items():
+        cells = [metrics["titles"][name], f"{speed['ms']['median']:.1f}", _spread(speed["ratio"])]
+        for part in SETS:
+            figures = metrics["sets"][part][name]
+            inner = figures["51"]
+            cells += [_cell(figures["68"]["mean"]) if "68" in figures else "–", _cell(inner["mean"])]
+            cells += [f"{inner[key]['value']:.2f}" for key in ("median", "fr_10")] + [str(figures["missed"])]
+        rows.append(f"| {' | '.join(cells)} |")
+    return "\n".join(rows)
+
+
+def paired_table(metrics: dict[str, Any]) -> str:
+    """What a runtime or 8 bits add to the error of torch, face by face."""
+    rows = ["| less the error of torch | " + " | ".join(f"{t}: 68 points | 51 inner points" for t in SETS.values())]
+    rows[0] += " |"
+    rows.append("|---" * (1 + 2 * len(SETS)) + "|")
+    for name in metrics["paired"]["common"]:
+        cells = [_cell(metrics["paired"][part][name][kind], 3, "+") for part in SETS for kind in ("68", "51")]
+        rows.append(f"| {metrics['titles'][name]} | {' | '.join(cells)} |")
+    return "\n".join(rows)
+
+
+def note(metrics: dict[str, Any]) -> str:
+    """What must be known to read the tables."""
+    versions = ", ".join(f"{name} {number}" for name, number in metrics["versions"].items())
+    lines = [
+        "dlib's model was trained on pictures of 300W and has probably seen those of Common-554; WFLW-108 is the clean "
+        "comparison. The meshes have no jaw line, so they are compared on the 51 inner points, by the list of vertices "
+        "in common use, which draws brows differently. A mean is over the faces found.",
+        f"One core of {metrics['processor']}; {versions}.",
+    ]
+    return "\n\n".join(lines + [f"Left out: {name}: {reason}" for name, reason in metrics["left_out"].items()])
+
+
+def _cell(value: dict[str, float], digits: int = 2, sign: str = "") -> str:
+    # Plus zero, so that none is written as -0.00.
+    middle, low, high = (f"{round(value[key], digits) + 0.0:{sign}.{digits}f}" for key in ("value", "low", "high"))
+    return f"{middle} ({low} … {high})"
+
+
+def _spread(value: dict[str, float]) -> str:
+    return f"{value['median']:.2f} ({value['low']:.2f} … {value['high']:.2f})"
+
+
+def main() -> None:
+    """Command line."""
+    from accuracy_picture import picture
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data_root", type=Path, nargs="?", metavar="DATA_ROOT")
+    parser.add_argument("--faces", type=int, help="only so many of each set, and few rounds; needs --output")
+    parser.add_argument("--output", type=Path, default=HERE, help="folder of accuracy.json and accuracy.png")
+    parser.add_argument("--table", action="store_true", help="only print what accuracy.json holds, and draw it")
+    options = parser.parse_args()
+    file = options.output / "accuracy.json"
+    if not options.table:
+        if options.data_root is None or (options.faces and options.output == HERE):
+            parser.error("give DATA_ROOT, the folder that holds 300W/ and WFLW/; --faces also needs --output")
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+        metrics = measure(options.data_root, options.faces, 3 if options.faces else ROUNDS)
+        with replacing(file) as temporary:
+            temporary.write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
+    metrics = json.loads(file.read_text(encoding="utf-8"))
+    picture(metrics, options.output / "accuracy.png")
+    print(table(metrics), paired_table(metrics), note(metrics), sep="\n\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,117 @@
+"""A trained network as one graph that is enough to predict: ``python -m pipnet.export``.
+
+    python -m pipnet.export runs/mine/best.pt                                   # best.onnx, 32 bits
+    python -m pipnet.export runs/mine/best.pt --precision int8 --data-root DIR  # best_int8.onnx
+    python -m pipnet.export shipped --format openvino --output out              # out/300w_mobilenet_v2.xml and .bin
+    python -m pipnet.export --show best_int8.onnx                               # what a file says of itself
+
+The graph takes ``crops``, RGB uint8 ``(B, S, S, 3)`` with any B, and gives ``points_unit`` ``(B, N, 2)`` (fractions of
+the crop), ``scores`` ``(B, N)`` and ``face_scores`` ``(B,)``; scaling of pixels, decoding and merging are inside.
+Layout, box scale, training record and card travel in the file: ``FaceLandmarker.load("best.onnx")`` needs nothing else.
+
+``--precision int8`` is calibrated on faces that the network was trained on: the training record says which dataset and
+split, ``--data-root`` (or ``PIPNET_DATA``) where it lies here; ``--dataset`` chooses another, and ``--faces DIR`` takes
+photos without labels, on which faces are detected. ``--calibration-faces`` of them are chosen, spread evenly over the
+set.
+
+Every file is opened again before it gets its name, with each runtime that is installed and can serve it, and compared
+with PyTorch on these faces, or on drawn ones where an fp32 export has none. A 32-bit graph that is off by more than
+0.001 px of the crop is not kept.
+
+The card is ``NAME.md`` beside the checkpoint, else a few lines from the training record.
+
+Needs the extra ``export``, and ``openvino`` for that format. Exit status: 0; 1 when the graph differs from the network,
+or the user interrupted; 2 when something could not be used or written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from pipnet.export.comparing import Difference
+    from pipnet.model.checkpoint import LoadedModel
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command.
+
+    Args:
+        arguments: Of the command line, without the program's name; None takes the process's own.
+
+    Returns:
+        The exit status.
+    """
+    from pipnet.export.command import run
+
+    return run(arguments)
+
+
+def export(
+    checkpoint: str | Path | LoadedModel,
+    path: str | Path,
+    *,
+    precision: str = "fp32",
+    crops: np.ndarray | None = None,
+    card: str | None = None,
+) -> list[Difference]:
+    """Write a network as one graph, and compare it with PyTorch.
+
+    Args:
+        checkpoint: A file, or what :func:`pipnet.model.checkpoint.load` made of it.
+        path: ``.onnx``, or ``.xml`` for OpenVINO.
+        precision: ``"fp32"`` or ``"int8"``.
+        crops: Faces as the network sees them, RGB uint8 ``(K, S, S, 3)``;
+            :func:`pipnet.data.calibration_crops.calibration_crops` cuts them. int8 is calibrated on them; fp32 is
+            compared on them, or on drawn faces.
+        card: Text about the weights; None takes ``NAME.md`` beside the checkpoint, or makes one.
+
+    Returns:
+        How far each runtime is from PyTorch.
+
+    Raises:
+        pipnet.export.writing.ExportError: A 32-bit graph differs; nothing is kept.
+        ValueError: An argument is wrong, the checkpoint can't be used, or a package is missing.
+        OSError: A file can't be read or written.
+
+    Example:
+        >>> import tempfile
+        >>> import torch
+        >>> from pipnet.layouts import layout_from_dict
+        >>> from pipnet.model.checkpoint import LoadedModel
+        >>> from pipnet.model.pipnet import PIPNet
+        >>> _ = torch.manual_seed(0)
+        >>> net = PIPNet([[0.2, 0.4], [0.8, 0.4]], "mobilenet_v3_small", num_neighbors=1, input_size=64).eval()
+        >>> eyes = layout_from_dict({"name": "eyes", "num_points": 2, "mirror_pairs": [[0, 1]]})
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     first, *_ = export(LoadedModel(net, eyes, 1.25, {}), Path(folder) / "eyes.onnx")
+        >>> first.runtime, first.largest_px < 1e-3
+        ('onnxruntime', True)
+    """
+    from pipnet.export.card import card_of
+    from pipnet.export.faces import drawn_faces
+    from pipnet.export.options import PRECISIONS, SUFFIXES
+    from pipnet.export.writing import write
+    from pipnet.model import checkpoint as checkpoints
+
+    path, source = Path(path), None
+    if path.suffix not in SUFFIXES.values():
+        raise ValueError(f"{path}: the name must end in {' or '.join(SUFFIXES.values())}")
+    if precision not in PRECISIONS:
+        raise ValueError(f"no precision {precision!r}; there are: {', '.join(PRECISIONS)}")
+    if precision == "int8" and crops is None:
+        raise ValueError("int8 is calibrated on training faces: give crops, uint8 (K, S, S, 3)")
+    if isinstance(checkpoint, str | Path):
+        source = Path(checkpoint)
+        checkpoint = checkpoints.load(source)
+    return write(
+        checkpoint,
+        path,
+        precision=precision,
+        crops=drawn_faces(checkpoint).crops if crops is None else crops,
+        card=card_of(checkpoint, source) if card is None else card,
+    )

@@ -1,0 +1,130 @@
+"""How OpenVINO is started here, and how its files are written."""
+
+from __future__ import annotations
+
+import os
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipnet.atomic import replacing
+from pipnet.inference.onnx_session import threads_from_environment
+
+
+class OpenVinoSession:
+    """A graph of :mod:`pipnet.model.graph` compiled for this CPU.
+
+    One crop goes through a version compiled for exactly one, which is a sixth faster than the one for any number; that
+    one is compiled when the first batch of several comes.
+
+    Args:
+        model: From :func:`read_openvino`.
+        threads: Of one run; 0 takes ``OMP_NUM_THREADS``, and where that is not set all cores.
+    """
+
+    def __init__(self, model: Any, threads: int = 0) -> None:
+        self._model = model
+        threads = threads or threads_from_environment()
+        # Its default precision is 16 bits on CPUs that have them, and points then move by pixels.
+        self._settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
+        if threads:
+            self._settings["INFERENCE_NUM_THREADS"] = threads
+        single = model.clone()
+        single.reshape([1, *list(model.inputs[0].get_partial_shape())[1:]])
+        self._single = self._compile(single)
+        self._several: Any = None
+
+    def run(self, crops: np.ndarray) -> list[np.ndarray]:
+        """Outputs of the graph for uint8 crops ``(B, S, S, 3)``, arrays of their own."""
+        if len(crops) == 1:
+            compiled = self._single
+        else:
+            if self._several is None:
+                self._several = self._compile(self._model)
+            compiled = self._several
+        # A request of its own for each call, so that an object may be called from several threads.
+        request = compiled.create_infer_request()
+        results = request.infer([crops], share_inputs=True, share_outputs=True)
+        return [results[output].copy() for output in compiled.outputs]
+
+    def _compile(self, model: Any) -> Any:
+        import openvino
+
+        return openvino.Core().compile_model(model, "CPU", self._settings)
+
+
+def read_openvino(source: str | Path | bytes) -> tuple[Any, str | None]:
+    """A graph for OpenVINO.
+
+    Args:
+        source: An ``.onnx`` or ``.xml`` file, or the content of an ONNX file.
+
+    Returns:
+        An ``openvino.Model``, and what the file says of itself (JSON), if it does.
+    """
+    import openvino
+
+    core = openvino.Core()
+    model = core.read_model(BytesIO(source) if isinstance(source, bytes) else source)
+    key = ["framework", "pipnet"]  # where OpenVINO keeps the metadata of an ONNX file, also in its own format
+    metadata = model.get_rt_info(key).astype(str) if model.has_rt_info(key) else None
+    _mark_pixels(model)
+    return model, metadata
+
+
+def export_openvino(source: str | Path | bytes, path: str | Path) -> None:
+    """Write an ONNX file, or its content, in OpenVINO's format: ``path``, and its weights beside it as ``.bin``.
+
+    Both appear whole or not at all; the weights first, because a reader starts from ``path``.
+
+    Raises:
+        OSError: A file can't be written.
+    """
+    import openvino
+
+    path = Path(path)
+    model, _ = read_openvino(source)
+    with replacing(path) as description, replacing(path.with_suffix(".bin")) as weights:
+        written = description.with_suffix(".bin")
+        try:
+            openvino.save_model(model, description, compress_to_fp16=False)
+            os.replace(written, weights)
+        except RuntimeError as error:  # how OpenVINO reports a full disk
+            raise OSError(f"{path} can't be written: {str(error).strip().splitlines()[-1]}") from error
+        finally:
+            written.unlink(missing_ok=True)
+
+
+def _mark_pixels(model: Any) -> None:
+    """Say of an 8-bit graph that its crops are 8-bit numbers on a scale.
+
+    OpenVINO looks for an operation that makes numbers so; without one it computes the first convolution in 32 bits.
+    Graphs in 32 bits, and files that have the mark already, have no such scale and stay as they are.
+    """
+    from openvino import opset13 as ops
+
+    node = _only_user(model.inputs[0].get_node())
+    while node is not None and node.get_type_name() in ("Pad", "Transpose"):
+        node = _only_user(node)
+    if node is None or node.get_type_name() != "Convert":
+        return
+    scaled = _only_user(node)
+    if scaled is not None and scaled.get_type_name() == "Subtract":  # of the zero point, which is 0
+        scaled = _only_user(scaled)
+    if scaled is None or scaled.get_type_name() != "Multiply":
+        return
+    scale = float(scaled.input_value(1).get_node().data.reshape(-1)[0])
+    zero, white, end = (ops.constant(np.full((1, 1, 1, 1), value, np.float32)) for value in (0, 255, 255 * scale))
+    marked = ops.fake_quantize(node.output(0), zero, white, zero, end, 256)
+    for target in list(scaled.output(0).get_target_inputs()):
+        target.replace_source_output(marked.output(0))
+    model.validate_nodes_and_infer_types()
+
+
+def _only_user(node: Any) -> Any:
+    """The one node that computes with a node's output, or None; asking for its shape is no computing."""
+    users = [target.get_node() for target in node.output(0).get_target_inputs()]
+    users = [user for user in users if user.get_type_name() != "ShapeOf"]
+    return users[0] if len(users) == 1 else None
