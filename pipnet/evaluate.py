@@ -14,7 +14,7 @@ import hydra
 from omegaconf import DictConfig
 
 from pipnet.config import config_dir, dataset_layout, one_sentence, plain, read_split
-from pipnet.inference.landmarker import FaceLandmarker
+from pipnet.inference.landmarker import SHIPPED_GRAPH, SHIPPED_WEIGHTS, FaceLandmarker
 from pipnet.training.evaluation import box_noise_curve, evaluate
 from pipnet.training.evaluation_report import format_table, write_report
 
@@ -42,7 +42,7 @@ def measure_checkpoint(settings: dict[str, Any]) -> dict[str, Any]:
     """
     samples, bad = read_split(settings["dataset"], settings["split"])
     landmarker = FaceLandmarker.load(
-        None if settings["checkpoint"] == "shipped" else settings["checkpoint"],
+        {"shipped": SHIPPED_WEIGHTS, "shipped_int8": SHIPPED_GRAPH}.get(settings["checkpoint"], settings["checkpoint"]),
         device=settings["device"],
         detector=settings["detector"],
         runtime=settings["runtime"],

@@ -68,6 +68,9 @@ def test_arrays():
     np.testing.assert_array_equal(read_image(grey[..., None]), np.stack([grey] * 3, axis=-1))
     np.testing.assert_array_equal(read_image(np.dstack([image, grey])), image)
     np.testing.assert_array_equal(read_image(image.astype(np.uint16) * 257), image)
+    turned = read_image(image[..., ::-1])  # what a frame of OpenCV is given as
+    assert turned.flags.c_contiguous
+    np.testing.assert_array_equal(turned, image[..., ::-1])
     flipped = read_image(image[:, ::-1])
     assert flipped.flags.c_contiguous
     np.testing.assert_array_equal(flipped, image[:, ::-1])

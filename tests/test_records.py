@@ -1,27 +1,37 @@
-"""What a README under ``experiments/`` says is what its ``metrics.json`` holds."""
+"""What a README under ``experiments/`` says is what its JSON files hold: ``metrics.json``, or a script's own."""
 
 import importlib.util
 import json
 import re
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 EXPERIMENTS = Path(__file__).resolve().parent.parent / "experiments"
-RECORDS = sorted(path.parent.name for path in EXPERIMENTS.glob("*/metrics.json"))
+RECORDS = sorted({path.parent.name for path in EXPERIMENTS.glob("*/*.json")})
 NUMBER = re.compile(r"[-+]?\d+(?:\.\d+)?")
 
 
-def tables(folder: Path) -> list[Callable[[dict], str]]:
-    """The functions ``table`` or ``..._table`` of a record's scripts: metrics to the lines of the README."""
+def tables(folder: Path) -> list[tuple[Callable[[dict], str], dict]]:
+    """The functions ``table`` or ``..._table`` of a record's scripts, metrics to the lines of the README; and of what.
+
+    A script that has a JSON file of its own name made that one, the others ``metrics.json``.
+    """
     found = []
     for script in sorted(folder.glob("*.py")):
         spec = importlib.util.spec_from_file_location(f"record_{folder.name}_{script.stem}", script)
         module = importlib.util.module_from_spec(spec)
+        sys.modules[spec.name] = module  # where a dataclass looks for its own
         spec.loader.exec_module(module)
-        found += [value for name, value in vars(module).items() if name == "table" or name.endswith("_table")]
-    return [function for function in found if callable(function) and function.__name__ != "as_table"]
+        own = script.with_suffix(".json")
+        metrics = own if own.is_file() else folder / "metrics.json"
+        for name, value in vars(module).items():
+            table = (name == "table" or name.endswith("_table")) and name != "as_table" and callable(value)
+            if table and value.__module__ == module.__name__:
+                found.append((value, json.loads(metrics.read_text(encoding="utf-8"))))
+    return found
 
 
 def leaves(tree: object) -> Iterator[float]:
@@ -43,14 +53,13 @@ def test_there_are_records():
 @pytest.mark.parametrize("name", RECORDS)
 def test_the_table_of_the_readme_is_the_one_of_the_file(name):
     readme = (EXPERIMENTS / name / "README.md").read_text()
-    metrics = json.loads((EXPERIMENTS / name / "metrics.json").read_text())
     makers = tables(EXPERIMENTS / name)
-    for make in makers:
+    for make, metrics in makers:
         assert make(metrics).strip() in readme, f"{name}/README.md does not hold what {make.__name__} prints"
     if makers:
         return
     # A script that only writes numbers: each number of a table must be one of them, rounded as the table shows it.
-    known = list(leaves(metrics))
+    known = list(leaves(json.loads((EXPERIMENTS / name / "metrics.json").read_text())))
     rows = [line for line in readme.splitlines() if line.startswith("|") and not line.startswith("| ---")][1:]
     numbers = [number for row in rows for cell in row.split("|")[2:] for number in NUMBER.findall(cell)]
     assert numbers, f"{name}/README.md has no table"

@@ -121,6 +121,7 @@ def test_results_are_kept_when_the_next_call_comes(small, tmp_path, runtime):
     export_onnx(small, path)
     network = runtime(path, threads=1)
     crops = np.random.default_rng(0).integers(0, 256, (6, 1, 64, 64, 3), dtype=np.uint8)
+    crops.flags.writeable = False
     kept = [network(crop) for crop in crops]
     with ThreadPoolExecutor(3) as pool:
         together = list(pool.map(network, crops))
@@ -227,3 +228,27 @@ def test_threads_come_from_the_environment(monkeypatch):
     for text, threads in (("3", 3), ("2,1", 2), ("", 0), ("many", 0)):
         monkeypatch.setenv("OMP_NUM_THREADS", text)
         assert threads_from_environment() == threads
+
+
+def test_ctrl_c_still_arrives_after_openvino_came_and_went():
+    """OpenVINO gives the main thread a stack for signal handlers; the process must not be left without one."""
+    program = """
+import gc, signal
+import numpy as np
+from pipnet.inference.landmarker import SHIPPED_GRAPH
+from pipnet.inference.runtimes import open_runtime
+first = open_runtime(SHIPPED_GRAPH, "openvino", threads=1)
+second = open_runtime(SHIPPED_GRAPH, "openvino", threads=1)
+crops = np.zeros((2, 256, 256, 3), np.uint8)
+first(crops), second(crops)
+del first
+gc.collect()
+del second
+gc.collect()
+try:
+    signal.raise_signal(signal.SIGINT)
+except KeyboardInterrupt:
+    print("arrived")
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, timeout=240)
+    assert (done.returncode, done.stdout.strip()) == (0, "arrived"), done.stderr

@@ -15,7 +15,7 @@ from typing import Any
 
 from pipnet.atomic import replacing
 from pipnet.data.readers import read_dataset
-from pipnet.inference.landmarker import FaceLandmarker
+from pipnet.inference.landmarker import SHIPPED_WEIGHTS, FaceLandmarker
 from pipnet.layouts import get_layout
 from pipnet.training.evaluation import box_noise_curve, evaluate
 from pipnet.training.evaluation_report import write_report
@@ -34,7 +34,7 @@ NOISE_LEVELS = (0.0, 0.05, 0.1, 0.15, 0.2)
 
 def measure(data_root: Path, weights: Path | None) -> dict[str, Any]:
     """Metrics of every set; the CED curve of Common-554 is kept, pictures of faces are not."""
-    landmarker = FaceLandmarker.load(weights, device="cpu")
+    landmarker = FaceLandmarker.load(weights or SHIPPED_WEIGHTS, device="cpu")
     metrics = {}
     for key, (reader, folder, layout_name, options, boxes, _) in SETS.items():
         layout = get_layout(layout_name)

@@ -1,10 +1,11 @@
-"""Make the files that ship from the best checkpoint.
+"""Make the checkpoint that ships from the best one.
 
     python experiments/300w_mobilenet_v2/ship.py runs/300w_mobilenet_v2/best.pt DATA_ROOT
+    python -m pipnet.export shipped --precision int8 --data-root DATA_ROOT --output pipnet/weights
 
-Calibrates the scores on the validation faces of DATA_ROOT/300W (one minute), stores the weights in 16 bits, leaves
-folders of the machine out of the record, and writes the same network twice: as a checkpoint of PyTorch and as a graph
-for ONNX Runtime (needs the extra `export`).
+Calibrates the scores on the validation faces of DATA_ROOT/300W (one minute), stores the weights in 16 bits, and leaves
+folders of the machine out of the record. The second command, once the card is written, makes the graph of it that runs
+on CPUs.
 """
 
 from __future__ import annotations
@@ -14,14 +15,13 @@ from pathlib import Path
 
 from pipnet.data.readers import read_dataset
 from pipnet.data.transforms import Augment
-from pipnet.inference.landmarker import SHIPPED_GRAPH, SHIPPED_WEIGHTS
+from pipnet.inference.landmarker import SHIPPED_WEIGHTS
 from pipnet.model import checkpoint
-from pipnet.model.graph import export_onnx
 from pipnet.training.calibration import calibrate
 
 
 def main(path: Path, data_root: Path) -> None:
-    """Write :data:`SHIPPED_WEIGHTS` and :data:`SHIPPED_GRAPH`."""
+    """Write :data:`SHIPPED_WEIGHTS`."""
     best = checkpoint.load(path)
     config = best.training["config"]
     config |= {
@@ -30,16 +30,14 @@ def main(path: Path, data_root: Path) -> None:
         "data_root": "data",
     }
     config["dataset"]["root"] = "data/300W"
-    # The weights that ship are the 16-bit ones, so these are calibrated and exported.
+    # The weights that ship are the 16-bit ones, so these are calibrated.
     _save(best)
     shipped = checkpoint.load(SHIPPED_WEIGHTS)
     samples, _ = read_dataset("300w", root=data_root / "300W", layout=shipped.layout, part="train", validation="only")
     augment = Augment(**config["transform"])
     shipped.net.calibrate(calibrate(shipped.net, samples, shipped.layout, box_scale=shipped.box_scale, augment=augment))
     _save(shipped)
-    export_onnx(shipped, SHIPPED_GRAPH, half=True)
-    for file in (SHIPPED_WEIGHTS, SHIPPED_GRAPH):
-        print(f"{file.name}: {file.stat().st_size / 1e6:.1f} MB")
+    print(f"{SHIPPED_WEIGHTS.name}: {SHIPPED_WEIGHTS.stat().st_size / 1e6:.1f} MB")
 
 
 def _save(model: checkpoint.LoadedModel) -> None:

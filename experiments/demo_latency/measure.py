@@ -93,7 +93,7 @@ def play(video: Path, landmarker: FaceLandmarker, keep: tuple[str, ...], folder:
 def measure(seconds: float) -> dict[str, Any]:
     """All cases in turn, :data:`RUNS` times."""
     cv2.setNumThreads(1)  # as the demo does
-    landmarker = FaceLandmarker.load(device="cpu")
+    landmarker = FaceLandmarker.load(device="cpu", runtime="onnxruntime")
     runs: dict[str, list[dict[str, Any]]] = {case: [] for case in CASES}
     with tempfile.TemporaryDirectory() as folder, quiet_opencv():
         video = Path(folder) / "video.mp4"

@@ -17,7 +17,7 @@ from pipnet.atomic import replacing
 from pipnet.data.images import read_image
 from pipnet.data.readers import read_dataset
 from pipnet.data.splits import in_validation
-from pipnet.inference.landmarker import FaceLandmarker
+from pipnet.inference.landmarker import SHIPPED_WEIGHTS, FaceLandmarker
 from pipnet.layouts import get_layout
 from pipnet.metrics import nme, norm_distances
 
@@ -34,7 +34,7 @@ def measure(weights: Path, data_root: Path) -> dict[str, Any]:
     """
     layout = get_layout("300w_68")
     samples, _ = read_dataset("300w", root=data_root / "300W", layout=layout, part="train", validation="include")
-    landmarker = FaceLandmarker.load(weights, device="cpu")
+    landmarker = FaceLandmarker.load(weights or SHIPPED_WEIGHTS, device="cpu")
     permutation = list(layout.mirror)
     shifts, errors, mirrored_errors, points = [], [], [], []
     for first in range(0, len(samples), _CHUNK):

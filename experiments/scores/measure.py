@@ -246,7 +246,7 @@ def backgrounds(landmarker: FaceLandmarker, samples: list[Sample]) -> dict[str, 
 
 def measure(root: Path) -> dict[str, Any]:
     net = checkpoint.load(SHIPPED_WEIGHTS).net
-    landmarkers = {"calibrated": FaceLandmarker.load(device="cpu")}
+    landmarkers = {"calibrated": FaceLandmarker.load(device="cpu", runtime="onnxruntime")}
     base = landmarkers["calibrated"]
     for name in ("spread", "peak"):
         landmarkers[name] = FaceLandmarker(VotesRuntime(net, name), layout=base.layout, box_scale=base.box_scale)

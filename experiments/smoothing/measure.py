@@ -96,7 +96,7 @@ def cached(part: str, root: Path, count: int, cache: Path | None) -> dict[str, V
             return {name: {key: arrays[f"{name}/{key}"] for key in ("raw", "true")} for name in names}
     samples, _ = read_dataset("300w", root=root / "300W", layout=get_layout("300w_68"), **PARTS[part])
     order = np.random.default_rng(0).permutation(len(samples))[:count]
-    videos = points_of([samples[index] for index in order], FaceLandmarker.load(device="cpu"))
+    videos = points_of([samples[index] for index in order], FaceLandmarker.load(device="cpu", runtime="onnxruntime"))
     if file:
         file.parent.mkdir(parents=True, exist_ok=True)
         np.savez(file, **{f"{name}/{key}": rows for name, video in videos.items() for key, rows in video.items()})

@@ -308,7 +308,7 @@ def _hide_above(image: np.ndarray, y: float) -> np.ndarray:
 def measure(root: Path, *, quick: bool) -> dict[str, Any]:
     """Everything that the README shows."""
     cv2.setNumThreads(1)
-    landmarker = FaceLandmarker.load(device="cpu")
+    landmarker = FaceLandmarker.load(device="cpu", runtime="onnxruntime")
     few = 1 if quick else 4
     count = 60 if quick else 90
     faces = faces_of(root, 3 * few, part="common")

@@ -289,7 +289,11 @@ def _load(parser: argparse.ArgumentParser, options: argparse.Namespace, boxes: A
             # Who sits before a camera is large in it, and an empty HD picture is searched on every frame.
             detector = RetinaFace(max_side=_WEBCAM_SIDE)
         landmarker = FaceLandmarker.load(
-            options.weights, device=options.device, detector=detector, runtime=options.runtime
+            options.weights,
+            device=options.device,
+            detector=detector,
+            runtime=options.runtime,
+            threads=options.threads,
         )
         if boxes is None:
             landmarker.detector(blank)

@@ -115,7 +115,15 @@ def _parser() -> argparse.ArgumentParser:
         metavar=("NAME", "FILE"),
         help="retinaface (default), yunet MODEL, or boxes FILE (CSV or JSON)",
     )
-    finding.add_argument("--runtime", default="auto", metavar="NAME", help="auto, torch or onnxruntime (default: auto)")
+    finding.add_argument(
+        "--runtime",
+        default="auto",
+        metavar="NAME",
+        help="auto, torch, onnxruntime or openvino (default: the fastest that is there)",
+    )
+    finding.add_argument(
+        "--threads", type=_positive, default=0, metavar="N", help="CPU threads of the network (default: all cores)"
+    )
     finding.add_argument(
         "--device", default="auto", help="cpu, cuda, cuda:1 or auto (default: CUDA where there is one)"
     )

@@ -12,7 +12,6 @@ from pipnet.model.checkpoint import LoadedModel
 
 # Batches of 1, of 7, and then of 16: a graph that was traced with one face may serve one face only.
 _FIRST_BATCHES, _BATCH = (1, 8), 16
-_SERVED_BY = {".onnx": ("onnxruntime", "openvino"), ".xml": ("openvino",)}
 
 
 @dataclass(frozen=True)
@@ -52,12 +51,12 @@ def compare(path: Path, loaded: LoadedModel, crops: np.ndarray) -> list[Differen
     Raises:
         ValueError: A runtime that is installed finds the file damaged.
     """
-    from pipnet.inference.runtimes import RuntimeUnavailableError, open_runtime
+    from pipnet.inference.runtimes import GRAPH_RUNTIMES, RuntimeUnavailableError, open_runtime
 
     batches = _batches(crops)
     expected = _joined([_reference(loaded, batch) for batch in batches])
     differences = []
-    for name in _SERVED_BY[path.suffix]:
+    for name in sorted(GRAPH_RUNTIMES[path.suffix]):
         try:
             runtime = open_runtime(path, name)
         except RuntimeUnavailableError as error:

@@ -20,11 +20,15 @@ if TYPE_CHECKING:
 
 RUNTIMES = ("auto", "torch", "onnxruntime", "openvino")
 
-# Which runtimes take a file, the fastest first. A checkpoint is PyTorch's own; the others compute a graph of it that is
-# made when it is loaded, which takes seconds, so they do so only when asked for.
-_SERVES = {".onnx": ("openvino", "onnxruntime"), ".xml": ("openvino",)}
+# Which runtimes take a graph, the fastest first. A checkpoint is PyTorch's own; the others compute a graph of it that
+# is made when it is loaded, which takes seconds, so they do so only when asked for.
+GRAPH_RUNTIMES = {".onnx": ("openvino", "onnxruntime"), ".xml": ("openvino",)}
 _CHECKPOINT = ("torch", "onnxruntime", "openvino")
-_INSTALL = {"openvino": "pip install 'pipnet[openvino]'", "onnxruntime": "pip install onnxruntime", "torch": "pip install torch"}
+_INSTALL = {
+    "openvino": "pip install 'pipnet[openvino]'",
+    "onnxruntime": "pip install onnxruntime",
+    "torch": "pip install torch",
+}
 
 
 class RuntimeUnavailableError(ValueError):
@@ -178,9 +182,9 @@ def open_runtime(
     if threads < 0:
         raise ValueError(f"threads must be 0 (all cores) or more, got {threads}")
     suffix = path.suffix.lower()
-    if runtime not in _SERVES.get(suffix, _CHECKPOINT):
+    if runtime not in GRAPH_RUNTIMES.get(suffix, _CHECKPOINT):
         raise RuntimeUnavailableError(
-            f"{path} does not run on {runtime}; {suffix} files run on {' and '.join(_SERVES[suffix])}"
+            f"{path} does not run on {runtime}; {suffix} files run on {' and '.join(GRAPH_RUNTIMES[suffix])}"
         )
     if importlib.util.find_spec(runtime) is None:
         raise RuntimeUnavailableError(f"{runtime} is not installed; {_INSTALL[runtime]}")
@@ -200,7 +204,7 @@ def open_fastest(
     Arguments and errors are those of :func:`open_runtime`. What could not serve is a warning.
     """
     path = Path(path)
-    natural = _SERVES.get(path.suffix.lower(), ("torch",))
+    natural = GRAPH_RUNTIMES.get(path.suffix.lower(), ("torch",))
     if runtime == "auto":
         order = [name for name in natural if importlib.util.find_spec(name) is not None] or list(natural)
     else:
@@ -217,7 +221,7 @@ def open_fastest(
 
 def _open(path: Path, runtime: str, device: str, threads: int) -> TorchRuntime | OnnxRuntime | OpenVinoRuntime:
     kinds = {"onnxruntime": OnnxRuntime, "openvino": OpenVinoRuntime}
-    if path.suffix.lower() in _SERVES:
+    if path.suffix.lower() in GRAPH_RUNTIMES:
         return kinds[runtime](path, threads=threads)
     from pipnet.model import checkpoint  # torch takes seconds to import; a graph needs none of it
 

@@ -22,8 +22,8 @@ def quantize(model: Any, crops: np.ndarray, input_name: str) -> Any:
 
     Activations are unsigned with one range a tensor, weights signed with one a channel: the form that both ONNX
     Runtime and OpenVINO compute with 8-bit instructions. A range is the mean over faces of each face's smallest and
-    largest value; the extremes over all faces cost more precision than they save outliers (on 202 validation faces
-    points move by 0.41 px instead of 0.65).
+    largest value: the extremes over all faces cost more precision than they save outliers
+    (``experiments/efficiency/ranges.py``).
 
     Needs the packages ``onnx`` and ``onnxruntime``.
 
@@ -63,7 +63,7 @@ def quantize(model: Any, crops: np.ndarray, input_name: str) -> Any:
             per_channel=True,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
-            nodes_to_exclude=sorted(_kept_in_32_bits(model, input_name)),
+            nodes_to_exclude=sorted(_kept_in_32_bits(model)),
             extra_options={
                 "CalibMovingAverage": True,
                 # A byte is a step, so that the quantised pixels are the crop's bytes.
@@ -78,7 +78,7 @@ def quantize(model: Any, crops: np.ndarray, input_name: str) -> Any:
     return quantized
 
 
-def _kept_in_32_bits(model: Any, input_name: str) -> set[str]:
+def _kept_in_32_bits(model: Any) -> set[str]:
     """Names of the nodes that are neither the network from crop to heads, nor between trunk and offset head."""
     nodes = list(model.graph.node)
     maker = {output: node for node in nodes for output in node.output}
