@@ -69,8 +69,8 @@ class OpenVinoSession:
 def _core() -> Any:
     """OpenVINO, once for the process and for good.
 
-    Each core gives the thread that makes it a stack for signal handlers, and takes it away when it goes. When several go
-    in another order than they came (2026.4), the next Ctrl-C finds none and ends the process.
+    Each core gives the thread that makes it a stack for signal handlers, and takes it away when it goes. When several
+    go in another order than they came (2026.4), the next Ctrl-C finds none, and the process ends in a crash.
     """
     import openvino
 
