@@ -152,9 +152,9 @@ class Crop:
         shape = (self.size, self.size, 3)
         if out is None:
             out = np.empty(shape, dtype=np.uint8)
-        elif out.shape != shape or out.dtype != np.uint8 or not out.flags.c_contiguous:
+        elif out.shape != shape or out.dtype != np.uint8 or not (out.flags.c_contiguous and out.flags.writeable):
             raise ValueError(
-                f"out must be contiguous uint8 {shape}, got {out.dtype} {out.shape}; take a slot of a batch"
+                f"out must be writeable contiguous uint8 {shape}, got {out.dtype} {out.shape}; take a slot of a batch"
             )
         (a, b, _), (c, d, _) = self.matrix.tolist()
         shrink = int(1 / max(math.sqrt(abs(a * d - b * c)), 1e-9) + 1e-6)

@@ -76,7 +76,7 @@ def test_a_crop_can_be_cut_into_a_slot_of_a_batch(side):
 )
 def test_a_slot_that_does_not_fit_is_refused(out):
     crop = crop_of_square(np.array([300.0, 200.0, 80.0]), 128)
-    with pytest.raises(ValueError, match=r"out must be contiguous uint8 \(128, 128, 3\)"):
+    with pytest.raises(ValueError, match=r"out must be writeable contiguous uint8 \(128, 128, 3\)"):
         crop.warp(NOISE, out=out)
 
 

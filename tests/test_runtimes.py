@@ -14,6 +14,7 @@ import pytest
 from skimage.data import astronaut
 
 from pipnet.geometry import crop_of_square
+from pipnet.inference import landmarker, runtimes
 from pipnet.inference.landmarker import SHIPPED_GRAPH, SHIPPED_WEIGHTS, FaceLandmarker
 from pipnet.inference.onnx_session import threads_from_environment
 from pipnet.inference.openvino_session import export_openvino
@@ -174,10 +175,41 @@ def test_a_runtime_that_cannot_serve_says_so_and_another_does(small, tmp_path, m
         assert FaceLandmarker.load(SHIPPED_WEIGHTS, device="cpu", runtime="onnxruntime").runtime.name == "torch"
 
 
+def test_a_graph_runs_on_the_cpu_of_a_machine_with_cuda(small, tmp_path, monkeypatch):
+    graph = tmp_path / "net.onnx"
+    export_onnx(small, graph)
+    monkeypatch.setattr(landmarker, "usable_device", lambda device: device if device == "cpu" else "cuda")
+    assert FaceLandmarker.load(graph).runtime.name == "openvino"
+    assert FaceLandmarker.load(runtime="onnxruntime").runtime.name == "onnxruntime"
+    with pytest.warns(UserWarning, match="graphs run on the CPU only here, not on 'cuda'; the CPU serves instead"):
+        assert FaceLandmarker.load(graph, device="cuda").runtime.name == "openvino"
+
+
+def test_an_openvino_that_does_not_work_leaves_it_to_onnx_runtime(small, tmp_path, monkeypatch):
+    graph = tmp_path / "net.onnx"
+    export_onnx(small, graph)
+
+    def refuse(*arguments: object) -> None:
+        raise RuntimeError("Exception from src/core.cpp:84:\nCheck 'x' failed at y\nno such instruction")
+
+    monkeypatch.setattr(runtimes, "OpenVinoSession", refuse)
+    with pytest.warns(
+        UserWarning, match=r"openvino can't compute .*net.onnx here \(no such instruction\); onnxruntime"
+    ):
+        assert FaceLandmarker.load(graph, device="cpu").runtime.name == "onnxruntime"
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.warns(UserWarning, match=r"openvino can't be imported \(.*\); install it again; onnxruntime serves"):
+        assert FaceLandmarker.load(graph, device="cpu").runtime.name == "onnxruntime"
+
+
 def test_weights_of_an_openvino_file_that_are_missing(small, tmp_path):
     export_onnx(small, tmp_path / "net.onnx")
     export_openvino(tmp_path / "net.onnx", tmp_path / "net.xml")
     (tmp_path / "net.bin").unlink()
+    (tmp_path / "text.bin").touch()
+    (tmp_path / "text.xml").write_text("some words")
+    with pytest.raises(ValueError, match=r"text\.xml is damaged or not a file for OpenVINO \(no XML\)"):
+        FaceLandmarker.load(tmp_path / "text.xml")
     with pytest.raises(FileNotFoundError, match=r"net\.xml lacks its weights, net\.bin; copy both files"):
         FaceLandmarker.load(tmp_path / "net.xml")
 

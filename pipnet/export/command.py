@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,9 +19,12 @@ def run(arguments: Sequence[str] | None = None) -> int:
         if options.show is not None:
             from pipnet.export.show import describe
 
-            print(describe(options.show))
+            print(describe(options.show), flush=True)
             return 0
         return _export(options)
+    except BrokenPipeError:  # a reader, `head` for one, had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except (ValueError, OSError) as error:
         from pipnet.export.writing import ExportError
 

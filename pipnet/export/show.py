@@ -17,17 +17,17 @@ def describe(path: Path) -> str:
         FileNotFoundError: No such file.
         ValueError: No network of pipnet, or damaged; or what reads it is not installed.
     """
-    if path.suffix in (".onnx", ".xml"):
+    if path.suffix.lower() in (".onnx", ".xml"):
         from pipnet.inference.runtimes import open_fastest
 
         metadata: Mapping[str, Any] = open_fastest(path).metadata
-        ports = _ports_of_onnx(path) if path.suffix == ".onnx" else _ports_of_openvino(path)
+        ports = _ports_of_onnx(path) if path.suffix.lower() == ".onnx" else _ports_of_openvino(path)
     else:
         metadata, ports = _of_checkpoint(path), []
     precision = metadata.get("precision", "fp32")
     if metadata.get("calibration_faces"):
         precision += f", calibrated on {metadata['calibration_faces']} faces"
-    files = [path, path.with_suffix(".bin")] if path.suffix == ".xml" else [path]
+    files = [path, path.with_suffix(".bin")] if path.suffix.lower() == ".xml" else [path]
     facts = [
         ("file", f"{path}, {megabytes(files)}, format {metadata['format']}"),
         ("network", f"{metadata.get('backbone', 'not said')}, {metadata['input_size']} px, {precision}"),
@@ -58,9 +58,9 @@ def _ports_of_onnx(path: Path) -> list[tuple[str, str]]:
 
 
 def _ports_of_openvino(path: Path) -> list[tuple[str, str]]:
-    import openvino
+    from pipnet.inference.openvino_session import read_openvino
 
-    model = openvino.Core().read_model(path)
+    model, _ = read_openvino(path)
     return [
         (kind, f"{port.any_name}: {port.element_type.to_dtype()} {_shape(port.partial_shape)}")
         for kind, ports in (("input", model.inputs), ("output", model.outputs))

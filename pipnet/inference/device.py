@@ -24,14 +24,14 @@ def choose_device(device: str) -> torch.device:
     import torch
 
     if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         chosen = torch.device(device)
     except RuntimeError:
         raise ValueError(f"no device {device!r}; use 'auto', 'cpu' or 'cuda'") from None
     if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
         raise ValueError(
-            f"device {device!r} is not there: torch sees {torch.cuda.device_count()} CUDA devices; use 'cpu'"
+            f"device {device!r} is not there, torch sees {torch.cuda.device_count()} CUDA devices; use 'cpu'"
         )
     try:
         torch.zeros(1, device=chosen).cpu()  # torch knows the names of devices that it was not built for
@@ -55,7 +55,8 @@ def usable_device(device: str) -> str:
     try:
         return str(choose_device(device))
     except ValueError as error:
-        if device.partition(":")[0] != "cuda":  # a word that is no device is a mistake, not a machine without one
+        # A word that is no device is a mistake, not a machine without one.
+        if device.partition(":")[0] not in ("cuda", "auto"):
             raise
-        warnings.warn(f"{error}; the CPU serves instead", stacklevel=3)
+        warnings.warn(f"{str(error).partition('; use ')[0]}; the CPU serves instead", stacklevel=3)
         return "cpu"

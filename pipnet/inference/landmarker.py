@@ -16,7 +16,7 @@ from pipnet.faces import FaceLandmarks
 from pipnet.geometry import crop_of_square, crop_squares
 from pipnet.inference.detect import Detector, RetinaFace, YuNet, detector_factory
 from pipnet.inference.device import usable_device
-from pipnet.inference.runtimes import RUNTIMES, Runtime, TorchRuntime, open_fastest
+from pipnet.inference.runtimes import GRAPH_RUNTIMES, RUNTIMES, Runtime, TorchRuntime, open_fastest
 from pipnet.layouts import PointLayout, layout_from_dict
 
 if TYPE_CHECKING:
@@ -105,10 +105,18 @@ class FaceLandmarker:
         """
         if runtime not in RUNTIMES:
             raise ValueError(f"no runtime {runtime!r}; there are: {', '.join(RUNTIMES)}")
-        device = usable_device(device)
+        graph = runtime in ("onnxruntime", "openvino")
+        graph = graph or (path is not None and Path(path).suffix.lower() in GRAPH_RUNTIMES)
+        if not graph:
+            device = usable_device(device)
+        else:
+            if device != "auto" and usable_device(device) != "cpu":
+                warnings.warn(
+                    f"graphs run on the CPU only here, not on {device!r}; the CPU serves instead", stacklevel=2
+                )
+            device = "cpu"
         if path is None:
-            graph = runtime in ("onnxruntime", "openvino") or (runtime == "auto" and device == "cpu")
-            path = SHIPPED_GRAPH if graph else SHIPPED_WEIGHTS
+            path = SHIPPED_GRAPH if graph or (runtime == "auto" and device == "cpu") else SHIPPED_WEIGHTS
         network = open_fastest(path, runtime, device=device, threads=threads)
         try:
             layout = layout_from_dict(network.metadata["layout"])

@@ -38,6 +38,7 @@ class OpenVinoSession:
         self._single = self._compile(single)
         self._several: Any = None
         self._requests = threading.local()
+        self._compiling = threading.Lock()
 
     def run(self, crops: np.ndarray) -> list[np.ndarray]:
         """Outputs of the graph for uint8 crops ``(B, S, S, 3)``, arrays of their own."""
@@ -55,8 +56,9 @@ class OpenVinoSession:
         name = "single" if single else "several"
         request = getattr(self._requests, name, None)
         if request is None:
-            if not single and self._several is None:
-                self._several = self._compile(self._model)
+            with self._compiling:
+                if not single and self._several is None:
+                    self._several = self._compile(self._model)
             request = (self._single if single else self._several).create_infer_request()
             setattr(self._requests, name, request)
         return request

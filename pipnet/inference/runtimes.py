@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import json
 import warnings
@@ -111,8 +112,7 @@ class OnnxRuntime:
         path = Path(path)
         if content is None:
             _check_there(path)
-        import onnxruntime  # noqa: F401  (what goes wrong here, a Ctrl-C for one, says nothing of the file)
-
+        _import("onnxruntime")
         try:
             self._session = onnx_session(path if content is None else content, threads)
         except Exception as error:  # ONNX Runtime has an exception of its own for each way a file can be wrong
@@ -138,10 +138,9 @@ class OpenVinoRuntime:
         path = Path(path)
         if content is None:
             _check_there(path)
-            if path.suffix.lower() == ".xml" and not path.with_suffix(".bin").is_file():
-                raise FileNotFoundError(f"{path} lacks its weights, {path.with_suffix('.bin').name}; copy both files")
-        import openvino  # noqa: F401
-
+            if path.suffix.lower() == ".xml":
+                _check_description(path)
+        _import("openvino")
         try:
             model, metadata = read_openvino(path if content is None else content)
         except Exception as error:
@@ -151,7 +150,7 @@ class OpenVinoRuntime:
         try:
             self._session = OpenVinoSession(model, threads)
         except Exception as error:
-            raise _damaged(path, "a file for OpenVINO", error) from error
+            raise RuntimeUnavailableError(f"openvino can't compute {path} here ({_reason(error)})") from error
 
     def __call__(self, crops: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """See :meth:`Runtime.__call__`."""
@@ -162,7 +161,9 @@ class OpenVinoRuntime:
 def open_runtime(
     path: str | Path, runtime: str, *, device: str = "cpu", threads: int = 0
 ) -> TorchRuntime | OnnxRuntime | OpenVinoRuntime:
-    """A file on one runtime, warmed up: the first call is as fast as the next.
+    """A file on one runtime, warmed up: the first crop is as fast as the next.
+
+    OpenVINO compiles once more when several crops first come together, for half a second.
 
     Args:
         path: A checkpoint (``.pt``), ``.onnx`` or ``.xml``. ONNX Runtime and OpenVINO take a checkpoint too: its graph
@@ -250,9 +251,32 @@ def _check_there(path: Path) -> None:
         raise FileNotFoundError(f"no network {path}; give the path of a .pt, .onnx or .xml file of pipnet")
 
 
+def _check_description(path: Path) -> None:
+    """What OpenVINO would say of these over several lines, some of them on standard error."""
+    if not path.with_suffix(".bin").is_file():
+        raise FileNotFoundError(f"{path} lacks its weights, {path.with_suffix('.bin').name}; copy both files")
+    with path.open("rb") as file:
+        if not file.read(64).lstrip().startswith((b"<?xml", b"<net")):
+            raise ValueError(f"{path} is damaged or not a file for OpenVINO (no XML); copy or export it again")
+
+
+def _import(package: str) -> None:
+    """Apart from reading files: what goes wrong here, a Ctrl-C for one, says nothing of the file."""
+    try:
+        importlib.import_module(package)
+    except ImportError as error:
+        raise RuntimeUnavailableError(f"{package} can't be imported ({_reason(error)}); install it again") from error
+
+
 def _damaged(path: Path, kind: str, error: Exception) -> ValueError:
-    reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
-    return ValueError(f"{path} is damaged or not {kind} ({reason}); copy or export it again")
+    return ValueError(f"{path} is damaged or not {kind} ({_reason(error)}); copy or export it again")
+
+
+def _reason(error: Exception) -> str:
+    """The first line that says something; OpenVINO begins with the places in its code."""
+    lines = [line.strip(" -") for line in str(error).splitlines() if line.strip(" -")]
+    telling = [line for line in lines if not line.startswith(("Exception from", "Check "))]
+    return (telling or lines or [type(error).__name__])[0][:160]
 
 
 def _read_metadata(text: str | None, path: Path) -> dict[str, Any]:

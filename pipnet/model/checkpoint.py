@@ -97,7 +97,7 @@ def read_tensors(path: str | Path) -> Any:
     path = Path(path)
     if not path.is_file():
         beside = sorted(p.name for p in path.parent.glob("*.pt*") if p.suffix in (".pt", ".pth"))
-        hint = f"beside it: {', '.join(beside)}" if beside else "give the path of a .pt or .onnx file"
+        hint = f"beside it: {', '.join(beside)}" if beside else "give the path of a .pt, .onnx or .xml file"
         raise FileNotFoundError(f"no checkpoint {path}; {hint}")
     try:
         # torch does not look at the checksums that it writes: a flipped bit would pass as a weight.

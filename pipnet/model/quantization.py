@@ -121,8 +121,9 @@ def _quiet() -> Iterator[None]:
     """ONNX Runtime's tool advises on standard output and through the root logger to prepare graphs that need it."""
     import logging
 
+    before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
         yield
     finally:
-        logging.disable(logging.NOTSET)
+        logging.disable(before)
