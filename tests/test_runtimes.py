@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import json
 import subprocess
@@ -197,7 +198,12 @@ def test_an_openvino_that_does_not_work_leaves_it_to_onnx_runtime(small, tmp_pat
         UserWarning, match=r"openvino can't compute .*net.onnx here \(no such instruction\); onnxruntime"
     ):
         assert FaceLandmarker.load(graph, device="cpu").runtime.name == "onnxruntime"
-    monkeypatch.setitem(sys.modules, "openvino", None)
+
+    def broken(package: str) -> None:
+        if package == "openvino":
+            raise ImportError("libopenvino.so: cannot open shared object file")
+
+    monkeypatch.setattr(importlib, "import_module", broken)
     with pytest.warns(UserWarning, match=r"openvino can't be imported \(.*\); install it again; onnxruntime serves"):
         assert FaceLandmarker.load(graph, device="cpu").runtime.name == "onnxruntime"
 
