@@ -209,7 +209,7 @@ def test_a_weight_is_missing_or_unknown(path):
 def test_a_missing_file_lists_its_neighbours(path):
     with pytest.raises(FileNotFoundError, match=r"no checkpoint .*bset\.pt; beside it: best\.pt"):
         load(path.with_name("bset.pt"))
-    with pytest.raises(FileNotFoundError, match=r"give the path of a \.pt or \.onnx file"):
+    with pytest.raises(FileNotFoundError, match=r"give the path of a \.pt, \.onnx or \.xml file"):
         load(path.parent / "nowhere" / "best.pt")
 
 
