@@ -70,9 +70,9 @@ def graph_work(path: str | Path) -> Work:
 
 
 def _of_openvino(path: Path) -> float:
-    import openvino
+    from pipnet.inference.openvino_session import read_openvino
 
-    model = openvino.Core().read_model(path)
+    model, _ = read_openvino(path)
     size = model.input(0).get_partial_shape()[1].get_length()
     model.reshape([1, size, size, 3])
     total = 0

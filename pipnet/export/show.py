@@ -77,14 +77,7 @@ def _shape(shape: Any) -> str:
 def _of_checkpoint(path: Path) -> dict[str, Any]:
     from pipnet.export.card import card_of
     from pipnet.model import checkpoint
+    from pipnet.model.graph import metadata_of
 
     loaded = checkpoint.load(path)
-    return {
-        "format": checkpoint.FORMAT,
-        "layout": loaded.layout.to_dict(),
-        "box_scale": loaded.box_scale,
-        "input_size": loaded.net.input_size,
-        "backbone": loaded.net.arguments["backbone"],
-        "training": loaded.training,
-        "card": card_of(loaded, path),
-    }
+    return metadata_of(loaded, card=card_of(loaded, path))
