@@ -369,6 +369,8 @@ def map_points(points: np.ndarray, source: PointLayout, target: PointLayout) -> 
     Reference:
         WFLW to 300W follows the authors' ``convert_wflw`` (``lib/data_utils_gssl.py``), with the weights of the eye
         points 2/3 and 1/3 exactly: theirs (.666 and .333) sum to .999 and pull those points towards the origin.
+        300W to AFLW is pipnet's own; :data:`AFLW_19_IN_300W_68` are the points that both label, the other seven are the
+        nearest thing that 68 points have.
 
     Example:
         >>> wflw = np.zeros((98, 2)) + [3.0, 6.0]
@@ -443,4 +445,35 @@ def _wflw_98_to_300w_68() -> np.ndarray:
     return weights
 
 
-_MAPPINGS: dict[tuple[str, str], np.ndarray] = {("wflw_98", "300w_68"): _wflw_98_to_300w_68()}
+AFLW_19_IN_300W_68: dict[int, int] = dict(
+    zip(
+        (0, 2, 3, 5, 6, 8, 9, 11, 13, 15, 17, 18),
+        # Ends of the brows; corners of the eyes; tip of the nose, corners of the mouth, chin.
+        (17, 21, 22, 26, 36, 39, 42, 45, 30, 48, 54, 8),
+        strict=True,
+    )
+)
+"""Points of ``aflw_19`` that ``300w_68`` labels as well: AFLW's number to 300W's."""
+
+
+def _300w_68_to_aflw_19() -> np.ndarray:
+    """Weights ``(2, 19, 68)``, the same for x and y."""
+    near = {target: (source,) for target, source in AFLW_19_IN_300W_68.items()} | {
+        1: (19,),  # middle of a brow: the third of five points, wherever the labeller saw the middle
+        4: (24,),
+        7: tuple(range(36, 42)),  # middle of an eye: that of its rim, also where the pupil looks aside
+        10: tuple(range(42, 48)),
+        12: (31,),  # side of the nose: 300W's lies lower, where the wing meets the lip
+        14: (35,),
+        16: (62, 66),  # middle of the mouth: between the inner edges of the lips
+    }
+    weights = np.zeros((2, 19, 68))
+    for target, sources in near.items():
+        weights[:, target, list(sources)] = 1 / len(sources)
+    return weights
+
+
+_MAPPINGS: dict[tuple[str, str], np.ndarray] = {
+    ("wflw_98", "300w_68"): _wflw_98_to_300w_68(),
+    ("300w_68", "aflw_19"): _300w_68_to_aflw_19(),
+}

@@ -1,4 +1,4 @@
-"""A training whose labels are spread unevenly; alone, or one of several processes under torchrun.
+"""A training whose labels, weights and tasks are spread unevenly; alone, or one of several processes under torchrun.
 
 python distributed_worker.py FOLDER [PRECISION]
 """
@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from pipnet.data.dataset import FaceCrops
+from pipnet.data.mixture import MixedFaces
 from pipnet.data.sample import Sample
 from pipnet.data.synthetic import draw_faces
 from pipnet.data.transforms import Augment
@@ -27,21 +28,24 @@ CROP = {"input_size": 64, "box_scale": 1.25}
 
 
 def sparse(sample, index):
-    """The face with most points unlabelled if it is an even one."""
+    """The face with most points unlabelled if it is an even one, and of weights from 0 to 1 if it is a third one."""
     points = sample.points.copy()
     if index % 2 == 0:
         points[5:60] = np.nan
-    return Sample(sample.image, points, sample.name, box=sample.box)
+    weight = np.linspace(0, 1, 68) ** index if index % 3 == 0 else None
+    return Sample(sample.image, points, sample.name, box=sample.box, weight=weight)
 
 
 def train(folder, precision="float32"):
     torch.set_num_threads(1)
     samples = [sparse(sample, index) for index, sample in enumerate(draw_faces(24, seed=0, size=96))]
-    faces = FaceCrops(samples, LAYOUT, augment=Augment(mirror_p=0.5, box_shift=0.05), seed=0, **CROP)
+    more = {"augment": Augment(mirror_p=0.5, box_shift=0.05), "seed": 0, **CROP}
+    labelled, coarse = FaceCrops(samples[:14], LAYOUT, **more), FaceCrops(samples[14:], LAYOUT, pool=2, **more)
+    faces = MixedFaces(labelled, coarse, labelled_share=0.7, length=24)
     validation = Validation(FaceCrops(draw_faces(6, seed=1, size=96), LAYOUT, **CROP), LAYOUT)
     with processes("cpu") as team:
         torch.manual_seed(team.rank)  # processes need not start from the same weights: the first one's count
-        net = PIPNet(mean_shape(faces.plain_points()), "mobilenet_v3_small", num_neighbors=3, input_size=64)
+        net = PIPNet(mean_shape(labelled.plain_points()), "mobilenet_v3_small", num_neighbors=3, input_size=64)
         return fit(
             net,
             faces,

@@ -7,6 +7,7 @@ import inspect
 import os
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,15 @@ from omegaconf import OmegaConf
 
 import pipnet
 from pipnet.config import called, config_dir, dataset_layout, plain, read_split
+from pipnet.data.drawn_photos import write_drawn_photos
+from pipnet.data.face_rules import FaceRules
 from pipnet.data.readers import READERS
 from pipnet.data.transforms import Augment
+from pipnet.inference.detect import detector_factory
 from pipnet.layouts import get_layout
 from pipnet.model.loss import PIPLoss
 from pipnet.model.pipnet import PIPNet
+from pipnet.self_train import build_curriculum, build_student_augment
 from pipnet.train import train
 from pipnet.training.engine import fit
 from pipnet.training.optimization import build_optimizer, lr_schedule
@@ -35,9 +40,18 @@ GROUPS = {
     group: sorted(path.stem for path in (CONF / group).glob("*.yaml"))
     for group in ("model", "dataset", "transform", "optim", "schedule", "loss", "fit", "debug")
 }
-COMMANDS = ("train", "evaluate", "inspect_dataset")  # each has a primary config of its name
+# Groups of self_train alone.
+SELF_TRAINING = {
+    group: sorted(path.stem for path in (CONF / group).glob("*.yaml")) for group in ("curriculum", "self_training")
+}
+COMMANDS = ("train", "evaluate", "inspect_dataset", "self_train")  # each has a primary config of its name
 # A path that need not exist stands for the user's own layout file.
 OWN = get_layout("cofw_29")
+
+
+def primary_of(experiment: str) -> str:
+    """The command that an experiment is for: what its comment gives to ``python -m``."""
+    return header(CONF / "experiment" / f"{experiment}.yaml")[1].split()[2].removeprefix("pipnet.")
 
 
 def composed(*overrides: str, primary: str = "train") -> dict[str, Any]:
@@ -69,6 +83,21 @@ def check_training(settings: dict[str, Any]) -> None:
     assert settings["box_scale"] >= 1
 
 
+def check_self_training(settings: dict[str, Any]) -> None:
+    """Build what ``pipnet.self_train`` builds besides, without photos."""
+    curriculum = build_curriculum({**settings, "unlabelled": settings["unlabelled"] or ["photos"]})
+    grid = settings["model"]["input_size"] // settings["model"]["net_stride"]
+    assert all(grid % stage.pool == 0 for stage in curriculum.stages)
+    assert settings["curriculum"].keys() == {"name", "stages", "repeat"}
+    build_student_augment(settings)
+    called(FaceRules, "rules", settings["rules"])
+    detector_factory(settings["detector"])
+    assert settings["face_size"] > 0
+    for source in settings["unlabelled"]:
+        if not isinstance(source, str):
+            inspect.signature(write_drawn_photos).bind("folder", **source)
+
+
 def check_dataset(dataset: dict[str, Any]) -> None:
     parameters = inspect.signature(READERS[dataset["reader"]]).parameters
     options = {name for name, p in parameters.items() if p.kind is inspect.Parameter.KEYWORD_ONLY}
@@ -92,13 +121,16 @@ def test_conf_holds_only_yaml():
     assert {path.suffix for path in CONF.rglob("*") if path.is_file()} == {".yaml"}
     assert {path.stem for path in CONF.glob("*.yaml")} == set(COMMANDS)
     groups = {path.name for path in CONF.iterdir() if path.is_dir()}
-    assert groups - {"local"} == {*GROUPS, "experiment"}
+    assert groups - {"local"} == {*GROUPS, *SELF_TRAINING, "experiment"}
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_every_experiment_builds(experiment):
-    settings = composed(f"experiment={experiment}")
+    primary = primary_of(experiment)
+    settings = composed(f"experiment={experiment}", primary=primary)
     check_training(settings)
+    if primary == "self_train":
+        check_self_training(settings)
     assert settings["folder"] == f"runs/{settings['name']}"
 
 
@@ -107,7 +139,8 @@ def test_the_first_comment_of_an_experiment_is_its_command(experiment):
     lines = header(CONF / "experiment" / f"{experiment}.yaml")
     assert lines[0] == "@package _global_"
     words = lines[1].split()
-    assert words[:3] == ["python", "-m", "pipnet.train"]
+    assert words[:2] == ["python", "-m"]
+    assert words[2] in ("pipnet.train", "pipnet.self_train")
     chosen = next(word for word in words if word.startswith("experiment="))
     assert experiment in chosen.removeprefix("experiment=").split(",")
     assert len(lines) > 2, "a comment says what to expect and how long it takes"
@@ -168,6 +201,33 @@ def keys_read(command: str, variable: str = "settings") -> set[str]:
         and node.value.id == variable
         and isinstance(node.slice, ast.Constant)
     }
+
+
+@pytest.mark.parametrize(("group", "name"), [(group, name) for group, names in SELF_TRAINING.items() for name in names])
+def test_every_file_of_every_group_of_self_train_builds(group, name):
+    settings = composed(f"{group}={name}", primary="self_train")
+    check_training(settings)
+    check_self_training(settings)
+    if group == "curriculum":
+        assert settings["curriculum"]["name"] == name
+
+
+def test_self_train_has_the_settings_of_train():
+    training, self_training = composed(), composed(primary="self_train")
+    assert training.keys() <= self_training.keys()
+    for key in training.keys() - {"name", "folder"}:
+        assert self_training[key] == training[key], key
+
+
+def test_the_rules_of_self_train_are_the_defaults():
+    assert composed(primary="self_train")["rules"] == asdict(FaceRules())
+
+
+def test_every_key_of_self_train_is_read():
+    read = keys_read("train") | keys_read("self_train")
+    assert set(composed(primary="self_train")) - {"data_root"} == read
+    options = keys_read("self_train", "options") | {"student_transform"}
+    assert set(composed(primary="self_train")["self_training"]) == options
 
 
 @pytest.mark.parametrize("primary", ["train", "evaluate"])

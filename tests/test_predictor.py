@@ -8,6 +8,7 @@ import torch
 
 from pipnet.inference.runtimes import OnnxRuntime
 from pipnet.layouts import PointLayout
+from pipnet.model import checkpoint
 from pipnet.model.backbones import BACKBONES
 from pipnet.model.checkpoint import LoadedModel
 from pipnet.model.graph import export_onnx, onnx_graph
@@ -15,6 +16,7 @@ from pipnet.model.pipnet import PIPNet
 from pipnet.model.predictor import Predictor
 
 SIZE = 64
+SEVEN = PointLayout("seven", 7, mirror=tuple(range(7)))
 MEAN_FACE = np.random.default_rng(1).uniform(0.2, 0.8, (7, 2))
 
 
@@ -61,6 +63,20 @@ def test_it_predicts_the_same_for_every_head(options: dict):
     net = network("resnet18", **options)
     for expected, got in zip(*both(net, Predictor(net), crops(3)), strict=True):
         np.testing.assert_allclose(got, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_the_trunk_of_stride_16_needs_no_neck(tmp_path):
+    """As it is trained at 128 px: through a checkpoint, the predictor, and a graph."""
+    net = network("mobilenet_v2_stride16", net_stride=16)
+    assert isinstance(net.neck, torch.nn.Identity)
+    checkpoint.save(tmp_path / "best.pt", net, layout=SEVEN, box_scale=1.2, training={})
+    loaded = checkpoint.load(tmp_path / "best.pt")
+    expected, got = both(net, Predictor(loaded.net), crops(5))
+    for ours, theirs in zip(got, expected, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-4, rtol=1e-4)
+    export_onnx(loaded, tmp_path / "best.onnx")
+    points = OnnxRuntime(tmp_path / "best.onnx", threads=1)(crops(5))[0]
+    np.testing.assert_allclose(points, expected.points_unit, atol=1e-4)
 
 
 @pytest.mark.parametrize("backbone", ["resnet18", "mobilenet_v2"])

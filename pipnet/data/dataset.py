@@ -22,6 +22,8 @@ class FaceCrop(TypedDict):
 
     image: Tensor  # uint8 RGB (S, S, 3)
     points: Tensor  # float32 (N, 2), fractions of the crop
+    weight: Tensor  # float32 (N,) in [0, 1], how much each point counts
+    pool: int  # 1: trained on everything; p > 1: on the score map alone, max-pooled by p cells a side
 
 
 class FaceCrops(Dataset[FaceCrop]):
@@ -31,7 +33,8 @@ class FaceCrops(Dataset[FaceCrop]):
     That is what lets a killed training continue to the same numbers, and several processes equal one.
 
     Args:
-        samples: Labelled faces.
+        samples: Labelled faces. A list is checked whole; of another sequence, which may make its items on demand, only
+            the first is looked at here.
         layout: What their points mean.
         input_size: Side of the crop in pixels.
         box_scale: Side of the crop over the longer side of the face box.
@@ -40,6 +43,11 @@ class FaceCrops(Dataset[FaceCrop]):
             turn that to the left and the network would learn the middle, so the labels of mirrored faces are moved to
             sit right again. Measured by ``experiments/label_shift``.
         seed: Of the augmentation.
+        pool: Cells of the score map a side that are merged before training on them: the coarse tasks of self-training,
+            :class:`pipnet.model.loss.PIPLoss`. 1 is the full task.
+
+    Raises:
+        ValueError: A face has another number of points than the layout, or ``pool`` is not positive.
 
     Example:
         >>> from pipnet.layouts import layout_from_dict
@@ -59,8 +67,11 @@ class FaceCrops(Dataset[FaceCrop]):
         augment: Augment | None = None,
         label_shift: float = 0.0,
         seed: int = 0,
+        pool: int = 1,
     ) -> None:
-        for sample in samples:
+        if pool < 1:
+            raise ValueError(f"pool must be at least 1 cell, got {pool}")
+        for sample in samples if isinstance(samples, list) else [samples[0]] if len(samples) else []:
             if len(sample.points) != layout.num_points:
                 raise ValueError(
                     f"{sample.name}: {len(sample.points)} points, layout {layout.name} has {layout.num_points}"
@@ -68,10 +79,12 @@ class FaceCrops(Dataset[FaceCrop]):
         self.samples = samples
         self.mirror = np.array(layout.mirror)
         self.input_size = input_size
-        self.squares = crop_squares(np.array([sample.box for sample in samples]), box_scale)  # (F, 3)
+        self.box_scale = box_scale
         self.augment = augment
-        self.label_shift = label_shift * self.squares[:, 2] / box_scale  # (F,), source pixels
+        self.label_shift = label_shift
         self.seed = seed
+        self.pool = pool
+        self.all_count = torch.ones(layout.num_points)  # what most faces have for weight, once
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -81,19 +94,32 @@ class FaceCrops(Dataset[FaceCrop]):
         epoch, index = key
         sample = self.samples[index]
         image = read_image(sample.image)
+        square = crop_squares(sample.box, self.box_scale)[0]
+        weight = self.all_count if sample.weight is None else sample.weight
         if self.augment is None:
-            crop = crop_of_square(self.squares[index], self.input_size)
+            crop = crop_of_square(square, self.input_size)
             pixels, points = crop.warp(image), crop.to_unit(sample.points)
         else:
             rng = np.random.default_rng([self.seed, epoch, index])
-            crop, mirrored = self.augment.crop(self.squares[index], self.input_size, rng)
+            crop, mirrored = self.augment.crop(square, self.input_size, rng)
             pixels = self.augment.paint(crop.warp(image), rng)
             if mirrored:  # what was the left eye is now the right one
-                marked = sample.points - [2 * self.label_shift[index], 0.0]
-                points = crop.to_unit(marked)[self.mirror]
+                label_shift = self.label_shift * square[2] / self.box_scale  # source pixels
+                points = crop.to_unit(sample.points - [2 * label_shift, 0.0])[self.mirror]
+                weight = weight if weight is self.all_count else weight[self.mirror]
             else:
                 points = crop.to_unit(sample.points)
-        return {"image": torch.from_numpy(pixels), "points": torch.from_numpy(points.astype(np.float32))}
+        return {
+            "image": torch.from_numpy(pixels),
+            "points": torch.from_numpy(points.astype(np.float32)),
+            "weight": torch.as_tensor(weight, dtype=torch.float32),
+            "pool": self.pool,
+        }
+
+    @property
+    def squares(self) -> np.ndarray:
+        """What the plain crop of each face shows: ``(F, 3)`` as centre x, centre y, side, source pixels."""
+        return crop_squares(np.array([sample.box for sample in self.samples]), self.box_scale)
 
     def plain_points(self) -> np.ndarray:
         """Points of all faces on their plain crops, ``(F, N, 2)``, fractions of the crop; reads no image."""
@@ -148,7 +174,7 @@ class EpochBatches(Sampler[list[tuple[int, int]]]):
         return self.count // self.batch_size - self.first
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        order = np.random.default_rng([self.seed, self.epoch]).permutation(self.count).tolist()
+        order = np.random.default_rng([self.seed, self.epoch]).permutation(self.count)
         for batch in range(self.first, self.count // self.batch_size):
             mine = order[batch * self.batch_size + self.rank : (batch + 1) * self.batch_size : self.world_size]
-            yield [(self.epoch, index) for index in mine]
+            yield [(self.epoch, index) for index in mine.tolist()]

@@ -30,6 +30,7 @@ class Sample:
         subsets: Names of the parts of the dataset it belongs to (``"helen"``, ``"occlusion"``).
         box: The tight box of the points ``(4,)`` unless the dataset's protocol prescribes another, source pixels.
         occluded: ``(N,)`` bool where the dataset says which points are hidden, else None.
+        weight: ``(N,)`` in [0, 1], how much each point counts in training, else None: all count fully.
     """
 
     image: Path | np.ndarray
@@ -38,6 +39,7 @@ class Sample:
     subsets: tuple[str, ...] = ()
     box: np.ndarray = field(default=None)  # type: ignore[assignment]
     occluded: np.ndarray | None = None
+    weight: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         points = np.asarray(self.points, dtype=np.float64)

@@ -15,7 +15,9 @@ Reference:
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import cycle, islice
+from types import MappingProxyType
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -26,13 +28,23 @@ Merge = Literal["exact", "padded", "none"]
 
 
 class PIPOutput(NamedTuple):
-    """Maps of a batch as the head gives them; offsets in cells, from the top-left corner of the cell they stand in."""
+    """Maps of a batch as the head gives them; offsets in cells, from the top-left corner of the cell they stand in.
+
+    ``coarse`` is there in self-training only: for each pool p > 1 of the batch, the score maps of the faces with that
+    pool, in their order, made from features max-pooled by p cells a side.
+    """
 
     score_map: Tensor  # (B, N, H, W)
     offset_x: Tensor  # (B, N, H, W)
     offset_y: Tensor  # (B, N, H, W)
     neighbor_x: Tensor  # (B, N, C, H, W)
     neighbor_y: Tensor  # (B, N, C, H, W)
+    coarse: Mapping[int, Tensor] = MappingProxyType({})  # p to (B_p, N, H / p, W / p)
+
+    def float(self) -> PIPOutput:
+        """All maps in float32, whatever precision the network ran in."""
+        coarse = {pool: maps.float() for pool, maps in self.coarse.items()}
+        return PIPOutput(*(maps.float() for maps in self[:5]), coarse)
 
 
 class PIPTargets(NamedTuple):
@@ -40,6 +52,10 @@ class PIPTargets(NamedTuple):
 
     A point that is not labelled, or lies outside the crop by more than one cell, has ``valid`` False: no map of it is
     trained. A neighbour that is not labelled has ``neighbor_valid`` False.
+
+    ``weight`` and ``neighbor_weight`` in [0, 1] say how much the valid ones count; None is 1. ``pool`` says what a face
+    is trained on: 1 is everything; p > 1 is the score map alone, of features max-pooled by p cells a side. None is 1.
+    It decides which kernels run, so it stays in host memory, where reading it waits for nothing.
     """
 
     cell: Tensor  # (B, N) int64, row * W + column
@@ -47,6 +63,9 @@ class PIPTargets(NamedTuple):
     neighbor_offset: Tensor  # (B, N, C, 2)
     valid: Tensor  # (B, N) bool
     neighbor_valid: Tensor  # (B, N, C) bool
+    weight: Tensor | None = None  # (B, N) float32
+    neighbor_weight: Tensor | None = None  # (B, N, C) float32
+    pool: Tensor | None = None  # (B,) int64, on the CPU
 
 
 class Decoded(NamedTuple):
@@ -140,7 +159,9 @@ def voting_table(neighbors: np.ndarray, merge: Merge) -> tuple[np.ndarray, np.nd
     return index, weight
 
 
-def encode(points_unit: Tensor, neighbors: Tensor, grid: int) -> PIPTargets:
+def encode(
+    points_unit: Tensor, neighbors: Tensor, grid: int, *, weight: Tensor | None = None, pool: Tensor | None = None
+) -> PIPTargets:
     """Split each point into the cell that owns it, its offset in that cell, and its neighbours seen from that cell.
 
     Args:
@@ -148,6 +169,8 @@ def encode(points_unit: Tensor, neighbors: Tensor, grid: int) -> PIPTargets:
             are legal: the border cell owns them and the offset is not clamped (clamping both would move the label).
         neighbors: ``(N, C)`` int64 from :func:`nearest_neighbors`.
         grid: Cells per side.
+        weight: ``(B, N)``, how much each point counts. What a point says of a neighbour counts by the product of both.
+        pool: ``(B,)``; see :class:`PIPTargets`.
 
     Returns:
         The targets; :func:`decode` of maps that hold them gives the points back.
@@ -174,6 +197,9 @@ def encode(points_unit: Tensor, neighbors: Tensor, grid: int) -> PIPTargets:
         neighbor_offset=scaled[:, neighbors] - cell_xy[:, :, None],  # (B, N, C, 2)
         valid=valid,
         neighbor_valid=valid[:, :, None] & labelled[:, neighbors],
+        weight=weight,
+        neighbor_weight=None if weight is None else weight[:, :, None] * weight[:, neighbors],
+        pool=pool,
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from pipnet.model.backbones import build_trunk
 from pipnet.model.codec import Merge, PIPOutput, decode, merge, nearest_neighbors, voting_table
@@ -123,17 +124,37 @@ class PIPNet(nn.Module):
         }.items():
             self.register_buffer(name, values, persistent=False)
 
-    def forward(self, images: Tensor) -> PIPOutput:
+    def forward(self, images: Tensor, pool: Tensor | None = None) -> PIPOutput:
         """Maps of a batch.
 
         Args:
             images: ``(B, 3, S, S)`` float, from :meth:`normalize`.
+            pool: ``(B,)`` int64 on the CPU, in self-training: faces with p > 1 get a coarse score map as well, by the
+                same score layer on features max-pooled by p cells a side.
+
+        Raises:
+            ValueError: A pool does not divide the grid.
+
+        Reference:
+            Coarse maps: paper section 3.4; the authors' ``lib/networks_gssl.py``, which pools by 2 and by 2 again.
         """
-        maps = self.head(self.neck(self.trunk(images)))
+        features = self.neck(self.trunk(images))
+        maps = self.head(features)
         n, c = self.num_points, self.num_neighbors
         score, x, y, neighbor_x, neighbor_y = maps.split([n, n, n, n * c, n * c], dim=1)
         grouped = (n, c)  # landmark-major, as the authors order their channels
-        return PIPOutput(score, x, y, neighbor_x.unflatten(1, grouped), neighbor_y.unflatten(1, grouped))
+        coarse = {} if pool is None else self._coarse_scores(features, pool)
+        return PIPOutput(score, x, y, neighbor_x.unflatten(1, grouped), neighbor_y.unflatten(1, grouped), coarse)
+
+    def _coarse_scores(self, features: Tensor, pool: Tensor) -> dict[int, Tensor]:
+        scores = {}
+        for p in sorted(set(pool.tolist()) - {1}):
+            if self.grid % p:
+                raise ValueError(f"pool {p} does not divide the {self.grid} x {self.grid} cells of the score map")
+            rows = (pool == p).nonzero()[:, 0].to(features.device)
+            score_layer = (self.head.weight[: self.num_points], self.head.bias[: self.num_points])
+            scores[p] = functional.conv2d(functional.max_pool2d(features[rows], p), *score_layer)
+        return scores
 
     def normalize(self, crops: Tensor) -> Tensor:
         """uint8 RGB ``(B, 3, S, S)`` to the float input of :meth:`forward` (ImageNet mean and deviation)."""
@@ -161,7 +182,7 @@ class PIPNet(nn.Module):
 
     def count_votes(self, output: PIPOutput) -> Votes:
         """Maps to merged points, and how far their votes agree."""
-        decoded = decode(PIPOutput(*(maps.float() for maps in output)))
+        decoded = decode(output.float())
         merged = merge(decoded, self.vote_index, self.vote_weight)
         return Votes(merged.points, merged.spread * self.grid, decoded.peak)
 

@@ -17,12 +17,12 @@ from typing import Any
 
 import cv2
 import torch
-from torch import Tensor
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from pipnet.data.dataset import EpochBatches, FaceCrops
+from pipnet.data.dataset import EpochBatches, FaceCrop, FaceCrops
+from pipnet.data.mixture import MixedFaces
 from pipnet.layouts import PointLayout
 from pipnet.model.codec import encode
 from pipnet.model.loss import PIPLoss
@@ -52,7 +52,7 @@ class FitResult:
 
 def fit(
     net: PIPNet,
-    faces: FaceCrops,
+    faces: FaceCrops | MixedFaces,
     *,
     validation: Validation,
     layout: PointLayout,
@@ -79,7 +79,7 @@ def fit(
 
     Args:
         net: Starting weights.
-        faces: Training faces.
+        faces: Training faces; a mixture of labelled and pseudo-labelled ones is a set like any other.
         validation: Measured on the averaged weights (if any) to choose ``best.pt``.
         layout: What the points mean.
         box_scale: Side of the crop over the longer side of the box, as ``faces`` and ``validation`` cut it.
@@ -168,7 +168,7 @@ def fit(
                 multiple = schedule(state.epoch + state.batch / per_epoch, epochs)
                 run.set_lr(multiple)
                 where = f"epoch {state.epoch + 1}, batch {state.batch + 1}"
-                terms, stopping = step(batch["image"], batch["points"], where=where, stop=stop.asked)
+                terms, stopping = step(batch, where=where, stop=stop.asked)
                 if run.average is not None:
                     run.average.update_parameters(net)
                 state.batch += 1
@@ -223,12 +223,12 @@ class _Step:
     def __post_init__(self) -> None:
         self.parallel = self.team.wrap(self.net)
 
-    def __call__(self, images: Tensor, points: Tensor, *, where: str, stop: bool) -> tuple[dict[str, float], bool]:
+    def __call__(self, batch: FaceCrop, *, where: str, stop: bool) -> tuple[dict[str, float], bool]:
         """Take a step.
 
         Args:
-            images: uint8 ``(B, S, S, 3)``, this process's share.
-            points: ``(B, N, 2)``, fractions of the crop.
+            batch: This process's share, its fields stacked: images uint8 ``(B, S, S, 3)``, points ``(B, N, 2)`` as
+                fractions of the crop, weights ``(B, N)``, pools ``(B,)``.
             where: For the error message.
             stop: Whether this process was asked to stop.
 
@@ -240,10 +240,11 @@ class _Step:
         """
         device = self.team.device
         # A batch of (B, S, S, 3) seen as (B, 3, S, S) is channels-last already: no copy.
-        images = images.to(device, non_blocking=True).permute(0, 3, 1, 2)
-        targets = encode(points.to(device, non_blocking=True), self.net.neighbors, self.net.grid)
+        images = batch["image"].to(device, non_blocking=True).permute(0, 3, 1, 2)
+        points, weight = (batch[name].to(device, non_blocking=True) for name in ("points", "weight"))
+        targets = encode(points, self.net.neighbors, self.net.grid, weight=weight, pool=batch["pool"])
         with self.context():
-            output = self.parallel(self.net.normalize(images))
+            output = self.parallel(self.net.normalize(images), batch["pool"])
         terms = self.loss(output, targets)
         self.optimizer.zero_grad(set_to_none=True)
         sum(terms.values()).backward()

@@ -59,7 +59,7 @@ class Processes:
         """Mean of a count over processes: what a sum must be divided by for averaged gradients to be exact."""
         if self.world_size == 1:
             return count
-        count = count.detach().float()
+        count = count.detach().to(torch.float32, copy=True)  # it is changed in place, the caller's must not be
         dist.all_reduce(count)
         return count / self.world_size
 

@@ -17,7 +17,7 @@ from pipnet.model.pipnet import PIPNet
 from pipnet.training.processes import Processes
 
 # Parts of the config that may differ between the runs of one training: where it runs, not what it computes.
-_FREE = frozenset(
+FREE_SETTINGS = frozenset(
     {"name", "folder", "data_root", "device", "fit.workers", "fit.save_minutes", "fit.progress_bar"}
     | {f"dataset.{key}" for key in ("name", "root", "layout", "licence", "on_bad")}
 )
@@ -145,10 +145,9 @@ class TrainingState:
         resume = content.get("resume")
         if resume is None or content["model"] != self.net.arguments:
             raise TrainingError(f"{self.last_path} belongs to another network; choose another folder or delete it")
-        self._compare(resume["setting"], self.setting)
-        before = dict(_leaves(content["training"].get("config", {})))
-        now = dict(_leaves(self.record.get("config", {})))
-        self._compare(before, {key: value for key, value in now.items() if key not in _FREE})
+        refuse_another_setting(resume["setting"], self.setting, source=self.last_path)
+        config = content["training"].get("config", {})
+        refuse_another_setting(config, self.record.get("config", {}), source=self.last_path)
         checkpoint.load_weights(self.net, resume["net"], source=str(self.last_path))
         if self.average is not None:
             checkpoint.load_weights(self.average.module, content["weights"], source=str(self.last_path))
@@ -166,13 +165,25 @@ class TrainingState:
                 leftover.unlink(missing_ok=True)
         return checkpoint.read(self.last_path) if self.last_path.is_file() else None
 
-    def _compare(self, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-        for name, value in now.items():
-            if before.get(name, value) != value:
-                raise TrainingError(
-                    f"{self.last_path} was trained with {name}={before[name]}, now {name}={value};"
-                    " keep the setting or choose another folder"
-                )
+
+def refuse_another_setting(before: Mapping[str, Any], now: Mapping[str, Any], *, source: Path) -> None:
+    """Compare two configs, but for what only says where a training runs.
+
+    Args:
+        before: Of the training that is gone on with.
+        now: Of this run. What is new here is not compared: an older pipnet did not know it.
+        source: The file that holds ``before``, for the message.
+
+    Raises:
+        TrainingError: A value differs; the message names the first that does.
+    """
+    known = dict(_leaves(before))
+    for name, value in _leaves(now):
+        if name not in FREE_SETTINGS and known.get(name, value) != value:
+            raise TrainingError(
+                f"{source} was trained with {name}={known[name]}, now {name}={value};"
+                " keep the setting or choose another folder"
+            )
 
 
 def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -1,0 +1,138 @@
+"""Two checkpoints side by side: round 0, the weights that shipped before, and what self-training made of them.
+
+    python experiments/cross_domain/full_size.py BEFORE.pt AFTER.pt DATA_ROOT    # full_size.json and its tables
+    python experiments/cross_domain/full_size.py --table                         # only the tables, from full_size.json
+
+``--pair`` as in ``measure.py``. One training each, so nothing says how far another seed would lie.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pipnet.atomic import replacing
+
+HERE = Path(__file__).resolve().parent
+ROWS = {"before": "round 0", "after": "ours"}
+_NORM_TITLES = {"outer_eye": "outer eyes", "box": "box size", "label_box": "published box"}
+_STATISTIC_TITLES = {"mean": "NME", "median": "median", "fr_10": "FR@10", "auc_10": "AUC@10"}
+
+
+def measure(checkpoints: dict[str, Path], data_root: Path, pair_name: str) -> dict[str, Any]:
+    """All figures as plain types, percent; no error of a single face is kept.
+
+    Args:
+        checkpoints: ``before`` and ``after``.
+        data_root: Holds the pair's two sets.
+        pair_name: A pair of ``pairs.py``.
+    """
+    import numpy as np
+    from figures import INTERVAL, difference, figures
+    from pairs import errors_of, pair_named, read_faces, remembered
+
+    from pipnet.inference.detect import RetinaFace
+
+    pair = pair_named(pair_name)
+    sets = {key: read_faces(getattr(pair, key), data_root) for key in ("source", "target")}
+    detector = remembered(RetinaFace)
+    errors = {row: errors_of(path, sets, detector) for row, path in checkpoints.items()}
+    metrics: dict[str, Any] = {
+        "unit": "percent; differences in points, relative in percent of round 0",
+        "interval": INTERVAL,
+        "pair": pair_name,
+        "sha256": {row: hashlib.sha256(path.read_bytes()).hexdigest() for row, path in checkpoints.items()},
+        "sets": {},
+    }
+    for key, faces in sets.items():
+        tables: dict[str, Any] = {}
+        for subset, chosen in faces.subsets().items():
+            for norm in errors["before"][key]:
+                before, after = (errors[row][key][norm][chosen] for row in ROWS)
+                measurable = ~np.isnan(before + after)
+                if measurable.any():
+                    before, after = before[None, measurable], after[None, measurable]
+                    tables.setdefault(subset, {})[norm] = {
+                        "faces": int(measurable.sum()),
+                        "missed": int(np.isinf(before).sum()),
+                        "before": figures(before),
+                        "after": figures(after),
+                        "change": difference(after, before),
+                    }
+        metrics["sets"][key] = {"title": faces.title, "boxes": faces.about.boxes, "figures": tables}
+    return metrics
+
+
+def full_size_table(metrics: dict[str, Any]) -> str:
+    """Both checkpoints on both sets, the difference, and the relative change."""
+    heads = [*ROWS.values(), "difference", "relative"]
+    lines = ["| set, norm | | " + " | ".join(heads) + " |", "|---" * (len(heads) + 2) + "|"]
+    for faces in metrics["sets"].values():
+        for norm, table in faces["figures"]["all"].items():
+            for name, title in _STATISTIC_TITLES.items():
+                change = table["change"][name]
+                cells = [_cell(table["before"][name]), _cell(table["after"][name])]
+                cells += [_change(change), _change(change["relative"], " %")]
+                lines.append(f"| {faces['title']}, by {_NORM_TITLES[norm]} | {title} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def full_size_parts_table(metrics: dict[str, Any]) -> str:
+    """NME on the parts of both sets."""
+    heads = ["faces", "norm", *ROWS.values(), "difference", "relative"]
+    lines = ["| part | " + " | ".join(heads) + " |", "|---" * (len(heads) + 1) + "|"]
+    for faces in metrics["sets"].values():
+        for subset, norms in faces["figures"].items():
+            for norm, table in norms.items() if subset != "all" else ():
+                change = table["change"]["mean"]
+                cells = [str(table["faces"]), _NORM_TITLES[norm], _cell(table["before"]["mean"])]
+                cells += [_cell(table["after"]["mean"]), _change(change), _change(change["relative"], " %")]
+                lines.append(f"| {faces['title']}, {subset} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+TABLES = (full_size_table, full_size_parts_table)
+
+
+def _cell(figure: dict[str, Any]) -> str:
+    return f"{figure['value']:.2f} ({figure['low']:.2f} … {figure['high']:.2f})"
+
+
+def _change(figure: dict[str, Any], unit: str = "") -> str:
+    if figure["value"] is None:
+        return "–"
+    if figure["low"] is None:
+        return f"{figure['value']:+.2f}{unit}"
+    return f"{figure['value']:+.2f}{unit}: {figure['low']:+.2f} … {figure['high']:+.2f}"
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("before", nargs="?", type=Path, metavar="BEFORE.pt")
+    parser.add_argument("after", nargs="?", type=Path, metavar="AFTER.pt")
+    parser.add_argument("data_root", nargs="?", type=Path, metavar="DATA_ROOT")
+    parser.add_argument("--pair", default="300w_wflw")
+    parser.add_argument("--output", type=Path, default=HERE / "full_size.json", help="file of the figures")
+    parser.add_argument("--table", action="store_true", help="only print the tables of that file")
+    options = parser.parse_args(arguments)
+    if not options.table:
+        if options.data_root is None:
+            parser.error("BEFORE.pt, AFTER.pt and DATA_ROOT are needed, or --table")
+        try:
+            metrics = measure({"before": options.before, "after": options.after}, options.data_root, options.pair)
+        except (OSError, ValueError) as error:
+            sys.exit(f"error: {error}")
+        with replacing(options.output) as temporary:
+            temporary.write_text(json.dumps(metrics, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    metrics = json.loads(options.output.read_text(encoding="utf-8"))
+    print("\n\n".join(table(metrics) for table in TABLES))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

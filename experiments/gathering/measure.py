@@ -1,0 +1,217 @@
+"""What gathering faces costs, whether memory grows with the pool, and what the rules drop.
+
+    python experiments/gathering/measure.py DATA_ROOT
+    python experiments/gathering/measure.py --table
+
+DATA_ROOT holds ``unlabelled/``. Gathers the first 500 and 4,000 photos of ``utkface`` with 1 and 2 processes of one
+thread each, every time in fresh processes and into a fresh store, and then once more into the store that is now full;
+then the photos of ``wflw``, for the counts; and puts together an index of a million invented faces. Writes
+``metrics.json`` and the tables of ``README.md``; ``--table`` only prints them. About ten minutes; ``--sizes 50 100
+--index 10000`` tries it out. Environment variables that set the allocator are dropped: what a user has is measured.
+Linux only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+SIZES, PROCESSES, INDEX = (500, 4000), (1, 2), 1_000_000
+
+
+def peak_mib() -> float:
+    """Most memory that this process ever had resident."""
+    status = Path("/proc/self/status").read_text()
+    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM")) / 1024
+
+
+def gather_here(reports: str, source: str, folder: str) -> None:
+    """One of the processes that are measured; leaves its report in a file."""
+    import cv2
+
+    from pipnet.training.gathering import gather
+    from pipnet.training.processes import processes
+
+    cv2.setNumThreads(1)
+    with processes("cpu") as team:
+        start_mib, started = peak_mib(), time.perf_counter()
+        gathered = gather(source, folder, team=team, progress=False)
+        seconds = time.perf_counter() - started
+        report = {"seconds": seconds, "start_mib": start_mib, "peak_mib": peak_mib(), "counts": gathered.counts}
+        (Path(reports) / f"{team.rank}.json").write_text(json.dumps(report))
+
+
+def index_here(reports: str, count: str, folder: str) -> None:
+    """An index of invented faces, one a photo; leaves its report in a file."""
+    from pipnet.data.face_index import Notes, assemble, new_walk
+    from pipnet.data.face_rules import FaceRules
+    from pipnet.data.face_store import FoundFace, PhotoRecord, UnlabelledFaces
+
+    box = (0.0, 0.0, 80.0, 90.0)
+    record = PhotoRecord("invented", (200, 200), [FoundFace(box, 0.99, 90.0, 20.0, 1.0, box)])
+    before = peak_mib()
+    walk = new_walk(Path(folder))
+    notes = Notes(walk, 0, FaceRules())
+    for _ in range(int(count)):
+        notes.photo(os.urandom(16).hex(), record)
+    notes.finish()
+    started = time.perf_counter()
+    counts = assemble(walk, Path(folder), 1)
+    seconds = time.perf_counter() - started
+    assert counts["kept"] == len(UnlabelledFaces(folder))
+    report = {"faces": counts["kept"], "seconds": seconds, "start_mib": before, "peak_mib": peak_mib()}
+    (Path(reports) / "0.json").write_text(json.dumps(report))
+
+
+def fresh(task: str, *arguments: object, processes: int = 1) -> list[dict[str, Any]]:
+    """Run this script in fresh processes; what each reports, the main one first."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
+    launcher = ["-m", "torch.distributed.run", f"--nproc-per-node={processes}", "--rdzv-backend=c10d"]
+    launcher += ["--rdzv-endpoint=localhost:0", "--local-addr=localhost"]
+    environment = {**kept, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
+    with tempfile.TemporaryDirectory() as reports:  # lines that two processes print may run together
+        command = [sys.executable, *(launcher if processes > 1 else []), __file__, task, reports, *map(str, arguments)]
+        done = subprocess.run(command, capture_output=True, text=True, env=environment)
+        if done.returncode:
+            raise SystemExit(done.stderr)
+        return [json.loads((Path(reports) / f"{rank}.json").read_text()) for rank in range(processes)]
+
+
+def measure(data_root: Path, sizes: Sequence[int], index: int) -> dict[str, Any]:
+    """All figures of ``metrics.json``."""
+    chips = sorted((data_root / "unlabelled" / "utkface").glob("*.jpg"))
+    for path in chips[: max(sizes)]:
+        path.read_bytes()  # from here on all photos are in the file cache
+    runs, counts = [], {}
+    with tempfile.TemporaryDirectory() as name:
+        work = Path(name)
+        for processes in PROCESSES:
+            for photos in sizes:
+                source, pool = work / f"{photos}.txt", work / f"{photos}_{processes}"
+                source.write_text("\n".join(map(str, chips[:photos])) + "\n")
+                for known in (False, True):
+                    reports = fresh("--gather", source, pool, processes=processes)
+                    runs.append(
+                        {
+                            "photos": reports[0]["counts"]["photos"],
+                            "processes": processes,
+                            "known": known,
+                            "photos_per_second": photos / max(report["seconds"] for report in reports),
+                            "start_mib": [report["start_mib"] for report in reports],
+                            "peak_mib": [report["peak_mib"] for report in reports],
+                        }
+                    )
+                    print(runs[-1], file=sys.stderr, flush=True)
+                counts["utkface"] = reports[0]["counts"]
+        stores = {(work / f"{max(sizes)}_{processes}" / "faces.npy").read_bytes() for processes in PROCESSES}
+        assert len(stores) == 1, "one process and two found different faces"
+        scenes = work / "scenes.txt"
+        found = sorted((data_root / "unlabelled" / "wflw").glob("*/*.jpg"))
+        scenes.write_text("\n".join(map(str, found[: max(sizes)])) + "\n")
+        counts["wflw"] = fresh("--gather", scenes, work / "scenes")[0]["counts"]
+        (work / "index").mkdir()
+        invented = fresh("--invent", index, work / "index")[0]
+    return {
+        "runs": runs,
+        "index": invented,
+        "counts": counts,
+        "cores": len(os.sched_getaffinity(0)),
+        "python": platform.python_version(),
+        "versions": {name: version(name) for name in ("opencv-python", "onnxruntime", "numpy", "torch")},
+    }
+
+
+def runs_table(metrics: dict[str, Any]) -> str:
+    """Speed and memory."""
+    rows = [
+        "| photos | processes | photos a second | memory of each process at the start | at its peak "
+        "| photos a second, all known |"
+    ]
+    rows.append("| --- " * 6 + "|")
+    for run in metrics["runs"]:
+        if run["known"]:
+            continue
+        key = (run["photos"], run["processes"], True)
+        again = next(r for r in metrics["runs"] if (r["photos"], r["processes"], r["known"]) == key)
+        starts, peaks = (", ".join(f"{mib:.0f}" for mib in run[when]) for when in ("start_mib", "peak_mib"))
+        rows.append(
+            f"| {run['photos']} | {run['processes']} | {run['photos_per_second']:.1f} | {starts} MiB "
+            f"| {peaks} MiB | {again['photos_per_second']:.0f} |"
+        )
+    return "\n".join(rows)
+
+
+def index_table(metrics: dict[str, Any]) -> str:
+    """The sorted file of many invented faces."""
+    index = metrics["index"]
+    return (
+        "| invented faces | peak memory before | peak memory at the end | seconds to put them in order |\n"
+        f"{'| --- ' * 4}|\n"
+        f"| {index['faces']} | {index['start_mib']:.0f} MiB | {index['peak_mib']:.0f} MiB | {index['seconds']:.1f} |"
+    )
+
+
+def counts_table(metrics: dict[str, Any]) -> str:
+    """What the rules drop."""
+    reasons = list(next(iter(metrics["counts"].values()))["dropped"])
+    rows = ["| photos of | photos | without a face | detections | " + " | ".join(reasons) + " | kept |"]
+    rows.append("| --- " * (5 + len(reasons)) + "|")
+    for name, counts in metrics["counts"].items():
+        cells = [counts["photos"], counts["without_face"], counts["detections"]]
+        cells += [*counts["dropped"].values(), counts["kept"]]
+        rows.append(f"| {name} | " + " | ".join(map(str, cells)) + " |")
+    return "\n".join(rows)
+
+
+TABLES = {"runs": runs_table, "index": index_table, "counts": counts_table}
+
+
+def write_tables(readme: Path, metrics: dict[str, Any]) -> None:
+    """Between the marks of the README."""
+    text = readme.read_text()
+    for name, make in TABLES.items():
+        head, mark, rest = text.partition(f"<!-- {name} -->\n")
+        end = f"<!-- end of {name} -->"
+        text = f"{head}{mark}\n{make(metrics)}\n\n{end}{rest.partition(end)[2]}"
+    readme.write_text(text)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data_root", nargs="?", type=Path)
+    parser.add_argument("--table", action="store_true", help="print the tables of the metrics.json that is there")
+    parser.add_argument("--sizes", nargs="+", type=int, default=SIZES, help="photos of each pool")
+    parser.add_argument("--index", type=int, default=INDEX, help="invented faces")
+    parser.add_argument("--gather", nargs=3, help=argparse.SUPPRESS)
+    parser.add_argument("--invent", nargs=3, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.gather:
+        gather_here(*arguments.gather)
+        return
+    if arguments.invent:
+        index_here(*arguments.invent)
+        return
+    file = HERE / "metrics.json"
+    if not arguments.table:
+        if arguments.data_root is None:
+            parser.error("give DATA_ROOT, or --table")
+        metrics = measure(arguments.data_root, arguments.sizes, arguments.index)
+        file.write_text(json.dumps(metrics, indent=2) + "\n")
+        write_tables(HERE / "README.md", metrics)
+    metrics = json.loads(file.read_text())
+    print("\n\n".join(make(metrics) for make in TABLES.values()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,88 @@
+"""Where photos come from: a folder with any tree below it, or a list of paths; millions of them, one at a time."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from pipnet.data.images import IMAGE_SUFFIXES
+
+
+def photo_paths(source: str | os.PathLike[str]) -> Iterator[Path]:
+    """The photos of a source, in the order in which the disk has them: nothing is sorted, nothing is kept.
+
+    A folder is searched with all its subfolders for the suffixes of :data:`pipnet.data.images.IMAGE_SUFFIXES`; names
+    that begin with a dot are left out. Links are followed, but not back into a folder that is being searched. A
+    subfolder that can't be listed comes out as itself: it is no photo, and whoever reads it will say so.
+
+    A ``.txt`` file holds one path a line, seen from its own folder, and every line counts, whatever its suffix.
+
+    Raises:
+        FileNotFoundError: No such source.
+        ValueError: It is neither.
+        OSError: It can't be read.
+
+    Example:
+        >>> next(photo_paths("nowhere"))
+        Traceback (most recent call last):
+        ...
+        FileNotFoundError: nowhere: no such folder of photos, and no such list; correct the path
+    """
+    source = Path(source)
+    if source.is_dir():
+        with os.scandir(source):
+            pass  # the source itself must be readable
+        yield from _below(source, ())
+    elif source.suffix.lower() == ".txt" and source.is_file():
+        yield from _listed(source)
+    elif source.exists():
+        raise ValueError(f"{source} is no folder and no .txt list; give the folder of the photo, or a list of photos")
+    else:
+        raise FileNotFoundError(f"{source}: no such folder of photos, and no such list; correct the path")
+
+
+def seen_from(source: str | os.PathLike[str], path: Path) -> str:
+    """What a photo of a source is called: its path seen from the source, the same wherever the source is mounted.
+
+    Example:
+        >>> seen_from("/photos", Path("/photos/a/b.jpg")), seen_from("/lists/all.txt", Path("/other/c.jpg"))
+        ('a/b.jpg', '/other/c.jpg')
+    """
+    root = Path(source)
+    root = root if root.suffix.lower() != ".txt" or root.is_dir() else root.parent
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.as_posix()
+
+
+def _below(folder: Path, above: tuple[tuple[int, int], ...]) -> Iterator[Path]:
+    """``above`` are the folders on the way here, by device and number: a link to one of them would never end."""
+    try:
+        status = folder.stat()
+        here = (status.st_dev, status.st_ino)
+        if here in above:
+            return
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.name.startswith("."):
+                    continue
+                if _is_folder(entry):
+                    yield from _below(folder / entry.name, (*above, here))
+                elif entry.name.lower().endswith(IMAGE_SUFFIXES):
+                    yield folder / entry.name
+    except OSError:
+        yield folder
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself, or a link that leads where nobody may look
+        return False
+
+
+def _listed(file: Path) -> Iterator[Path]:
+    # Names of files are bytes: what is no UTF-8 comes back as it is.
+    with file.open(encoding="utf-8-sig", errors="surrogateescape", newline=None) as lines:
+        for line in lines:
+            if line.strip():
+                yield file.parent / line.rstrip("\n")

@@ -1,0 +1,197 @@
+"""Train on labelled faces of one kind and on photos without labels of another.
+
+python -m pipnet.self_train experiment=self_train_drawn                    # drawn faces, no download
+python -m pipnet.self_train unlabelled=[DIR] curriculum=paper              # labels of 300W, photos of your own
+python -m pipnet.self_train unlabelled=[DIR] teacher=shipped               # from the weights that come with pipnet
+torchrun --nproc-per-node 4 -m pipnet.self_train unlabelled=[DIR,LIST.txt] # several processes share all of it
+
+Faces are found in the photos once; then every stage of the curriculum is a training, whose network labels the faces for
+the next. The same command again goes on where a killed run stopped.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import hydra
+from omegaconf import DictConfig
+
+from pipnet.config import called, config_dir, one_sentence, plain
+from pipnet.data.drawn_photos import write_drawn_photos
+from pipnet.data.face_rules import FaceRules
+from pipnet.data.face_store import UnlabelledFaces
+from pipnet.data.transforms import Augment
+from pipnet.inference.landmarker import SHIPPED_WEIGHTS
+from pipnet.model import checkpoint
+from pipnet.model.pipnet import PIPNet
+from pipnet.train import announce, build_material, build_network, train_network
+from pipnet.training.curriculum import Curriculum, curriculum_of
+from pipnet.training.gathering import gather
+from pipnet.training.preparation import Material, training_record
+from pipnet.training.processes import Processes, processes
+from pipnet.training.self_training import SelfTraining
+from pipnet.training.stage_records import StageRecords
+from pipnet.training.stage_report import stage_table
+
+_WHERE = ("unlabelled", "pool")  # say where the photos and their faces lie; which ones they are is compared
+
+
+@hydra.main(version_base="1.3", config_path=config_dir(), config_name="self_train")
+def main(cfg: DictConfig) -> None:
+    """Self-train as the config says; what the user can mend is one sentence and exit code 1."""
+    with one_sentence():
+        settings = plain(cfg)
+        with processes(settings["device"]) as team:
+            self_train(settings, team)
+
+
+def self_train(settings: dict[str, Any], team: Processes) -> Path:
+    """Self-train from a plain config (the content of ``conf/self_train.yaml``).
+
+    Returns:
+        The checkpoint of the whole run.
+
+    Raises:
+        ValueError, OSError, TrainingError: What the user can mend, in one sentence.
+    """
+    curriculum, teacher = build_curriculum(settings), _teacher(settings["teacher"])
+    config = {key: value for key, value in settings.items() if key not in _WHERE}
+    folder = Path(settings["folder"])
+    material = build_material(settings)
+    new_network = partial(_new_network, settings, material)
+    _check(curriculum, teacher, material, new_network(settings["seed"]))
+    records = StageRecords(folder, config, team)
+    if team.is_main:
+        announce(settings, material)
+    unlabelled, about = _unlabelled_faces(settings, curriculum, records, team)
+    record = training_record(config, material) | {"unlabelled": about}
+    options = settings["self_training"]
+    run = SelfTraining(
+        curriculum=curriculum,
+        material=material,
+        unlabelled=unlabelled,
+        folder=folder,
+        records=records,
+        team=team,
+        new_network=new_network,
+        fit=partial(train_network, settings, material=material, team=team),
+        batch_size=settings["fit"]["batch_size"],
+        box_scale=settings["box_scale"],
+        seed=settings["seed"],
+        student_augment=build_student_augment(settings),
+        epoch_faces=options["epoch_faces"],
+        newest=options["newest"],
+        teacher=teacher,
+        record=record,
+    )
+    best = run.run()
+    if team.is_main:
+        print(f"{stage_table(records.stages)}\n{best}")
+    return best
+
+
+def build_curriculum(settings: Mapping[str, Any]) -> Curriculum:
+    """The curriculum of a config, its epochs scaled where the run has a budget of images.
+
+    Raises:
+        ValueError: It does not fit the other settings, or has a key that means nothing.
+    """
+    curriculum, options = curriculum_of(settings["curriculum"]), settings["self_training"]
+    teacher, epoch_faces, images = settings["teacher"], options["epoch_faces"], options["images"]
+    name = settings["curriculum"].get("name", "of your own")
+    if options["newest"] not in ("best", "last"):
+        raise ValueError(f"self_training.newest must be best or last, got {options['newest']!r}")
+    if teacher and len(curriculum.stages) == 1:
+        raise ValueError(f"teacher takes the place of the first stage, and curriculum {name} has no other")
+    if curriculum.learns_unlabelled and not settings["unlabelled"]:
+        raise ValueError(f"curriculum {name} learns from photos without labels: set unlabelled=[FOLDER]")
+    if images is None:
+        return curriculum
+    if epoch_faces is None:
+        raise ValueError("self_training.images needs self_training.epoch_faces, so that all epochs are equally long")
+    batch_size = settings["fit"]["batch_size"]
+    epoch = epoch_faces // batch_size * batch_size
+    return curriculum.scaled(round(images / max(epoch, 1)), first=1 if teacher else 0)
+
+
+def build_student_augment(settings: Mapping[str, Any]) -> Augment | None:
+    """Augmentation of unlabelled faces where it differs from that of the labelled ones."""
+    changes = settings["self_training"]["student_transform"]
+    if not changes:
+        return None
+    return called(Augment, "self_training.student_transform", {**settings["transform"], **changes})
+
+
+def _new_network(settings: dict[str, Any], material: Material, seed: int) -> PIPNet:
+    return build_network(settings, material, seed=seed)
+
+
+def _teacher(name: str | None) -> Path | None:
+    return None if name is None else SHIPPED_WEIGHTS if name == "shipped" else Path(name)
+
+
+def _check(curriculum: Curriculum, teacher: Path | None, material: Material, net: PIPNet) -> None:
+    """Say before the first hour of work what would fail after it."""
+    for stage in curriculum.stages:
+        if net.grid % stage.pool:
+            raise ValueError(
+                f"curriculum: stage {stage.name} merges {stage.pool} x {stage.pool} cells, which does not divide the"
+                f" {net.grid} x {net.grid} of the network; choose another pool, input_size or net_stride"
+            )
+    if teacher is None:
+        return
+    loaded = checkpoint.load(teacher)
+    if loaded.layout != material.layout:
+        raise ValueError(
+            f"teacher {teacher} has layout {loaded.layout.name}, the dataset {material.layout.name}; choose a teacher"
+            " of the dataset's layout"
+        )
+    if curriculum.stages[1].start == "newest":
+        checkpoint.load_weights(net, loaded.net.state_dict(), source=f"teacher {teacher}")
+
+
+def _unlabelled_faces(
+    settings: dict[str, Any], curriculum: Curriculum, records: StageRecords, team: Processes
+) -> tuple[UnlabelledFaces | None, dict[str, Any] | None]:
+    """Gather the faces, unless the run has them already or needs none."""
+    if not curriculum.learns_unlabelled:
+        return None, None
+    pool, sources = Path(settings["pool"]), settings["unlabelled"]
+    if records.unlabelled is None or not (pool / "faces.npy").is_file() or records.unlabelled["sources"] != sources:
+        places = [_drawn(source, settings, team) if isinstance(source, Mapping) else source for source in sources]
+        gathered = gather(
+            places,
+            pool,
+            team=team,
+            detector=settings["detector"],
+            rules=called(FaceRules, "rules", settings["rules"]),
+            face_size=settings["face_size"],
+            progress=settings["fit"]["progress_bar"],
+        )
+        faces, counts = gathered.faces, gathered.counts
+        if team.is_main:
+            print(f"unlabelled: {gathered}")
+    else:
+        faces, counts = UnlabelledFaces(pool), records.unlabelled["counts"]
+    about = {"sources": sources, "faces": len(faces), "counts": counts, "digest": _digest(pool / "faces.npy")}
+    records.learns_from(about)
+    return faces, about
+
+
+def _drawn(source: Mapping[str, Any], settings: dict[str, Any], team: Processes) -> Path:
+    """Photos of drawn faces, where a source is not a place but the arguments of the drawing."""
+    folder = Path(settings["folder"]) / "drawn_photos" / "_".join(str(source[key]) for key in sorted(source))
+    return team.from_main(lambda: called(write_drawn_photos, "unlabelled", source, folder=folder))
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+if __name__ == "__main__":
+    main()

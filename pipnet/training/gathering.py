@@ -1,0 +1,230 @@
+"""From photos to faces on disk: every photo goes through the face detector once, whoever asks and however often."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from pipnet.atomic import replacing
+from pipnet.data.face_cutting import CROP_SCALE, cut_face
+from pipnet.data.face_index import Notes, assemble, is_complete, new_walk
+from pipnet.data.face_rules import FaceRules, share_inside, sharpness
+from pipnet.data.face_store import FaceStore, FoundFace, PhotoRecord, UnlabelledFaces, file_digest
+from pipnet.data.images import IMAGE_SUFFIXES
+from pipnet.data.photos_ahead import OpenedPhoto, read_ahead, share_of_photos
+from pipnet.inference.detect import Detections, Detector, detector_factory
+from pipnet.training.processes import Processes
+
+_LOOK_S = 0.2  # between looks at whether the other processes are done
+_PATIENCE_S = 120.0  # until a folder made on another machine must be seen here
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """What :func:`gather` found.
+
+    Attributes:
+        faces: Those that passed the rules.
+        counts: ``photos`` (files met), ``damaged`` (of them), ``duplicates`` (of them, with the bytes of another),
+            ``without_face`` (different good photos in which nothing was detected), ``detections`` (in different
+            photos), ``kept`` and ``dropped`` (by reason).
+        damaged: The file with one line for each photo that can't be used, and why.
+    """
+
+    faces: UnlabelledFaces
+    counts: dict[str, Any]
+    damaged: Path
+
+    def __str__(self) -> str:
+        return described(self.counts)
+
+
+def gather(
+    sources: str | Path | Sequence[str | Path],
+    folder: str | Path,
+    *,
+    team: Processes,
+    detector: str | Detector = "retinaface",
+    rules: FaceRules | None = None,
+    face_size: int = 224,
+    progress: bool = True,
+) -> Gathered:
+    """Find, cut out and keep the faces of any number of photos.
+
+    Every file is read, and those whose bytes the store does not know yet go through the detector. The store keeps all
+    detections; the rules choose among them afterwards, so other rules cost no detection. Killed at any moment, the same
+    call goes on where it was and ends with the same ``faces.npy``; so do several processes, which share the photos out
+    by their names and may run on several machines, as long as they see the same folder.
+
+    A file that is no photo, or a damaged one, is listed in ``damaged.txt`` and counted. ``counts.json`` says what was
+    asked and what became of it.
+
+    Args:
+        sources: Folders and ``.txt`` lists, see :func:`pipnet.data.photo_source.photo_paths`.
+        folder: Of the store, see :mod:`pipnet.data.face_store`.
+        team: The processes that share the work.
+        detector: A name of :func:`pipnet.inference.detect.detector_factory`, or a detector, known to the store by the
+            name of its class or function.
+        rules: Which detections are kept; None takes the defaults of :class:`~pipnet.data.face_rules.FaceRules`.
+        face_size: Most that the longer side of a face's box may have in its crop, pixels.
+        progress: Show a bar, on the main process.
+
+    Raises:
+        FileNotFoundError: A source, or the detector's file, is not there.
+        ValueError: The folder holds faces of other settings or lies in a source, there is no such detector, there is
+            no photo, or no face passed the rules.
+        OSError: The disk is full, or the folder can't be written.
+    """
+    folder, rules = Path(folder), rules or FaceRules()
+    roots = [Path(source) for source in ([sources] if isinstance(sources, str | Path) else sources)]
+    if face_size < 1:
+        raise ValueError(f"face_size must be at least 1 pixel, got {face_size}")
+    factory = detector_factory(detector)
+    settings = {
+        "detector": _detector_name(detector),
+        "face_size": face_size,
+        "crop_scale": CROP_SCALE,
+    }
+    _check_apart(roots, folder)
+
+    def begin() -> Path:
+        FaceStore(folder, settings)
+        return new_walk(folder)
+
+    walk = folder / team.from_main(lambda: begin().name)
+    _await(walk.is_dir, f"{folder} is not the same folder for all processes; give one that they share")
+    store, notes = FaceStore(folder, settings), Notes(walk, team.rank, rules)
+    share = share_of_photos(roots, team.rank, team.world_size)
+    look = _Looking(factory, face_size)
+    for photo in tqdm(read_ahead(share, store), unit="photo", disable=None if progress and team.is_main else True):
+        _take(photo, store, notes, look)
+    notes.finish()
+    # Polled and not waited for in a barrier, which gives up after half an hour: shares may differ by more.
+    while not is_complete(walk, team.world_size):
+        time.sleep(_LOOK_S)
+
+    def finish() -> dict[str, Any]:
+        try:
+            counts = assemble(walk, folder, team.world_size)
+        finally:
+            shutil.rmtree(walk, ignore_errors=True)
+        request = {"sources": [str(root) for root in roots], "rules": asdict(rules), **settings}
+        with replacing(folder / "counts.json") as temporary:
+            temporary.write_text(json.dumps({"request": request, "counts": counts}, indent=2) + "\n", encoding="utf-8")
+        if not counts["photos"]:
+            names = ", ".join(map(str, roots))
+            raise ValueError(f"{names}: no photo there; looked for {', '.join(IMAGE_SUFFIXES)}")
+        if not counts["kept"]:
+            raise ValueError(
+                f"no face passed the rules: {described(counts)}; give other photos (damaged ones are listed in "
+                f"{folder / 'damaged.txt'}) or loosen the rules"
+            )
+        return counts
+
+    counts = team.from_main(finish)
+    return Gathered(UnlabelledFaces(folder), counts, folder / "damaged.txt")
+
+
+def described(counts: dict[str, Any]) -> str:
+    """Counts as one line.
+
+    Example:
+        >>> counts = {"photos": 9, "damaged": 1, "duplicates": 2, "without_face": 1, "detections": 7, "kept": 5}
+        >>> described({**counts, "dropped": {"small": 2, "blurred": 0}})
+        '9 photos (1 damaged, 2 duplicates, 1 without a face), 7 detections, 5 kept; dropped: 2 small'
+    """
+    dropped = ", ".join(f"{number} {reason}" for reason, number in counts["dropped"].items() if number)
+    return (
+        f"{counts['photos']} photos ({counts['damaged']} damaged, {counts['duplicates']} duplicates, "
+        f"{counts['without_face']} without a face), {counts['detections']} detections, {counts['kept']} kept; "
+        f"dropped: {dropped or 'none'}"
+    )
+
+
+class _Looking:
+    """The detector, loaded when the first photo needs it, and what is measured of each detection."""
+
+    def __init__(self, factory: Callable[[], Detector], face_size: int) -> None:
+        self._factory, self._face_size = factory, face_size
+        self._detector: Detector | None = None
+
+    def __call__(self, photo: OpenedPhoto) -> tuple[PhotoRecord, list[np.ndarray]]:
+        assert photo.image is not None
+        self._detector = self._detector or self._factory()
+        try:
+            found = self._detector(photo.image)
+        except Exception as error:  # the photo is good, the detector is not: not to be passed over
+            error.add_note(f"the photo was {photo.path}")
+            raise
+        _check_boxes(found, photo.path)
+        height, width = photo.image.shape[:2]
+        faces, crops = [], []
+        for box, score in zip(found.boxes.astype(np.float64), found.scores, strict=True):
+            crop, crop_box = cut_face(photo.image, box, self._face_size)
+            faces.append(
+                FoundFace(
+                    box=tuple(box.tolist()),
+                    score=float(score),
+                    size=float((box[2:] - box[:2]).max()),
+                    sharpness=sharpness(photo.image, box),
+                    inside=share_inside(box, width, height),
+                    crop_box=crop_box,
+                )
+            )
+            crops.append(crop)
+        return PhotoRecord(photo.name, (width, height), faces), crops
+
+
+def _take(photo: OpenedPhoto, store: FaceStore, notes: Notes, look: _Looking) -> None:
+    record = photo.record
+    if record is None:
+        record, crops = look(photo)
+        store.write(photo.digest, record, crops)
+    elif record.damaged and photo.digest and store.read(photo.digest) is None:
+        store.write(photo.digest, record, [])
+    if record.damaged:
+        notes.damaged(photo.path, record.damaged)
+    else:
+        notes.photo(photo.digest, record)
+
+
+def _check_boxes(found: Detections, path: Path) -> None:
+    sides = found.boxes[:, 2:] - found.boxes[:, :2]
+    bad = np.flatnonzero(~(np.isfinite(found.boxes).all(axis=1) & (sides > 0).all(axis=1)))
+    if len(bad):
+        box = found.boxes[bad[0]].tolist()
+        raise ValueError(f"{path}: the detector gave the box {box}, which has no extent; correct the detector")
+
+
+def _check_apart(roots: Sequence[Path], folder: Path) -> None:
+    """The crops of the store would be photos of the next run."""
+    for root in roots:
+        if root.is_dir() and folder.resolve().is_relative_to(root.resolve()):
+            raise ValueError(f"{folder} lies in {root}, whose photos are gathered; choose a folder elsewhere")
+    if not roots:
+        raise ValueError("no source of photos; give a folder or a .txt list")
+
+
+def _detector_name(detector: str | Detector) -> str:
+    """What a store calls it: a file by its content, so that it may lie anywhere."""
+    if not isinstance(detector, str):
+        return getattr(detector, "__qualname__", type(detector).__qualname__)
+    name, _, file = detector.partition(":")
+    return f"{name}:{file_digest(file)}" if file and Path(file).is_file() else detector
+
+
+def _await(condition: Callable[[], bool], otherwise: str) -> None:
+    """Network file systems show a new folder late."""
+    last = time.monotonic() + _PATIENCE_S
+    while not condition():
+        if time.monotonic() > last:
+            raise ValueError(otherwise)
+        time.sleep(_LOOK_S)

@@ -1,0 +1,109 @@
+"""What is known of a self-training between its stages: the files ``run.json`` and ``stages.json``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pipnet.atomic import replacing
+from pipnet.training.processes import Processes
+from pipnet.training.state import TrainingError, refuse_another_setting
+
+
+class StageRecords:
+    """The finished stages of a run, on the disk and in memory.
+
+    A stage is finished when its record is in ``stages.json``. ``run.json`` holds the settings that the run was begun
+    with, and which unlabelled faces it learns from: neither may change until it ends.
+
+    Args:
+        folder: Of the run; made if it is not there.
+        config: Plain settings that must not change.
+        team: The processes of the run; the main one reads and writes.
+
+    Attributes:
+        stages: One record a finished stage.
+
+    Raises:
+        TrainingError: The run was begun with another setting; the message names it.
+        ValueError: A file is damaged.
+        OSError: A file can't be written.
+    """
+
+    def __init__(self, folder: Path, config: Mapping[str, Any], team: Processes) -> None:
+        self._team = team
+        self._run_path, self._stages_path = folder / "run.json", folder / "stages.json"
+
+        def begin() -> tuple[dict[str, Any], list[dict[str, Any]]]:
+            folder.mkdir(parents=True, exist_ok=True)
+            for leftover in [*folder.glob(".run-*.json"), *folder.glob(".stages-*.json"), *folder.glob(".best-*.pt")]:
+                leftover.unlink(missing_ok=True)
+            run = _read(self._run_path, {})
+            if not run:
+                run = {"config": config}
+                _write(self._run_path, run)
+            return run, _read(self._stages_path, [])
+
+        self._run, self.stages = team.from_main(begin)
+        before = self._run["config"]
+        self._refuse_other_stages(before, config)
+        refuse_another_setting(_by_number(before), _by_number(config), source=self._run_path)
+
+    @property
+    def unlabelled(self) -> dict[str, Any] | None:
+        """The unlabelled faces of the run, where they are known."""
+        return self._run.get("unlabelled")
+
+    def add(self, record: dict[str, Any]) -> None:
+        """A stage is finished."""
+        self.stages.append(record)
+        self._team.from_main(lambda: _write(self._stages_path, self.stages))
+
+    def learns_from(self, unlabelled: dict[str, Any]) -> None:
+        """Remember the unlabelled faces, or refuse others than before.
+
+        Args:
+            unlabelled: ``digest`` says which faces they are, ``faces`` how many.
+
+        Raises:
+            TrainingError: They are others than when the run was begun.
+        """
+        before = self._run.get("unlabelled")
+        if before is None:
+            self._run["unlabelled"] = unlabelled
+            self._team.from_main(lambda: _write(self._run_path, self._run))
+        elif before["digest"] != unlabelled["digest"]:
+            raise TrainingError(
+                f"{self._run_path}: the run was begun with {before['faces']} unlabelled faces, now there are others"
+                f" ({unlabelled['faces']}); give it the photos it had, or choose another folder"
+            )
+
+    def _refuse_other_stages(self, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+        counts = [len(config["curriculum"]["stages"]) for config in (before, now)]
+        if counts[0] != counts[1]:
+            raise TrainingError(
+                f"{self._run_path}: the run was begun with {counts[0]} stages (curriculum.stages), now {counts[1]};"
+                " keep the setting or choose another folder"
+            )
+
+
+def _by_number(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The list of stages as a mapping, so that a message can name the value that differs."""
+    stages = {str(number): stage for number, stage in enumerate(config["curriculum"]["stages"])}
+    return {**config, "curriculum": {**config["curriculum"], "stages": stages}}
+
+
+def _read(path: Path, otherwise: Any) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return otherwise
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged ({error}); choose another folder, or delete this one") from error
+
+
+def _write(path: Path, content: Any) -> None:
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

@@ -1,0 +1,80 @@
+"""Self-trainings of seconds: labelled cartoons, unlabelled sketches, one epoch of a few steps a stage."""
+
+import json
+import sys
+from pathlib import Path
+
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+
+from pipnet.config import config_dir, plain
+from pipnet.model import checkpoint
+from pipnet.self_train import self_train
+from pipnet.training.processes import processes
+
+ARGUMENTS = (
+    "experiment=self_train_drawn",
+    "dataset.splits.train.count=26",
+    "dataset.splits.train.size=64",
+    "dataset.splits.val.count=4",
+    "dataset.splits.val.size=64",
+    "model.num_neighbors=3",
+    "model.input_size=64",
+    "fit.batch_size=4",
+    "fit.epochs=1",
+    "fit.validate_every=1",
+    "fit.save_minutes=0",  # after every step
+    "fit.progress_bar=false",
+    "unlabelled=[{style: sketch, count: 12, seed: 3, size: 160}]",
+    "rules.min_score=0.6",
+    "device=cpu",
+)
+STAGES = (
+    {"name": "labels", "epochs": 1, "pseudo": False},
+    {"name": "coarse", "epochs": 1, "pool": 2},
+    {"name": "full", "epochs": 1, "views": 2, "start": "newest", "labelled_share": 0.5},
+)
+
+
+def stages(*listed):
+    """Stages as an argument of the command line."""
+    return "curriculum.stages=" + json.dumps(list(listed)).replace('"', "")
+
+
+def command(folder, *more):
+    """The command line of a small self-training."""
+    return [sys.executable, "-m", "pipnet.self_train", *ARGUMENTS, stages(*STAGES), f"folder={folder}", *more]
+
+
+def config(folder, *more):
+    """What the command makes of its arguments."""
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(config_dir(), version_base="1.3"):
+        return plain(compose("self_train", [*ARGUMENTS, f"folder={folder}", *more]))
+
+
+def self_train_here(folder, *more):
+    """The command without the command line, on one thread: sums depend on how many threads share them."""
+    settings = config(folder, *more)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with processes(settings["device"]) as team:
+            return self_train(settings, team)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def records(folder):
+    """The finished stages."""
+    path = Path(folder) / "stages.json"
+    return json.loads(path.read_text()) if path.is_file() else []
+
+
+def weights(folder):
+    """The weights of the result, and of every stage."""
+    found = {"best": checkpoint.read(Path(folder) / "best.pt")["weights"]}
+    for record in records(folder):
+        found[record["name"]] = checkpoint.read(Path(folder) / record["weights"])["weights"]
+    return found

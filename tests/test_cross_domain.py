@@ -1,0 +1,313 @@
+"""The benchmark of ``experiments/cross_domain``: statistics by hand, which runs there are, both commands, tables."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cross_domain_files import beside_the_scripts, errors_on, finished, save, script, write_300w, write_wflw
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from pipnet.config import config_dir, plain
+from pipnet.data.synthetic import draw_faces
+from pipnet.metrics import nme, paired_bootstrap
+from pipnet.model import checkpoint
+
+ROWS = ("labels", "none", "paper", "ours")
+
+
+@pytest.fixture(autouse=True)
+def _beside_the_scripts(monkeypatch):
+    yield from beside_the_scripts(monkeypatch)
+
+
+# Statistics.
+
+
+def test_a_figure_is_the_mean_of_the_seeds_own():
+    """Three faces, two seeds; AUC is the mean of 1 - error / 0.1 where that is above 0."""
+    got = script("figures").figures(np.array([[0.01, 0.02, 0.09], [0.05, 0.06, 0.11]]))
+    assert {name: figure["seeds"] for name, figure in got.items()} == {
+        "mean": [4.0, round(22 / 3, 4)],
+        "median": [2.0, 6.0],
+        "fr_10": [0.0, round(100 / 3, 4)],
+        "auc_10": [round(100 * (0.9 + 0.8 + 0.1) / 3, 4), round(100 * (0.5 + 0.4) / 3, 4)],
+    }
+    for name, figure in got.items():
+        assert figure["value"] == pytest.approx(np.mean(figure["seeds"]), abs=1e-4), name
+        assert figure["low"] <= figure["value"] <= figure["high"], name
+
+
+def test_the_median_is_not_that_of_averaged_errors():
+    """Each seed has one bad face, another one: its median is 1 %, that of the averages would be 21 %."""
+    errors = np.where(np.eye(3, 3) > 0, 0.61, 0.01)
+    got = script("figures").figures(errors)["median"]
+    assert got == {"value": 1.0, "low": 1.0, "high": got["high"], "seeds": [1.0, 1.0, 1.0]}
+    assert np.median(errors.mean(axis=0)) == pytest.approx(0.21)
+
+
+def test_the_mean_is_that_of_errors_averaged_face_by_face():
+    rng = np.random.default_rng(0)
+    ours, base = rng.gamma(4, 0.01, (3, 40)), rng.gamma(4, 0.012, (2, 40))
+    got = script("figures").difference(ours, base)["mean"]
+    expected = paired_bootstrap(ours.mean(axis=0), base.mean(axis=0)).scaled(100)
+    assert (got["value"], got["low"], got["high"]) == tuple(
+        round(value, 4) for value in (expected.value, expected.low, expected.high)
+    )
+
+
+def test_a_difference_that_every_face_shares_has_no_width():
+    base = np.array([[0.02, 0.04, 0.06]])
+    got = script("figures").difference(base + 0.01, base)
+    assert {name: got["mean"][name] for name in ("value", "low", "high")} == dict.fromkeys(
+        ("value", "low", "high"), 1.0
+    )
+    assert got["mean"]["relative"]["value"] == 25.0
+    assert got["auc_10"]["value"] == -10.0
+    halved = script("figures").difference(base / 2, base)["median"]["relative"]
+    assert halved == {"value": -50.0, "low": -50.0, "high": -50.0}
+
+
+def test_no_relative_change_of_nothing():
+    """No failure before: no change in percent. One of few: a value, and no interval, for some resamples have none."""
+    figures = script("figures")
+    none, one, two = np.array([[0.02] * 4]), np.array([[0.02] * 3 + [0.2]]), np.array([[0.02] * 2 + [0.2] * 2])
+    assert figures.difference(one, none)["fr_10"]["relative"] == {"value": None, "low": None, "high": None}
+    assert figures.difference(one, none)["fr_10"]["value"] == 25.0
+    assert figures.difference(two, one)["fr_10"]["relative"] == {"value": 100.0, "low": None, "high": None}
+
+
+def test_missed_faces():
+    figures = script("figures")
+    errors = np.array([[0.02, 0.04, np.inf]])
+    got = figures.figures(errors)
+    assert (got["mean"]["value"], got["fr_10"]["value"]) == (3.0, round(100 / 3, 4))
+    assert figures.difference(errors, errors * 2)["mean"]["value"] == -3.0
+    with pytest.raises(ValueError, match="missed different faces"):
+        figures.difference(errors, np.array([[0.02, np.inf, 0.04]]))
+    with pytest.raises(ValueError, match="the same faces, got 3 and 2"):
+        figures.difference(errors, errors[:, :2])
+
+
+# Which runs there are.
+
+
+def test_a_missing_run_names_the_command_that_makes_it(tmp_path):
+    find = script("measure").find_runs
+    for row in ROWS:
+        for seed in range(3):
+            finished(tmp_path, row, seed)
+    finished(tmp_path, "ours", 0, pair="wflw_300w")
+    (tmp_path / "cross_domain_300w_wflw_ours_old").mkdir()
+    found = find(tmp_path, "300w_wflw", partial=False)
+    assert {row: list(folders) for row, folders in found.items()} == {row: [0, 1, 2] for row in ROWS}
+    (tmp_path / "cross_domain_300w_wflw_paper_1" / "best.pt").unlink()  # still in training
+    sentence = (
+        r"no finished run .*_paper_1; make it with: python -m pipnet\.self_train experiment=cross_domain_300w_wflw "
+        r"curriculum=paper seed=1 folder=.*cross_domain_300w_wflw_paper_1 \(--partial"
+    )
+    with pytest.raises(FileNotFoundError, match=sentence):
+        find(tmp_path, "300w_wflw", partial=False)
+    assert list(find(tmp_path, "300w_wflw", partial=True)["paper"]) == [0, 2]
+
+
+def test_a_further_seed_takes_part_in_every_row(tmp_path):
+    find = script("measure").find_runs
+    for seed in range(4):
+        finished(tmp_path, "labels", seed)
+    with pytest.raises(FileNotFoundError, match=r"curriculum=none seed=0 .*\(11 more are missing"):
+        find(tmp_path, "300w_wflw", partial=False)
+    assert {row: list(found) for row, found in find(tmp_path, "300w_wflw", partial=True).items()} == {
+        "labels": [0, 1, 2, 3]
+    }
+    with pytest.raises(FileNotFoundError, match="curriculum=labels seed=0"):
+        find(tmp_path / "nowhere", "300w_wflw", partial=True)
+
+
+def test_training_images_are_those_of_all_stages(tmp_path):
+    folder = finished(tmp_path, "ours", 0, images=(1000, 200, 30))
+    assert script("measure").training_images(folder) == 1230
+    (folder / "stages.json").write_text('[{"name": "labels"}]')
+    with pytest.raises(ValueError, match=r"stages\.json does not say how many images"):
+        script("measure").training_images(folder)
+
+
+# Both commands, on drawn faces.
+
+
+def test_one_command_fills_the_benchmark(tmp_path, capsys):
+    faces = draw_faces(5, seed=0, size=96)
+    write_300w(tmp_path, faces[:2])
+    write_wflw(tmp_path, faces[2:])
+    runs, output = tmp_path / "runs", tmp_path / "metrics.json"
+    for number, row in enumerate(ROWS):
+        for seed in range(2 if row == "none" else 3):
+            save(finished(runs, row, seed) / "best.pt", seed=10 * number + seed)
+    measure = script("measure")
+    arguments = [str(runs), str(tmp_path), "--output", str(output)]
+    with pytest.raises(SystemExit, match="curriculum=none seed=2"):
+        measure.main(arguments)
+    assert not output.exists()
+    measure.main([*arguments, "--partial"])
+    printed = capsys.readouterr().out
+    metrics = json.loads(output.read_text())
+    for table in measure.TABLES:
+        assert table(metrics) in printed
+    assert metrics["pair"] == "300w_wflw"
+    assert [faces["title"] for faces in metrics["sets"].values()] == ["Common-2", "WFLW-3"]
+    assert metrics["rows"]["ours"] == {
+        "seeds": [0, 1, 2],
+        "training_images": [300, 300, 300],
+        "commands": [
+            f"python -m pipnet.self_train experiment=cross_domain_300w_wflw curriculum=ours seed={seed}"
+            for seed in range(3)
+        ],
+    }
+    target = metrics["sets"]["target"]["figures"]
+    assert {subset: table["box"]["faces"] for subset, table in target.items()} == {"all": 3, "pose": 2, "blur": 1}
+    rows = target["all"]["outer_eye"]["rows"]
+    assert {row: set(figures) & {"to_first", "to_stc"} for row, figures in rows.items()} == {
+        "labels": set(),
+        "none": {"to_first"},
+        "paper": {"to_first"},
+        "ours": {"to_first", "to_stc"},
+    }
+    # One figure the plain way: predicted by the network itself from the label's box, measured against the drawn points.
+    from pipnet.inference.landmarker import FaceLandmarker
+
+    landmarker = FaceLandmarker.load(runs / "cross_domain_300w_wflw_ours_1" / "best.pt", runtime="torch")
+    predicted = np.stack([landmarker(face.image, boxes=face.box).points[0] for face in faces[2:]])
+    true = np.stack([face.points for face in faces[2:]])
+    expected = nme(predicted, true, np.linalg.norm(true[:, 36] - true[:, 45], axis=-1)).mean()
+    assert rows["ours"]["mean"]["seeds"][1] == pytest.approx(100 * expected, rel=1e-3)
+    assert "plain self-training (2 of 3 seeds)" in printed
+    # No list is as long as a set: errors of single faces are not kept.
+    assert longest_list(metrics["sets"]) <= 3
+
+
+def longest_list(tree: object) -> int:
+    if isinstance(tree, dict):
+        return max(map(longest_list, tree.values()), default=0)
+    return len(tree) if isinstance(tree, list) else 0
+
+
+def test_two_checkpoints_side_by_side(tmp_path, capsys):
+    faces = draw_faces(5, seed=1, size=96)
+    write_300w(tmp_path, faces[:2])
+    write_wflw(tmp_path, faces[2:])
+    before, after = save(tmp_path / "before.pt", 0), save(tmp_path / "after.pt", 1)
+    full_size = script("full_size")
+    output = tmp_path / "full_size.json"
+    full_size.main([str(before), str(after), str(tmp_path), "--output", str(output)])
+    metrics = json.loads(output.read_text())
+    _, errors = errors_on("300w_wflw", tmp_path, before)
+    _, errors_after = errors_on("300w_wflw", tmp_path, after)
+    table = metrics["sets"]["target"]["figures"]["all"]["box"]
+    first, second = 100 * errors["target"]["box"].mean(), 100 * errors_after["target"]["box"].mean()
+    assert table["before"]["mean"]["value"] == pytest.approx(first, abs=1e-3)
+    assert table["change"]["mean"]["value"] == pytest.approx(second - first, abs=1e-3)
+    assert table["change"]["mean"]["relative"]["value"] == pytest.approx(100 * (second / first - 1), abs=1e-3)
+    assert len(set(metrics["sha256"].values())) == 2
+    printed = capsys.readouterr().out
+    assert full_size.full_size_table(metrics) in printed
+    assert "| WFLW-3, pose | 2 | box size |" in printed
+    assert longest_list(metrics) == 1  # the single figure of the only training
+    with pytest.raises(SystemExit, match=r"error: .*nowhere\.pt"):
+        full_size.main([str(before), str(tmp_path / "nowhere.pt"), str(tmp_path), "--output", str(output)])
+
+
+# Tables, from a record written by hand.
+
+
+def figure(value, **more):
+    return {"value": value, "low": value - 0.5, "high": value + 0.25, "seeds": [value - 1, value + 1], **more}
+
+
+def statistics(value, **more):
+    return {name: figure(value + i) for i, name in enumerate(("mean", "median", "fr_10", "auc_10"))} | more
+
+
+def change(value):
+    return statistics(value) | {"mean": figure(value, relative=figure(10 * value))}
+
+
+def record() -> dict:
+    rows = {"labels": statistics(5.0), "ours": statistics(4.0, to_first=change(-1.0))}
+    return {
+        "rows": {
+            "labels": {"seeds": [0, 1], "training_images": [60000, 60000]},
+            "ours": {"seeds": [0, 1, 2], "training_images": [60000, 60000, 60001]},
+        },
+        "missing": ["none", "paper"],
+        "sets": {
+            "source": {"title": "Common-554", "figures": {"all": {"box": {"faces": 554, "rows": rows}}}},
+            "target": {
+                "title": "WFLW-108",
+                "figures": {
+                    "all": {"box": {"faces": 108, "rows": rows}},
+                    "blur": {"box": {"faces": 29, "rows": rows}},
+                },
+            },
+        },
+    }
+
+
+def test_tables():
+    measure = script("measure")
+    main, differences, attributes, seeds = (table(record()).splitlines() for table in measure.TABLES)
+    assert main[0] == "| set, norm | | NME | median | FR@10 | AUC@10 |"
+    assert main[2] == (
+        "| Common-554, by box size | labelled only (2 of 3 seeds) | 5.00 (4.50 … 5.25) | 6.00 (5.50 … 6.25) | "
+        "7.00 (6.50 … 7.25) | 8.00 (7.50 … 8.25) |"
+    )
+    assert main[5].startswith("| WFLW-108, by box size | ours | 4.00 (3.50 … 4.25) |")
+    assert differences[2] == (
+        "| Common-554, by box size | ours − labelled only | -1.00: -1.50 … -0.75 | +0.00: -0.50 … +0.25 | "
+        "+1.00: +0.50 … +1.25 | +2.00: +1.50 … +2.25 | -10.00 %: -10.50 … -9.75 |"
+    )
+    assert attributes[0] == "| WFLW-108 | faces | norm | labelled only (2 of 3 seeds) | ours |"
+    assert attributes[3] == "| blur | 29 | box size | 5.00 (4.50 … 5.25) | 4.00 (-1.00: -1.50 … -0.75) |"
+    assert seeds[3] == "| ours | 0, 1, 2 | 60,000 / 60,001 | 3.00 / 5.00 | 3.00 / 5.00 |"
+    assert seeds[-1] == "| the paper's STC | none: not measured | | | |"
+    for lines in (main, differences, attributes, seeds):
+        assert len({line.count("|") for line in lines}) == 1
+
+
+def test_a_change_without_a_value_or_an_interval():
+    for module in (script("measure"), script("full_size")):
+        assert module._change({"value": None, "low": None, "high": None}, " %") == "–"
+        assert module._change({"value": -25.0, "low": None, "high": None}, " %") == "-25.00 %"
+
+
+# Configs.
+
+
+@pytest.mark.parametrize("pair", ["300w_wflw", "wflw_300w", "300w_cofw68", "300w_aflw"])
+def test_every_pair_has_an_experiment_whose_runs_are_found(pair, tmp_path):
+    measure = script("measure")
+    assert pair in script("pairs").PAIRS
+    for row in ROWS:
+        words = measure.command(pair, row, 2).split()
+        assert words[:3] == ["python", "-m", "pipnet.self_train"]
+        with initialize_config_dir(config_dir(), version_base="1.3"):
+            settings = plain(compose("self_train", overrides=words[3:]))
+        finished(tmp_path, row, 2, pair)
+        assert settings["folder"] == f"runs/cross_domain_{pair}_{row}_2"
+        assert settings["model"]["input_size"] // settings["model"]["net_stride"] == 8
+        dataset = script("pairs").pair_named(pair).source.dataset
+        assert settings["dataset"]["name"] == dataset  # its test faces are the source set
+    with pytest.raises(FileNotFoundError, match=f"experiment=cross_domain_{pair} curriculum=labels seed=0"):
+        measure.find_runs(tmp_path, pair, partial=False)
+
+
+def test_the_full_size_experiment_starts_from_what_ships():
+    with initialize_config_dir(config_dir(), version_base="1.3"):
+        settings = plain(compose("self_train", overrides=["experiment=cross_domain_300w_wflw_full"]))
+    assert settings["teacher"] == "shipped"
+    shipped = checkpoint.load(Path(config_dir()).parent / "pipnet" / "weights" / "300w_mobilenet_v2.pt").net.arguments
+    assert settings["model"]["backbone"] == shipped["backbone"]
+    assert settings["model"]["input_size"] == shipped["input_size"]
+    assert OmegaConf.load(Path(config_dir()) / "experiment" / "cross_domain_300w_wflw_full.yaml").name

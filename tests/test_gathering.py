@@ -1,0 +1,333 @@
+"""From photos to faces on disk, whatever the photos are and whoever is killed on the way."""
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from test_distributed import torchrun
+
+from pipnet.data.face_rules import FaceRules
+from pipnet.data.face_store import UnlabelledFaces
+from pipnet.data.images import read_image
+from pipnet.data.synthetic import draw_faces
+from pipnet.inference.detect import Detections, RetinaFace
+from pipnet.training.gathering import gather
+from pipnet.training.processes import Processes
+
+WORKER = Path(__file__).parent / "gathering_worker.py"
+ALONE = Processes(0, 1, torch.device("cpu"))
+ANY = FaceRules(min_score=0.5, min_size=8, min_sharpness=0, min_inside=0.5)
+
+
+class Halves:
+    """A detector that sees a face in the left half of every photo, and a small unsure one in the right half."""
+
+    def __init__(self):
+        self.looked = 0
+
+    def __call__(self, image):
+        self.looked += 1
+        height, width = image.shape[:2]
+        boxes = [[0.1 * width, 0.2 * height, 0.45 * width, 0.7 * height], [0.7 * width, 5, 0.7 * width + 9, 14]]
+        return Detections(np.array(boxes), np.array([0.99, 0.55]))
+
+
+def write(path, image):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    done, data = cv2.imencode(path.suffix, image[..., ::-1] if image.ndim == 3 and image.shape[2] == 3 else image)
+    assert done
+    path.write_bytes(data.tobytes())
+
+
+def picture(seed, shape=(60, 80, 3), dtype=np.uint8):
+    return np.random.default_rng(seed).integers(0, np.iinfo(dtype).max, shape, dtype=dtype)
+
+
+def write_photos(folder, count=3):
+    for index in range(count):
+        write(folder / f"{index % 2}" / f"{index}.png", picture(index))
+
+
+def gathered(source, folder, *, rules=ANY, detector=None, **more):
+    return gather(source, folder, team=ALONE, detector=detector or Halves(), rules=rules, progress=False, **more)
+
+
+def result(folder):
+    """All that must be the same, however a gathering came about."""
+    crops = {path.name: path.read_bytes() for path in (folder / "crops").rglob("*.jpg")}
+    counts = json.loads((folder / "counts.json").read_text())["counts"]
+    return (folder / "faces.npy").read_bytes(), counts, crops
+
+
+def left_behind(folder):
+    return [path.name for path in folder.rglob("*") if path.name.startswith((".", "walk-"))]
+
+
+def test_photos_become_faces_and_the_second_time_nothing_is_detected(tmp_path):
+    write_photos(tmp_path / "photos")
+    detector = Halves()
+    first = gathered(tmp_path / "photos", tmp_path / "pool", detector=detector)
+    assert detector.looked == 3
+    assert str(first) == ("3 photos (0 damaged, 0 duplicates, 0 without a face), 6 detections, 6 kept; dropped: none")
+    assert len(first.faces) == 6
+    before = result(tmp_path / "pool")
+    again = gathered(tmp_path / "photos", tmp_path / "pool", detector=detector)
+    assert detector.looked == 3
+    assert (again.counts, result(tmp_path / "pool")) == (first.counts, before)
+    assert left_behind(tmp_path) == []
+
+
+def test_other_rules_and_more_photos_cost_only_the_new_photos(tmp_path):
+    write_photos(tmp_path / "photos")
+    detector = Halves()
+    gathered(tmp_path / "photos", tmp_path / "pool", detector=detector)
+    write(tmp_path / "more" / "new.jpg", picture(9))
+    strict = FaceRules(min_score=0.8, min_size=8, min_sharpness=0, min_inside=0.5)
+    sources = [tmp_path / "photos", tmp_path / "more"]
+    both = gathered(sources, tmp_path / "pool", detector=detector, rules=strict)
+    assert detector.looked == 4
+    assert both.counts["kept"] == 4
+    assert both.counts["dropped"]["unsure"] == 4
+    assert all(both.faces.scores > 0.9)
+    request = json.loads((tmp_path / "pool" / "counts.json").read_text())["request"]
+    assert request["sources"] == [str(source) for source in sources]
+    assert request["rules"]["min_score"] == 0.8
+
+
+def test_the_same_photo_under_three_names_is_one(tmp_path):
+    for name in ("a.png", "b/c.png"):
+        write(tmp_path / "photos" / name, picture(0))
+    (tmp_path / "photos" / "link.png").symlink_to(tmp_path / "photos" / "a.png")
+    detector = Halves()
+    found = gathered(tmp_path / "photos", tmp_path / "pool", detector=detector)
+    assert found.counts["photos"] == 3
+    assert found.counts["duplicates"] == 2
+    assert found.counts["detections"] == len(found.faces) == 2
+    assert detector.looked <= 2  # the next photo is opened while this one is searched
+
+
+def test_damaged_files_are_listed_and_not_fatal(tmp_path):
+    photos = tmp_path / "photos"
+    write(photos / "good.jpg", picture(0))
+    (photos / "cut.jpg").write_bytes((photos / "good.jpg").read_bytes()[:700])
+    (photos / "empty.png").touch()
+    (photos / "text.jpg").write_text("no picture")
+    (photos / "loop.jpg").symlink_to(photos / "loop.jpg")
+    (photos / "gone.jpg").symlink_to(photos / "nowhere")
+    os.mkfifo(photos / "pipe.jpg")
+    names = ["photos/good.jpg", "photos/missing.jpg", "photos", "photos/\0.jpg"]
+    (tmp_path / "all.txt").write_text("\n".join(names))
+    for _ in range(2):  # what is damaged stays damaged
+        found = gathered([photos, tmp_path / "all.txt"], tmp_path / "pool")
+        assert found.counts["photos"] == 11
+        assert found.counts["damaged"] == 9
+        assert found.counts["duplicates"] == 1
+        assert len(found.faces) == 2
+        listed = {}
+        for line in found.damaged.read_text().splitlines():
+            path, _, reason = line.partition(": ")
+            listed[path.removeprefix(str(tmp_path) + "/")] = reason
+        assert len(listed) == 9
+        assert listed["photos/cut.jpg"].startswith("the image is cut off after 700 bytes")
+        assert listed["photos/empty.png"].startswith("the image file is empty")
+        assert listed["photos/text.jpg"].startswith("not an image, or a damaged one")
+        assert listed["photos/gone.jpg"] == "no such photo; put it there, or leave it out"
+        assert listed["photos/missing.jpg"] == "no such photo; put it there, or leave it out"
+        assert listed["photos/pipe.jpg"] == "not a file"
+        assert listed["photos"].startswith("a folder that can't be listed")
+
+
+def test_a_damaged_photo_that_was_repaired_is_gathered(tmp_path):
+    write(tmp_path / "photos" / "a.png", picture(0))
+    write(tmp_path / "photos" / "b.png", picture(1))
+    whole = (tmp_path / "photos" / "b.png").read_bytes()
+    (tmp_path / "photos" / "b.png").write_bytes(whole[:500])
+    assert gathered(tmp_path / "photos", tmp_path / "pool").counts["damaged"] == 1
+    (tmp_path / "photos" / "b.png").write_bytes(whole)
+    found = gathered(tmp_path / "photos", tmp_path / "pool")
+    assert found.counts["damaged"] == 0
+    assert found.damaged.read_text() == ""
+    assert len(found.faces) == 4
+
+
+@pytest.mark.parametrize(
+    ("name", "image"),
+    [
+        ("grey.png", picture(0, (60, 80))),
+        ("alpha.png", picture(0, (60, 80, 4))),
+        ("deep.png", picture(0, (60, 80, 3), np.uint16)),
+        ("deep_grey.tif", picture(0, (60, 80), np.uint16)),
+        ("page.webp", picture(0)),
+    ],
+)
+def test_photos_of_all_kinds(tmp_path, name, image):
+    write(tmp_path / "photos" / name, image)
+    found = gathered(tmp_path / "photos", tmp_path / "pool")
+    assert found.counts["damaged"] == 0
+    assert read_image(found.faces.path(0)).shape[2] == 3
+
+
+def test_a_photo_that_lies_on_its_side_is_turned_upright(tmp_path):
+    from PIL import Image
+
+    image = Image.fromarray(np.repeat(np.linspace(0, 255, 80, dtype=np.uint8)[None, :, None], 40, 0).repeat(3, 2))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the top of the scene is on the right: dark above, bright below when upright
+    (tmp_path / "photos").mkdir()
+    image.save(tmp_path / "photos" / "a.jpg", exif=exif, quality=95)
+    found = gathered(tmp_path / "photos", tmp_path / "pool", face_size=30)
+    record = json.loads(next((tmp_path / "pool" / "photos").rglob("*.json")).read_text())
+    assert record["size"] == [40, 80]
+    crop = read_image(found.faces.path(0)).astype(int)
+    assert crop[-3:].mean() - crop[:3].mean() > 60
+    assert abs(crop[:, -3:].mean() - crop[:, :3].mean()) < 10
+
+
+def test_nothing_found_is_one_sentence_with_the_counts(tmp_path):
+    (tmp_path / "photos").mkdir()
+    with pytest.raises(ValueError, match=r"photos: no photo there; looked for \.jpg"):
+        gathered(tmp_path / "photos", tmp_path / "pool")
+    write_photos(tmp_path / "photos")
+    gathered(tmp_path / "photos", tmp_path / "pool")
+    sharp = FaceRules(min_score=0.5, min_size=8, min_sharpness=1e6)
+    with pytest.raises(ValueError, match=r"no face passed the rules: 3 photos .*, 6 detections, 0 kept; dropped: .*;"):
+        gathered(tmp_path / "photos", tmp_path / "pool", rules=sharp)
+    with pytest.raises(FileNotFoundError, match="gather the faces first"):  # the former ones are not taken for these
+        UnlabelledFaces(tmp_path / "pool")
+    assert left_behind(tmp_path) == []
+
+
+def test_what_is_asked_wrongly_is_one_sentence(tmp_path):
+    write_photos(tmp_path / "photos")
+    gathered(tmp_path / "photos", tmp_path / "pool")
+    with pytest.raises(ValueError, match=r"holds faces gathered with face_size=224, now 96; use another folder"):
+        gathered(tmp_path / "photos", tmp_path / "pool", face_size=96)
+    with pytest.raises(ValueError, match="detector=Halves, now retinaface"):
+        gathered(tmp_path / "photos", tmp_path / "pool", detector="retinaface")
+    with pytest.raises(ValueError, match="no face detector 'haar'"):
+        gathered(tmp_path / "photos", tmp_path / "other", detector="haar")
+    with pytest.raises(
+        ValueError, match=r"pool lies in .*photos, whose photos are gathered; choose a folder elsewhere"
+    ):
+        gathered(tmp_path / "photos", tmp_path / "photos" / "pool")
+    with pytest.raises(FileNotFoundError, match="nowhere: no such folder of photos"):
+        gathered(tmp_path / "nowhere", tmp_path / "pool")
+    with pytest.raises(ValueError, match="no source of photos"):
+        gathered([], tmp_path / "pool")
+
+
+def test_a_full_disk_is_one_sentence_and_leaves_nothing_half_written(tmp_path, monkeypatch):
+    write_photos(tmp_path / "photos")
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", full)
+        with pytest.raises(
+            OSError, match=r"\.jpg can't be written: No space left on device; free disk space or choose"
+        ):
+            gathered(tmp_path / "photos", tmp_path / "pool")
+    assert not list((tmp_path / "pool").rglob("*.jpg"))
+    assert gathered(tmp_path / "photos", tmp_path / "pool").counts["kept"] == 6
+    assert left_behind(tmp_path) == []
+
+
+class Killed(BaseException):
+    """The process ends here: no ``except Exception`` sees it."""
+
+
+def test_killed_between_any_two_writes_it_goes_on_to_the_same_faces(tmp_path, monkeypatch):
+    write_photos(tmp_path / "photos", 2)
+    (tmp_path / "photos" / "bad.jpg").write_text("no picture")
+    gathered(tmp_path / "photos", tmp_path / "whole")
+    expected, replace = result(tmp_path / "whole"), os.replace
+    for files in range(1, 40):
+        pool, left = tmp_path / f"{files}", [files]
+
+        def counting(*paths, left=left):
+            replace(*paths)
+            left[0] -= 1
+            if left[0] == 0:
+                raise Killed
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "replace", counting)
+            try:
+                gathered(tmp_path / "photos", pool)
+                break
+            except Killed:
+                pass
+        detector = Halves()
+        gathered(tmp_path / "photos", pool, detector=detector)
+        assert result(pool) == expected
+        assert left_behind(pool) == []
+        assert detector.looked <= (1 if files >= 5 else 2)  # store.json, the bad file, and the three of one photo
+    # store, 2 x (2 crops, record), the bad file's record, notes, damaged.txt, faces.npy, counts, end
+    assert files == 13
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory):
+    """Drawn photos, one of them twice and one damaged; and what one process makes of them."""
+    photos, pool = tmp_path_factory.mktemp("photos"), tmp_path_factory.mktemp("pool") / "one"
+    for sample in draw_faces(10, seed=3, size=160):
+        write(photos / f"{sample.name}.png", sample.image)
+    for copy in range(4):
+        (photos / f"copy_{copy}.png").write_bytes((photos / "drawn_000001.png").read_bytes())
+    (photos / "bad.jpg").write_text("no picture")
+    return photos, pool, gather(photos, pool, team=ALONE, progress=False)
+
+
+def test_two_processes_find_what_one_finds(drawn, tmp_path):
+    photos, pool, alone = drawn
+    assert len(alone.faces) >= 5
+    done = torchrun(WORKER, photos, tmp_path / "two")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count(str(alone)) == 2  # both know
+    assert result(tmp_path / "two") == result(pool)
+    assert left_behind(tmp_path / "two") == []
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)  # two starts of torch, on a machine that may be busy
+def test_no_process_waits_for_one_that_failed(tmp_path):
+    (tmp_path / "empty").mkdir()
+    done = torchrun(WORKER, tmp_path / "empty", tmp_path / "none")
+    assert done.returncode == 1
+    assert done.stderr.count("no photo there") >= 2
+    assert left_behind(tmp_path) == []
+
+
+def test_a_process_that_is_killed_goes_on_to_the_same_faces(drawn, tmp_path):
+    photos, pool, _ = drawn
+    command = [sys.executable, WORKER, photos, tmp_path / "pool", "6"]
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert not (tmp_path / "pool" / "faces.npy").exists()
+    gather(photos, tmp_path / "pool", team=ALONE, progress=False)
+    assert result(tmp_path / "pool") == result(pool)
+    assert left_behind(tmp_path / "pool") == []
+
+
+def test_a_detection_that_is_no_box_names_the_photo(tmp_path):
+    write_photos(tmp_path / "photos", 1)
+    with pytest.raises(ValueError, match=r"0\.png: the detector gave the box \[5\.0, .*\], which has no extent"):
+        gathered(tmp_path / "photos", tmp_path / "pool", detector=lambda image: Detections([[5, 5, 5, 9]], [0.9]))
+
+
+@pytest.mark.data
+@pytest.mark.skipif("PIPNET_DATA" not in os.environ, reason="needs the real faces")
+def test_tight_chips_are_not_lost(tmp_path):
+    chips = sorted((Path(os.environ["PIPNET_DATA"]) / "unlabelled" / "utkface").glob("*.jpg"))[::100]
+    (tmp_path / "all.txt").write_text("\n".join(map(str, chips)))
+    found = gather(tmp_path / "all.txt", tmp_path / "pool", team=ALONE, detector=RetinaFace(), progress=False)
+    assert len(found.faces) >= 0.97 * len(chips)

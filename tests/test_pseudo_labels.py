@@ -1,0 +1,357 @@
+"""Pseudo-labels: what a teacher says, how sure it is, and that no kill and no number of processes changes it."""
+
+import csv
+import json
+import pickle
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from small_training import CPU, LAYOUT
+
+from pipnet.data.dataset import FaceCrops
+from pipnet.data.face_store import FACE, UnlabelledFaces, crop_path
+from pipnet.data.images import read_image
+from pipnet.data.synthetic import draw_faces
+from pipnet.geometry import box_size, crop_of_square, crop_squares, tight_box
+from pipnet.inference.runtimes import TorchRuntime
+from pipnet.layouts import layout_from_dict
+from pipnet.model.codec import mean_shape
+from pipnet.model.pipnet import PIPNet, Votes
+from pipnet.training import pseudo_labelling, pseudo_labels_report
+from pipnet.training.processes import Processes
+from pipnet.training.pseudo_labelling import estimate, weights_digest
+from pipnet.training.pseudo_labels import PseudoLabels, Selection
+from pipnet.training.pseudo_labels_report import write_sheet, write_table
+
+ALONE = Processes(rank=0, world_size=1, device=CPU)
+COUNT = 7
+SHIFT = 0.02
+
+
+def write_pool(folder, samples):
+    """A pool as gather leaves it: lossless crops, so that a face can be found again by its pixels."""
+    rows = np.zeros(len(samples), FACE)
+    for index, sample in enumerate(samples):
+        digest = f"{index:032x}"
+        rows[index] = (np.frombuffer(bytes.fromhex(digest), np.uint8), 0, sample.box, 0.9)
+        file = crop_path(folder, digest, 0)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        _, data = cv2.imencode(".png", sample.image[..., ::-1])
+        file.write_bytes(data.tobytes())
+        photo = folder / "photos" / digest[:2] / f"{digest}.json"
+        photo.parent.mkdir(parents=True, exist_ok=True)
+        photo.write_text(json.dumps({"source": f"photo {index}.jpg"}))
+    np.save(folder / "faces.npy", rows)
+    return UnlabelledFaces(folder)
+
+
+@pytest.fixture(scope="module")
+def samples():
+    return draw_faces(COUNT, seed=3, size=96)
+
+
+@pytest.fixture(scope="module")
+def pool(tmp_path_factory, samples):
+    return write_pool(tmp_path_factory.mktemp("pool"), samples)
+
+
+def teacher(seed=0):
+    torch.manual_seed(seed)
+    mean_face = mean_shape(
+        FaceCrops(draw_faces(4, seed=0, size=96), LAYOUT, input_size=64, box_scale=1.25).plain_points()
+    )
+    net = PIPNet(mean_face, "mobilenet_v3_small", num_neighbors=3, input_size=64)
+    torch.nn.init.normal_(net.head.weight, std=0.02)
+    return net.eval()
+
+
+def label(pool, folder, net=None, team=ALONE, **more):
+    arguments = {"layout": LAYOUT, "box_scale": 1.25, "label_shift": SHIFT, "team": team, "batch_size": 4, **more}
+    return estimate(net or teacher(), pool, folder, **arguments)
+
+
+def numbers(labels):
+    return [np.stack([labels.points(i) for i in range(len(labels))]), np.array(labels.spread), labels.disagreement[:]]
+
+
+def test_points_are_those_of_the_landmarker(pool, tmp_path):
+    """The second look of one view: the plain crop of the tight box of the first."""
+    net = teacher()
+    labels = label(pool, tmp_path, net)
+    runtime = TorchRuntime(net)
+    for index in range(COUNT):
+        image, box = read_image(pool.path(index)), pool.boxes[index]
+        for _ in range(2):
+            crop = crop_of_square(crop_squares(box, 1.25)[0], 64)
+            points = crop.from_unit(runtime(crop.warp(image)[None])[0][0].astype(np.float64))
+            box = tight_box(points)
+        np.testing.assert_allclose(labels.points(index), points, atol=2e-3)
+    assert (labels.disagreement[:] == 0).all()
+    assert (labels.spread[:] >= 0).all()
+    assert labels.spread[:].mean() > 0.1
+
+
+def test_a_kill_and_more_processes_change_no_number(pool, tmp_path, monkeypatch):
+    monkeypatch.setattr(pseudo_labelling, "_CHUNK", 3)
+    whole = label(pool, tmp_path / "whole", views=3)
+
+    class KilledError(Exception):
+        pass
+
+    calls = []
+    read = pseudo_labelling.read_image
+
+    def fail(path):
+        calls.append(path)
+        if len(calls) == 5:  # in the second chunk
+            raise KilledError
+        return read(path)
+
+    monkeypatch.setattr(pseudo_labelling, "read_image", fail)
+    with pytest.raises(KilledError):
+        label(pool, tmp_path / "parts", views=3)
+    assert [file.name for file in (tmp_path / "parts" / "chunks").iterdir()] == ["000000.npz"]
+    with pytest.raises(FileNotFoundError, match="no finished pseudo-labels; estimate them first"):
+        PseudoLabels(tmp_path / "parts", pool)
+    # The second of two processes does its share, then the first one alone the rest.
+    monkeypatch.setattr(Processes, "wait", lambda self: None)
+    monkeypatch.setattr(Processes, "from_main", lambda self, make: make() if self.is_main else False)
+    second = Processes(rank=1, world_size=2, device=CPU)
+    with pytest.raises(FileNotFoundError):
+        label(pool, tmp_path / "parts", views=3, team=second)
+    assert sorted(file.name for file in (tmp_path / "parts" / "chunks").iterdir()) == ["000000.npz", "000001.npz"]
+    calls.clear()
+    parts = label(pool, tmp_path / "parts", views=3)
+    assert len(calls) == 1  # the last chunk has one face
+    for a, b in zip(numbers(whole), numbers(parts), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert sorted(file.name for file in (tmp_path / "parts").iterdir()) == [
+        "disagreement.npy",
+        "done.json",
+        "points.npy",
+        "spread.npy",
+    ]
+
+
+def test_finished_labels_are_read_back_and_never_written_again(pool, tmp_path):
+    first = label(pool, tmp_path)
+    before = {file: (file.stat().st_mtime_ns, file.read_bytes()) for file in tmp_path.iterdir()}
+    again = label(pool, tmp_path)
+    np.testing.assert_array_equal(first.points(2), again.points(2))
+    for net, more, name in ((teacher(1), {}, "teacher"), (None, {"views": 2}, "views")):
+        with pytest.raises(ValueError, match=f"with {name}=.*, now {name}=.*never written over: choose another folder"):
+            label(pool, tmp_path, net, **more)
+    assert {file: (file.stat().st_mtime_ns, file.read_bytes()) for file in tmp_path.iterdir()} == before
+    assert again.about["teacher"] == weights_digest(teacher()) != weights_digest(teacher(1))
+
+
+def test_labels_begun_by_another_teacher_are_refused(pool, tmp_path, monkeypatch):
+    def fail(path):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pseudo_labelling, "read_image", fail)
+        with pytest.raises(KeyboardInterrupt):
+            label(pool, tmp_path)
+    with pytest.raises(ValueError, match="with teacher="):
+        label(pool, tmp_path, teacher(1))
+    assert len(label(pool, tmp_path)) == COUNT
+
+
+# --- views
+
+
+class Seeing(torch.nn.Module):
+    """A network that finds two dots, red and green, wherever they are, and was taught as FaceCrops teaches.
+
+    Its labels sit ``SHIFT`` sides of the box to the right of the dots, in mirrored faces as well, where red is green.
+    """
+
+    input_size = 64
+    grid = 2
+    num_points = 2
+    box_side_unit = 1 / 2.0  # of the crop, with box_scale 2
+
+    def __init__(self):
+        super().__init__()
+        self.unused = torch.nn.Parameter(torch.zeros(1))
+        self.mirrored = []
+
+    def normalize(self, crops):
+        return crops.float()
+
+    def forward(self, images):
+        return images
+
+    def count_votes(self, images):
+        grid = (torch.arange(64) + 0.5) / 64
+        points = []
+        for channel in (0, 1):
+            mass = images[:, channel]
+            total = mass.sum(dim=(1, 2))
+            x = (mass.sum(dim=1) * grid).sum(dim=1) / total
+            y = (mass.sum(dim=2) * grid).sum(dim=1) / total
+            points.append(torch.stack([x, y], dim=1))
+        points = torch.stack(points, dim=1)  # (B, 2, 2) red, green
+        swap = points[:, 0, 0] > points[:, 1, 0]  # point 0 is the left one
+        self.mirrored.append(swap.tolist())
+        points = torch.where(swap[:, None, None], points.flip(1), points)
+        points[..., 0] += SHIFT * self.box_side_unit
+        spread = torch.tensor([[1.0, 3.0]]).expand(len(points), 2)
+        return Votes(points, spread, spread)
+
+
+def dots(tmp_path):
+    image = np.zeros((160, 160, 3), np.uint8)
+    places = np.array([[60.0, 80.0], [100.0, 80.0]])
+    for channel, (x, y) in enumerate(places):
+        plane = image[..., channel].copy()
+        cv2.circle(plane, (int(x), int(y)), 3, 255, -1, cv2.LINE_AA)
+        image[..., channel] = plane
+    sample = replace(draw_faces(1, seed=0, size=96)[0], image=image, box=np.array([60.0, 70.0, 100.0, 90.0]))
+    return write_pool(tmp_path, [sample]), places
+
+
+def test_mirrored_views_are_undone_to_where_the_labels_of_upright_ones_sit(tmp_path):
+    layout = layout_from_dict({"name": "two", "num_points": 2, "mirror_pairs": [[0, 1]]})
+    pool, places = dots(tmp_path)
+    expected = places + np.array([SHIFT * 40, 0])  # the longer side of the box is 40 px
+    net, found = Seeing(), []
+    for views in (1, 2, 5):
+        folder = tmp_path / str(views)
+        arguments = {"layout": layout, "box_scale": 2.0, "label_shift": SHIFT, "team": ALONE, "views": views}
+        labels = estimate(net, pool, folder, **arguments)
+        np.testing.assert_allclose(labels.points(0), expected, atol=0.15)
+        found.append(labels)
+    assert [swap for (swap,) in net.mirrored] == [
+        *(False, False),  # the detector's box, then the only view
+        *(False, False, True),
+        *(False, False, True, False, True, False),
+    ]
+    one, two, five = found
+    np.testing.assert_allclose(one.spread[0], [1, 3])
+    np.testing.assert_allclose(two.spread[0], [2, 2])  # of a mirrored view the spreads change places
+    np.testing.assert_allclose(five.spread[0], [9 / 5, 11 / 5], rtol=1e-6)
+
+
+def test_disagreement_is_the_distance_of_the_views_in_box_sizes():
+    class Moving:
+        """Points of a square, a pixel further right at each look, whatever it shows."""
+
+        input_size = 64
+
+        def __init__(self):
+            self.looks = 0
+
+        def __call__(self, images, crops):
+            self.looks += 1
+            square = np.array([[0.0, 0], [10, 0], [0, 10], [10, 10]]) + np.array([self.looks - 2, 0])
+            return np.stack([square] * len(crops)), np.ones((len(crops), 4))
+
+    looker = pseudo_labelling._Teacher(teacher(), LAYOUT, 1.25, 0.0, 3, 0, 4)
+    looker.mirror = np.arange(4)
+    looker._see = Moving()
+    image = np.zeros((20, 20, 3), np.uint8)
+    found = looker.look([image], np.array([[0.0, 0, 10, 10]]), range(1))
+    np.testing.assert_allclose(found.points[0, :, 0], [1, 11, 1, 11])  # looks 2, 3 and 4 count: 0, 1 and 2
+    np.testing.assert_allclose(found.disagreement[0], np.sqrt(2 / 3) / 10, rtol=1e-5)
+
+
+# --- samples
+
+
+def test_samples_train_as_labelled_faces_do(pool, tmp_path):
+    labels = label(pool, tmp_path)
+    crops = FaceCrops(labels.samples(), LAYOUT, input_size=64, box_scale=1.25, pool=2)
+    assert len(crops) == COUNT
+    sample = crops.samples[4]
+    assert (sample.name, sample.image, sample.weight) == (pool.name(4), pool.path(4), None)
+    np.testing.assert_array_equal(sample.box, tight_box(labels.points(4)))
+    assert crops[0, 4]["pool"] == 2
+    with pytest.raises(IndexError):
+        crops.samples[COUNT]
+
+
+def test_a_selection_weighs_and_leaves_out(pool, tmp_path):
+    labels = label(pool, tmp_path, views=2)
+    confidence = labels.confidence
+    assert confidence.shape == (COUNT, 68)
+    assert ((confidence > 0) & (confidence <= 1)).all()
+    limit, least = float(np.median(confidence)), float(np.median(labels.face_confidence))
+    chosen = labels.samples(Selection(weighted=True, min_point=limit, min_face=least))
+    kept = np.flatnonzero(confidence.mean(axis=1) >= least)
+    assert [sample.name for sample in chosen] == [pool.name(index) for index in kept]
+    for sample, index in zip(chosen, kept.tolist(), strict=True):
+        np.testing.assert_array_equal(np.isnan(sample.points[:, 0]), confidence[index] < limit)
+        np.testing.assert_array_equal(sample.weight, confidence[index])
+        np.testing.assert_array_equal(sample.box, tight_box(labels.points(index)))
+    with pytest.raises(ValueError, match=r"min_face is a confidence and lies in \[0, 1\], got 3"):
+        Selection(min_face=3)
+
+
+def test_confidence_falls_with_spread_and_with_disagreement(pool, tmp_path):
+    labels = label(pool, tmp_path)
+    labels.spread = np.array([[0.0, 0.1, 0.5, 0.5]])
+    labels.disagreement = np.array([[0.0, 0.0, 0.0, 0.05]])
+    confidence = labels.confidence_of(0)
+    assert confidence[0] == 1
+    assert (np.diff(confidence) < 0).all()
+
+
+def test_a_loader_process_gets_paths_and_no_arrays(pool, tmp_path):
+    labels = label(pool, tmp_path)
+    samples = labels.samples(Selection(weighted=True))
+    packed = pickle.dumps(samples)
+    assert len(packed) < 1000
+    np.testing.assert_array_equal(pickle.loads(packed)[3].points, samples[3].points)
+
+
+def test_labels_of_other_faces_are_refused(pool, tmp_path, samples):
+    label(pool, tmp_path / "labels")
+    other = write_pool(tmp_path / "pool", samples[:2])
+    with pytest.raises(ValueError, match=r"labels 7 faces, .* has 2; use another folder"):
+        PseudoLabels(tmp_path / "labels", other)
+    with pytest.raises(ValueError, match="with pool="):
+        label(other, tmp_path / "labels")
+
+
+# --- for the eye
+
+
+def test_the_table_holds_every_number(pool, tmp_path):
+    labels = label(pool, tmp_path, views=2)
+    write_table(labels, tmp_path / "table.csv")
+    with (tmp_path / "table.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["image"] for row in rows] == [f"photo {index}.jpg" for index in range(COUNT)]
+    for index, row in enumerate(rows):
+        assert pool.folder / row["crop"] == pool.path(index)
+        points = np.array([[float(row[f"x_{n}"]), float(row[f"y_{n}"])] for n in range(68)])
+        np.testing.assert_allclose(points, labels.points(index), atol=6e-4)
+        assert [float(row[f"confidence_{n}"]) for n in range(68)] == pytest.approx(labels.confidence[index], abs=6e-4)
+        assert float(row["confidence"]) == pytest.approx(labels.face_confidence[index], abs=6e-4)
+        box = [float(row[name]) for name in ("x0", "y0", "x1", "y1")]
+        assert box == pytest.approx(tight_box(labels.points(index)), abs=6e-3)
+        assert box_size(np.array(box)) > 0
+
+
+def test_the_sheet_goes_from_sure_to_unsure(pool, tmp_path, monkeypatch):
+    labels = label(pool, tmp_path, views=2)
+    drawn = []
+    tile = pseudo_labels_report._tile
+
+    def watch(labels, index):
+        drawn.append(index)
+        return tile(labels, index)
+
+    monkeypatch.setattr(pseudo_labels_report, "_tile", watch)
+    write_sheet(labels, tmp_path / "sheet.png", count=4)
+    means = labels.face_confidence[drawn]
+    assert len(drawn) == 4
+    assert (np.diff(means) < 0).all()
+    assert (means[0], means[-1]) == (labels.face_confidence.max(), labels.face_confidence.min())
+    sheet = cv2.imread(str(tmp_path / "sheet.png"))
+    assert sheet.shape == (186, 660, 3)

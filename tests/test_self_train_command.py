@@ -1,0 +1,151 @@
+"""A self-training that was killed, stopped or asked for again ends as one that nobody disturbed."""
+
+import random
+import signal
+import subprocess
+import time
+
+import pytest
+from small_self_training import STAGES, command, records, self_train_here, stages, weights
+from small_training import assert_same
+
+import pipnet.train
+from pipnet.model import checkpoint
+from pipnet.training.state import TrainingError
+
+
+@pytest.fixture(autouse=True)
+def one_thread(monkeypatch):
+    """Commands compute on one thread, as ``self_train_here`` does."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """Folder of a self-training that nobody disturbed."""
+    folder = tmp_path_factory.mktemp("whole")
+    self_train_here(folder, stages(*STAGES))
+    return folder
+
+
+def test_what_a_run_leaves(whole):
+    assert [record["name"] for record in records(whole)] == ["0_labels", "1_coarse", "2_full"]
+    for record in records(whole)[1:]:
+        folder = whole / record["name"] / "pseudo_labels"
+        assert {"points.npy", "table.csv", "sheet.png", "summary.json"} <= {path.name for path in folder.iterdir()}
+        assert record["unlabelled"] > 0
+        assert 0 <= record["confidence"]["p5"] <= record["confidence"]["p95"] <= 1
+    assert list(whole.glob("events.*"))
+    best = checkpoint.read(whole / "best.pt")
+    assert best["training"]["stages"] == records(whole)
+    assert best["training"]["images"] == sum(record["images"] for record in records(whole)) > 0
+    assert best["training"]["unlabelled"]["counts"]["photos"] == 12
+    assert best["training"]["licence"] == "not stated"
+    assert_same(best["weights"], checkpoint.read(whole / "2_full" / "best.pt")["weights"])
+
+
+def test_asked_for_again_it_does_nothing(whole, capfd):
+    before = {path: path.stat().st_mtime_ns for path in whole.rglob("*") if path.is_file()}
+    self_train_here(whole, stages(*STAGES))
+    assert {path: path.stat().st_mtime_ns for path in whole.rglob("*") if path.is_file()} == before
+    assert "2_full" in capfd.readouterr().out
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)  # many starts of Python, on a machine that may be busy
+def test_the_command_killed_in_every_stage_and_given_again(whole, tmp_path):
+    moments, finished = random.Random(0), []
+    signs = ("pool/photos/*/*.json", "0_labels/last.pt", "1_coarse/pseudo_labels/begun.json")
+    for sign in (*signs, "1_coarse/last.pt", "2_full/last.pt"):
+        process = subprocess.Popen(command(tmp_path), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        while process.poll() is None and not any(tmp_path.glob(sign)):
+            time.sleep(0.001)
+        time.sleep(moments.uniform(0, 0.1))
+        process.kill()
+        process.wait()
+        assert any(tmp_path.glob(sign)), sign
+        finished.append(len(records(tmp_path)))
+    assert finished == sorted(finished)
+    assert not (tmp_path / "best.pt").exists(), "the last kill came before the end"
+    done = subprocess.run(command(tmp_path), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert_same(weights(whole), weights(tmp_path))
+    assert not list(tmp_path.glob(".*.pt")), "what a kill left half written is swept up"
+    other = subprocess.run(command(tmp_path, "optim.lr=0.5"), capture_output=True, text=True)
+    assert other.returncode == 1
+    assert other.stderr.startswith("error: ")
+    assert "optim.lr=0.002, now optim.lr=0.5" in other.stderr
+    assert len(other.stderr.splitlines()) == 1
+
+
+def test_a_stop_signal_in_a_later_stage_saves_and_goes_on(whole, tmp_path, monkeypatch):
+    asked, lr_schedule = [], pipnet.train.lr_schedule
+
+    def schedule(**arguments):
+        multiple = lr_schedule(**arguments)
+
+        def signalling(epoch, epochs):
+            asked.append(epoch)
+            if len(asked) == 9:  # 6 steps in the first stage
+                signal.raise_signal(signal.SIGTERM)
+            return multiple(epoch, epochs)
+
+        return signalling
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pipnet.train, "lr_schedule", schedule)
+        with pytest.raises(TrainingError, match="stopped on request after epoch 1, batch 3; the same command goes on"):
+            self_train_here(tmp_path, stages(*STAGES))
+    assert [record["name"] for record in records(tmp_path)] == ["0_labels"]
+    self_train_here(tmp_path, stages(*STAGES))
+    assert_same(weights(whole), weights(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ("transform.rotate=30", "transform.rotate=15, now transform.rotate=30"),
+        ("self_training.newest=last", "self_training.newest=best, now self_training.newest=last"),
+        ("detector=yunet:none.onnx", "detector=retinaface, now detector=yunet:none.onnx"),
+        ("seed=7", "seed=0, now seed=7"),
+        (stages(*STAGES[:2]), "was begun with 3 stages .curriculum.stages., now 2"),
+        (
+            stages(*STAGES[:2], {**STAGES[2], "views": 3}),
+            "curriculum.stages.2.views=2, now curriculum.stages.2.views=3",
+        ),
+        ("unlabelled=[{style: sketch, count: 14, seed: 3, size: 160}]", r"was begun with \d+ unlabelled faces, now"),
+    ],
+)
+def test_another_setting_is_refused_by_name(whole, tmp_path, changed, message):
+    for name in ("run.json", "stages.json"):
+        (tmp_path / name).write_bytes((whole / name).read_bytes())
+    arguments = [stages(*STAGES)] if "curriculum" not in changed else []
+    with pytest.raises(TrainingError, match=message) as refusal:
+        self_train_here(tmp_path, *arguments, changed)
+    assert "choose another folder" in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+
+
+def test_another_teacher_skips_the_first_stage(whole, tmp_path):
+    teacher, pool = whole / "0_labels" / "best.pt", whole / "pool"
+    chosen = stages(STAGES[0], {"name": "full", "epochs": 1})
+    self_train_here(tmp_path, chosen, f"teacher={teacher}", f"pool={pool}")
+    names, images = zip(*((record["name"], record["images"]) for record in records(tmp_path)), strict=True)
+    assert names == ("0_teacher", "1_full")
+    assert images[0] == 0
+    assert images[1] > 0
+    assert not (tmp_path / "0_labels").exists()
+    assert records(tmp_path)[0]["val_nme"] == pytest.approx(records(whole)[0]["val_nme"])
+
+
+def test_the_first_stage_is_an_ordinary_training(whole, tmp_path):
+    from small_self_training import config
+
+    from pipnet.train import train
+    from pipnet.training.processes import processes
+
+    settings = config(tmp_path)
+    with processes("cpu") as team:
+        train(settings, team)
+    ordinary = checkpoint.read(tmp_path / "last.pt")["weights"]
+    assert_same(checkpoint.read(whole / "0_labels" / "last.pt")["weights"], ordinary)

@@ -1,0 +1,131 @@
+"""Curricula, and what is refused before work begins."""
+
+import pytest
+from small_self_training import STAGES, config, self_train_here, stages
+
+from pipnet.self_train import build_curriculum, build_student_augment
+from pipnet.training.curriculum import Curriculum, Stage, curriculum_of
+
+LABELS = Stage("labels", 60, pseudo=False)
+
+
+def names(curriculum, *nmes):
+    """All stages that are done when validation gives these figures."""
+    done, found = [], []
+    while (following := curriculum.after(done)) is not None:
+        found.append(following[0])
+        done.append(nmes[len(done)])
+    return found
+
+
+def test_the_papers_curriculum_is_the_papers():
+    settings = config("nowhere", "curriculum=paper", "fit.epochs=60")
+    curriculum = curriculum_of(settings["curriculum"])
+    assert [stage.pool for stage in curriculum.stages] == [1, 4, 2, 1, 1, 1]
+    assert {stage.epochs for stage in curriculum.stages} == {60}
+    assert {stage.start for stage in curriculum.stages} == {"backbone"}
+    assert [stage.pseudo for stage in curriculum.stages] == [False] + 5 * [True]
+    assert names(curriculum, 9, 8, 7, 6, 5, 4)[3:] == ["3_full", "4_full_2", "5_full_3"]
+
+
+def test_the_control_has_the_same_stages_but_no_coarse_one():
+    paper, none = (curriculum_of(config("nowhere", f"curriculum={name}")["curriculum"]) for name in ("paper", "none"))
+    assert [stage.epochs for stage in paper.stages] == [stage.epochs for stage in none.stages]
+    assert {stage.pool for stage in none.stages} == {1}
+
+
+def test_the_last_stage_runs_until_it_has_converged():
+    once = Curriculum((LABELS, Stage("full", 60)), most=5, tolerance=2.0)
+    assert names(once, 9, 8, 7, 6.9, 6, 5) == ["0_labels", "1_full", "2_full_2", "3_full_3"]
+    assert names(once, 9, 8, 7, 6, 5, 4) == ["0_labels", "1_full", "2_full_2", "3_full_3", "4_full_4", "5_full_5"]
+    assert names(once, 9, 8, 9) == ["0_labels", "1_full", "2_full_2"]
+    listed_twice = Curriculum((LABELS, Stage("full", 60), Stage("full", 60)), most=2)
+    assert names(listed_twice, 9, 8, 8.1) == ["0_labels", "1_full", "2_full_2"]
+    assert names(listed_twice, 9, 8, 7, 6) == ["0_labels", "1_full", "2_full_2", "3_full_3"]
+
+
+def test_all_curricula_cost_the_same_when_told_to():
+    budget = ("self_training.epoch_faces=10", "self_training.images=288", "fit.batch_size=4")
+    for name in ("paper", "none", "labels", "ours"):
+        curriculum = build_curriculum(config("nowhere", f"curriculum={name}", *budget))
+        assert sum(stage.epochs for stage in curriculum.stages) == 36, name
+        assert min(stage.epochs for stage in curriculum.stages) >= 1
+    with_teacher = build_curriculum(config("nowhere", "curriculum=ours", "teacher=shipped", *budget))
+    assert sum(stage.epochs for stage in with_teacher.stages[1:]) == 36
+
+
+def test_the_students_transform_differs_where_told():
+    augment = build_student_augment(config("nowhere", "+self_training.student_transform.rotate=45"))
+    assert (augment.rotate, augment.mirror_p) == (45, 0.5)
+    assert build_student_augment(config("nowhere")) is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["unlabelled=[]"], r"curriculum ours learns from photos without labels: set unlabelled=\[FOLDER\]"),
+        (["unlabelled=[nowhere/photos]"], "nowhere/photos: no such folder of photos"),
+        (["curriculum.stages=[]"], "curriculum: no stages; list at least one"),
+        (["curriculum=labels", "teacher=shipped"], "takes the place of the first stage"),
+        (["teacher=nowhere.pt"], "no checkpoint nowhere.pt"),
+        ([stages(*STAGES[1:])], "stage coarse comes first"),
+        ([stages({"name": "labels", "pseudo": False})], "stage 0: epochs is missing"),
+        ([stages({**STAGES[0], "pools": 2})], "stage 0: no key 'pools'"),
+        ([stages({**STAGES[0], "pool": 2})], "stage labels has pseudo: false"),
+        ([stages({**STAGES[0], "name": "../out"})], "stage's name"),
+        ([stages(STAGES[0], {**STAGES[1], "select": {"least": 1}})], "stage 1, select: no key 'least'"),
+        ([stages(STAGES[0], {**STAGES[1], "pool": 3})], "stage coarse merges 3 x 3 cells, which does not divide"),
+        (["self_training.newest=first"], "newest must be best or last"),
+        (["self_training.images=100"], "needs self_training.epoch_faces"),
+        (["self_training.images=8", "self_training.epoch_faces=8"], "too few for 3 stages"),
+        (["rules.min_inside=2"], "min_inside"),
+        (["+rules.colour=2"], "config group 'rules'"),
+    ],
+)
+def test_what_does_not_fit_is_one_sentence(tmp_path, arguments, message):
+    with pytest.raises((ValueError, OSError), match=message) as refusal:
+        self_train_here(tmp_path / "run", *arguments)
+    assert "\n" not in str(refusal.value)
+    assert not list((tmp_path / "run").rglob("*.pt"))
+
+
+def test_a_folder_without_photos_is_one_sentence(tmp_path):
+    (tmp_path / "photos").mkdir()
+    with pytest.raises(ValueError, match="no photo there") as refusal:
+        self_train_here(tmp_path / "run", f"unlabelled=[{tmp_path / 'photos'}]")
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_teacher_of_another_layout_is_one_sentence(tmp_path):
+    import numpy as np
+
+    from pipnet.layouts import get_layout
+    from pipnet.model import checkpoint
+    from pipnet.model.pipnet import PIPNet
+
+    net = PIPNet(np.random.default_rng(0).random((29, 2)), "mobilenet_v3_small", num_neighbors=3, input_size=64)
+    checkpoint.save(tmp_path / "cofw.pt", net, layout=get_layout("cofw_29"), box_scale=1.25, training={})
+    with pytest.raises(ValueError, match=r"cofw.pt has layout cofw_29, the dataset 300w_68; choose a teacher"):
+        self_train_here(tmp_path / "run", f"teacher={tmp_path / 'cofw.pt'}")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_coarse_stage_trains_nothing_but_the_coarse_map_of_unlabelled_faces():
+    import torch
+    from small_training import batch_of, drawn, small_net
+
+    from pipnet.model.codec import encode
+    from pipnet.model.loss import PIPLoss
+
+    net, pool = small_net(), torch.tensor([1, 2, 2, 1])
+    images, points = batch_of(drawn(4), 4)
+    output = net(net.normalize(images), pool)
+    full = {name: maps for name, maps in output._asdict().items() if name != "coarse"}
+    for maps in (*full.values(), output.coarse[2]):
+        maps.retain_grad()
+    sum(PIPLoss()(output, encode(points, net.neighbors, net.grid, pool=pool)).values()).backward()
+    for name, maps in full.items():
+        touched = maps.grad.flatten(1).abs().sum(dim=1) > 0
+        assert touched.tolist() == [True, False, False, True], name
+    assert output.coarse[2].shape == (2, 68, 1, 1)
+    assert (output.coarse[2].grad.flatten(1).abs().sum(dim=1) > 0).all()
