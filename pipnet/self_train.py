@@ -11,13 +11,14 @@ the next. The same command again goes on where a killed run stopped.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import hydra
+import numpy as np
 from omegaconf import DictConfig
 
 from pipnet.config import called, config_dir, one_sentence, plain
@@ -33,9 +34,11 @@ from pipnet.training.curriculum import Curriculum, curriculum_of
 from pipnet.training.gathering import gather
 from pipnet.training.preparation import Material, training_record
 from pipnet.training.processes import Processes, processes
-from pipnet.training.self_training import SelfTraining
+from pipnet.training.pseudo_labelling import pool_digest
+from pipnet.training.self_training import TEACHER_COPY, SelfTraining
 from pipnet.training.stage_records import StageRecords
 from pipnet.training.stage_report import stage_table
+from pipnet.training.state import TrainingError
 
 _WHERE = ("unlabelled", "pool")  # say where the photos and their faces lie; which ones they are is compared
 
@@ -45,8 +48,11 @@ def main(cfg: DictConfig) -> None:
     """Self-train as the config says; what the user can mend is one sentence and exit code 1."""
     with one_sentence():
         settings = plain(cfg)
-        with processes(settings["device"]) as team:
-            self_train(settings, team)
+        try:
+            with processes(settings["device"]) as team:
+                self_train(settings, team)
+        except KeyboardInterrupt:  # where nothing listens for it: every part of the work can be cut short
+            raise TrainingError(f"stopped on request; the same command goes on from {settings['folder']}") from None
 
 
 def self_train(settings: dict[str, Any], team: Processes) -> Path:
@@ -62,8 +68,15 @@ def self_train(settings: dict[str, Any], team: Processes) -> Path:
     config = {key: value for key, value in settings.items() if key not in _WHERE}
     folder = Path(settings["folder"])
     material = build_material(settings)
-    new_network = partial(_new_network, settings, material)
-    _check(curriculum, teacher, material, new_network(settings["seed"]))
+    if teacher is not None:
+        copy = folder / TEACHER_COPY  # what a run goes on with, even when the file itself is gone
+        teacher = copy if copy.is_file() else teacher
+        material = _taught_by(teacher, material)
+
+    def new_network(seed: int) -> PIPNet:
+        return build_network(settings, material, seed=seed)
+
+    _check(curriculum, teacher, new_network(settings["seed"]))
     records = StageRecords(folder, config, team)
     if team.is_main:
         announce(settings, material)
@@ -109,6 +122,9 @@ def build_curriculum(settings: Mapping[str, Any]) -> Curriculum:
         raise ValueError(f"teacher takes the place of the first stage, and curriculum {name} has no other")
     if curriculum.learns_unlabelled and not settings["unlabelled"]:
         raise ValueError(f"curriculum {name} learns from photos without labels: set unlabelled=[FOLDER]")
+    for key in ("epoch_faces", "images"):
+        if options[key] is not None and not (isinstance(options[key], int) and options[key] > 0):
+            raise ValueError(f"self_training.{key} must be a whole number from 1, got {options[key]!r}")
     if images is None:
         return curriculum
     if epoch_faces is None:
@@ -126,15 +142,27 @@ def build_student_augment(settings: Mapping[str, Any]) -> Augment | None:
     return called(Augment, "self_training.student_transform", {**settings["transform"], **changes})
 
 
-def _new_network(settings: dict[str, Any], material: Material, seed: int) -> PIPNet:
-    return build_network(settings, material, seed=seed)
-
-
 def _teacher(name: str | None) -> Path | None:
     return None if name is None else SHIPPED_WEIGHTS if name == "shipped" else Path(name)
 
 
-def _check(curriculum: Curriculum, teacher: Path | None, material: Material, net: PIPNet) -> None:
+def _taught_by(teacher: Path, material: Material) -> Material:
+    """The labelled faces with the teacher's mean face: its weights say where the neighbours are that it was taught.
+
+    Raises:
+        FileNotFoundError, CheckpointError: The teacher can't be read.
+        ValueError: It is of another layout.
+    """
+    loaded = checkpoint.load(teacher)
+    if loaded.layout != material.layout:
+        raise ValueError(
+            f"teacher {teacher} has layout {loaded.layout.name}, the dataset {material.layout.name}; choose a teacher"
+            " of the dataset's layout"
+        )
+    return replace(material, mean_face=np.array(loaded.net.arguments["mean_face"]))
+
+
+def _check(curriculum: Curriculum, teacher: Path | None, net: PIPNet) -> None:
     """Say before the first hour of work what would fail after it."""
     for stage in curriculum.stages:
         if net.grid % stage.pool:
@@ -142,16 +170,8 @@ def _check(curriculum: Curriculum, teacher: Path | None, material: Material, net
                 f"curriculum: stage {stage.name} merges {stage.pool} x {stage.pool} cells, which does not divide the"
                 f" {net.grid} x {net.grid} of the network; choose another pool, input_size or net_stride"
             )
-    if teacher is None:
-        return
-    loaded = checkpoint.load(teacher)
-    if loaded.layout != material.layout:
-        raise ValueError(
-            f"teacher {teacher} has layout {loaded.layout.name}, the dataset {material.layout.name}; choose a teacher"
-            " of the dataset's layout"
-        )
-    if curriculum.stages[1].start == "newest":
-        checkpoint.load_weights(net, loaded.net.state_dict(), source=f"teacher {teacher}")
+    if teacher is not None and curriculum.stages[1].start == "newest":
+        checkpoint.load_weights(net, checkpoint.read(teacher)["weights"], source=f"teacher {teacher}")
 
 
 def _unlabelled_faces(
@@ -160,8 +180,11 @@ def _unlabelled_faces(
     """Gather the faces, unless the run has them already or needs none."""
     if not curriculum.learns_unlabelled:
         return None, None
-    pool, sources = Path(settings["pool"]), settings["unlabelled"]
-    if records.unlabelled is None or not (pool / "faces.npy").is_file() or records.unlabelled["sources"] != sources:
+    pool, sources, known = Path(settings["pool"]), settings["unlabelled"], records.unlabelled
+    if isinstance(sources, str | Mapping):
+        sources = [sources]
+    # Faces found with other rules may have taken their place: another run of the same pool.
+    if not (known and known["sources"] == sources and team.from_main(lambda: _holds(pool, known["digest"]))):
         places = [_drawn(source, settings, team) if isinstance(source, Mapping) else source for source in sources]
         gathered = gather(
             places,
@@ -176,8 +199,8 @@ def _unlabelled_faces(
         if team.is_main:
             print(f"unlabelled: {gathered}")
     else:
-        faces, counts = UnlabelledFaces(pool), records.unlabelled["counts"]
-    about = {"sources": sources, "faces": len(faces), "counts": counts, "digest": _digest(pool / "faces.npy")}
+        faces, counts = UnlabelledFaces(pool), known["counts"]
+    about = {"sources": sources, "faces": len(faces), "counts": counts, "digest": pool_digest(pool)}
     records.learns_from(about)
     return faces, about
 
@@ -188,9 +211,8 @@ def _drawn(source: Mapping[str, Any], settings: dict[str, Any], team: Processes)
     return team.from_main(lambda: called(write_drawn_photos, "unlabelled", source, folder=folder))
 
 
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _holds(pool: Path, digest: str) -> bool:
+    return (pool / "faces.npy").is_file() and pool_digest(pool) == digest
 
 
 if __name__ == "__main__":

@@ -21,7 +21,15 @@ def test_a_good_face_is_kept_and_each_rule_drops_for_its_own_reason():
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("min_score", 1.1), ("min_inside", -0.1), ("min_size", -1), ("min_sharpness", float("nan"))]
+    ("name", "value"),
+    [
+        ("min_score", 1.1),
+        ("min_inside", -0.1),
+        ("min_size", -1),
+        ("min_sharpness", float("nan")),
+        ("min_size", "large"),
+        ("min_score", None),
+    ],
 )
 def test_a_rule_out_of_range_is_refused(name, value):
     with pytest.raises(ValueError, match=rf"rules\.{name} must be .*, got"):

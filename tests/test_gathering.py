@@ -14,13 +14,19 @@ import pytest
 import torch
 from test_distributed import torchrun
 
+from pipnet.data import photos_ahead
+from pipnet.data.drawn_photos import write_drawn_photos
+from pipnet.data.face_cutting import CROP_SCALE
+from pipnet.data.face_index import Notes, assemble, given_up, new_walk
 from pipnet.data.face_rules import FaceRules
-from pipnet.data.face_store import UnlabelledFaces
+from pipnet.data.face_store import FaceStore, UnlabelledFaces, photo_digest
 from pipnet.data.images import read_image
 from pipnet.data.synthetic import draw_faces
 from pipnet.inference.detect import Detections, RetinaFace
+from pipnet.training import gathering
 from pipnet.training.gathering import gather
 from pipnet.training.processes import Processes
+from pipnet.training.state import TrainingError
 
 WORKER = Path(__file__).parent / "gathering_worker.py"
 ALONE = Processes(0, 1, torch.device("cpu"))
@@ -111,7 +117,7 @@ def test_the_same_photo_under_three_names_is_one(tmp_path):
     assert found.counts["photos"] == 3
     assert found.counts["duplicates"] == 2
     assert found.counts["detections"] == len(found.faces) == 2
-    assert detector.looked <= 2  # the next photo is opened while this one is searched
+    assert detector.looked == 1  # though the next photo is opened while this one is searched
 
 
 def test_damaged_files_are_listed_and_not_fatal(tmp_path):
@@ -141,7 +147,7 @@ def test_damaged_files_are_listed_and_not_fatal(tmp_path):
         assert listed["photos/text.jpg"].startswith("not an image, or a damaged one")
         assert listed["photos/gone.jpg"] == "no such photo; put it there, or leave it out"
         assert listed["photos/missing.jpg"] == "no such photo; put it there, or leave it out"
-        assert listed["photos/pipe.jpg"] == "not a file"
+        assert listed["photos/pipe.jpg"].startswith("the image can't be read (not a file)")
         assert listed["photos"].startswith("a folder that can't be listed")
 
 
@@ -222,6 +228,125 @@ def test_what_is_asked_wrongly_is_one_sentence(tmp_path):
         gathered(tmp_path / "nowhere", tmp_path / "pool")
     with pytest.raises(ValueError, match="no source of photos"):
         gathered([], tmp_path / "pool")
+    with pytest.raises(ValueError, match="face_size must be at least 1 pixel, got None"):
+        gathered(tmp_path / "photos", tmp_path / "other", face_size=None)
+    with pytest.raises(FileNotFoundError, match="None: no such folder of photos"):
+        gathered([None], tmp_path / "other")
+
+
+def test_what_cannot_work_is_said_before_any_work(tmp_path):
+    write_photos(tmp_path / "photos")
+    detector = Halves()
+    with pytest.raises(FileNotFoundError, match="nowhere: no such folder of photos"):
+        gathered([tmp_path / "photos", tmp_path / "nowhere"], tmp_path / "pool", detector=detector)
+    assert detector.looked == 0
+    with pytest.raises(FileNotFoundError, match=r"nowhere\.onnx: no such YuNet file"):
+        gathered(tmp_path / "photos", tmp_path / "pool", detector="yunet:nowhere.onnx")
+    gathered(tmp_path / "photos", tmp_path / "pool")  # which is not bound to the detector that was not there
+
+
+def test_a_folder_of_ones_own_is_not_touched(tmp_path):
+    write_photos(tmp_path / "photos")
+    write(tmp_path / "mine" / "walk-in-the-alps" / "a.png", picture(0))
+    with pytest.raises(ValueError, match="mine holds other files; the faces need a folder of their own"):
+        gathered(tmp_path / "photos", tmp_path / "mine")
+    assert [path.name for path in (tmp_path / "mine").rglob("*")] == ["walk-in-the-alps", "a.png"]
+
+
+def test_a_photo_is_read_once(tmp_path, monkeypatch):
+    """What is hashed is what is searched, whoever writes the file meanwhile."""
+    write_photos(tmp_path / "photos", 1)
+
+    def digest_and_remove(data):
+        (tmp_path / "photos" / "0" / "0.png").unlink()
+        return photo_digest(data)
+
+    monkeypatch.setattr(photos_ahead, "photo_digest", digest_and_remove)
+    assert gathered(tmp_path / "photos", tmp_path / "pool").counts["kept"] == 2
+
+
+def test_a_store_that_cannot_be_read_is_no_damaged_photo(tmp_path, monkeypatch):
+    write_photos(tmp_path / "photos")
+
+    def refuse(*_):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(FaceStore, "read", refuse)
+    with pytest.raises(PermissionError):
+        gathered(tmp_path / "photos", tmp_path / "pool")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_asked_to_stop_it_ends_with_a_sentence_and_goes_on_later(tmp_path, number):
+    write_photos(tmp_path / "photos", 4)
+    expected = result(gathered(tmp_path / "photos", tmp_path / "whole").faces.folder)
+    detector = Halves()
+
+    def interrupted(image):
+        if detector.looked == 1:
+            signal.raise_signal(number)
+        return detector(image)
+
+    interrupted.__qualname__ = "Halves"
+    before = signal.getsignal(number)
+    with pytest.raises(TrainingError, match=r"stopped on request; the same command goes on from what .*pool holds"):
+        gathered(tmp_path / "photos", tmp_path / "pool", detector=interrupted)
+    assert signal.getsignal(number) == before
+    assert detector.looked == 2
+    gathered(tmp_path / "photos", tmp_path / "pool", detector=detector)
+    assert detector.looked == 4
+    assert result(tmp_path / "pool") == expected
+    assert left_behind(tmp_path / "pool") == []
+
+
+def test_asked_to_stop_while_the_faces_are_put_in_order(tmp_path, monkeypatch):
+    write_photos(tmp_path / "photos")
+
+    def interrupted(*arguments):
+        signal.raise_signal(signal.SIGINT)
+        return assemble(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(gathering, "assemble", interrupted)
+        with pytest.raises(TrainingError, match="stopped on request"):
+            gathered(tmp_path / "photos", tmp_path / "pool")
+    assert gathered(tmp_path / "photos", tmp_path / "pool").counts["kept"] == 6
+
+
+class OneOfTwo(Processes):
+    """The second of two processes, whose first one has made the folders already, and more."""
+
+    def __init__(self, folder, reason=""):
+        super().__init__(1, 2, torch.device("cpu"))
+        FaceStore(folder, {"detector": "Halves", "face_size": 224, "crop_scale": CROP_SCALE})
+        self.walk = new_walk(folder)
+        if reason:
+            Notes(self.walk, 0, ANY).give_up(reason)
+
+    def from_main(self, make):
+        return self.walk.name
+
+
+@pytest.mark.parametrize("photos", [0, 3])  # without any, it only waits
+def test_when_another_process_has_ended_nobody_waits_for_it(tmp_path, photos):
+    (tmp_path / "photos").mkdir()
+    write_photos(tmp_path / "photos", photos)
+    team = OneOfTwo(tmp_path / "pool", "the disk is full")
+    with pytest.raises(TrainingError, match="another process has ended: the disk is full"):
+        gather(tmp_path / "photos", tmp_path / "pool", team=team, detector=Halves(), rules=ANY, progress=False)
+
+
+def test_a_process_that_fails_says_so_to_the_others(tmp_path):
+    write_photos(tmp_path / "photos", 9)
+    team = OneOfTwo(tmp_path / "pool")
+
+    def failing(_):
+        raise RuntimeError("out of memory")
+
+    failing.__qualname__ = "Halves"
+    with pytest.raises(RuntimeError, match="out of memory"):
+        gather(tmp_path / "photos", tmp_path / "pool", team=team, detector=failing, rules=ANY, progress=False)
+    assert given_up(team.walk) == "out of memory"
 
 
 def test_a_full_disk_is_one_sentence_and_leaves_nothing_half_written(tmp_path, monkeypatch):
@@ -239,6 +364,11 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing_half_written(tmp_path, m
     assert not list((tmp_path / "pool").rglob("*.jpg"))
     assert gathered(tmp_path / "photos", tmp_path / "pool").counts["kept"] == 6
     assert left_behind(tmp_path) == []
+
+
+def test_no_drawn_photos_are_asked_for_by_mistake(tmp_path):
+    with pytest.raises(ValueError, match="at least one face must be drawn, got count=0"):
+        write_drawn_photos(tmp_path, count=0, seed=0)
 
 
 class Killed(BaseException):
@@ -320,8 +450,11 @@ def test_a_process_that_is_killed_goes_on_to_the_same_faces(drawn, tmp_path):
 
 def test_a_detection_that_is_no_box_names_the_photo(tmp_path):
     write_photos(tmp_path / "photos", 1)
-    with pytest.raises(ValueError, match=r"0\.png: the detector gave the box \[5\.0, .*\], which has no extent"):
-        gathered(tmp_path / "photos", tmp_path / "pool", detector=lambda image: Detections([[5, 5, 5, 9]], [0.9]))
+    for box, score in (([5, 5, 5, 9], 0.9), ([5, 5, 8, 9], np.nan), ([5, 5, np.inf, 9], 0.9)):
+        with pytest.raises(
+            ValueError, match=r"0\.png: the detector gave the box \[5\.0, .*\] with score .*; correct the"
+        ):
+            gathered(tmp_path / "photos", tmp_path / "pool", detector=lambda _, at=box, p=score: Detections([at], [p]))
 
 
 @pytest.mark.data

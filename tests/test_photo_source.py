@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipnet.data.photo_source import photo_paths, seen_from
+from pipnet.data.photo_source import check_source, photo_paths, seen_from
 
 
 def touch(*paths):
@@ -45,18 +45,19 @@ def test_nothing_is_listed_before_it_is_asked_for(tmp_path, monkeypatch):
     assert len(listed) == 3  # the source twice: once to see that it can be read
 
 
-def test_a_folder_that_cannot_be_listed_comes_out_as_itself(tmp_path, monkeypatch):
+@pytest.mark.parametrize("error", [PermissionError(13, "Permission denied"), RecursionError("maximum depth exceeded")])
+def test_a_folder_that_cannot_be_listed_comes_out_as_itself(tmp_path, monkeypatch, error):
     touch(tmp_path / "good" / "a.jpg", tmp_path / "locked" / "b.jpg")
     scandir = os.scandir
 
     def refuse(folder):
         if Path(folder).name == "locked":
-            raise PermissionError(13, "Permission denied", str(folder))
+            raise error
         return scandir(folder)
 
     monkeypatch.setattr(os, "scandir", refuse)
     assert names(tmp_path) == ["good/a.jpg", "locked"]
-    with pytest.raises(PermissionError):  # a source is another matter
+    with pytest.raises(type(error)):  # a source is another matter
         list(photo_paths(tmp_path / "locked"))
 
 
@@ -85,3 +86,6 @@ def test_a_source_must_be_a_folder_or_a_list(tmp_path):
         next(photo_paths(tmp_path / "a.jpg"))
     with pytest.raises(FileNotFoundError, match=r"nowhere\.txt: no such folder of photos, and no such list"):
         next(photo_paths(tmp_path / "nowhere.txt"))
+    (tmp_path / "windows.txt").write_text("a.jpg\n", encoding="utf-16")
+    with pytest.raises(ValueError, match=r"windows\.txt is a list in UTF-16; save it as UTF-8"):
+        check_source(tmp_path / "windows.txt")

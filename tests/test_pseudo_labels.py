@@ -1,8 +1,10 @@
 """Pseudo-labels: what a teacher says, how sure it is, and that no kill and no number of processes changes it."""
 
 import csv
+import errno
 import json
 import pickle
+import signal
 from dataclasses import replace
 
 import cv2
@@ -21,10 +23,12 @@ from pipnet.layouts import layout_from_dict
 from pipnet.model.codec import mean_shape
 from pipnet.model.pipnet import PIPNet, Votes
 from pipnet.training import pseudo_labelling, pseudo_labels_report
+from pipnet.training import teacher as looking
 from pipnet.training.processes import Processes
 from pipnet.training.pseudo_labelling import estimate, weights_digest
 from pipnet.training.pseudo_labels import PseudoLabels, Selection
 from pipnet.training.pseudo_labels_report import write_sheet, write_table
+from pipnet.training.state import TrainingError
 
 ALONE = Processes(rank=0, world_size=1, device=CPU)
 COUNT = 7
@@ -102,7 +106,7 @@ def test_a_kill_and_more_processes_change_no_number(pool, tmp_path, monkeypatch)
         pass
 
     calls = []
-    read = pseudo_labelling.read_image
+    read = looking.read_image
 
     def fail(path):
         calls.append(path)
@@ -110,22 +114,27 @@ def test_a_kill_and_more_processes_change_no_number(pool, tmp_path, monkeypatch)
             raise KilledError
         return read(path)
 
-    monkeypatch.setattr(pseudo_labelling, "read_image", fail)
+    monkeypatch.setattr(looking, "read_image", fail)
     with pytest.raises(KilledError):
         label(pool, tmp_path / "parts", views=3)
     assert [file.name for file in (tmp_path / "parts" / "chunks").iterdir()] == ["000000.npz"]
     with pytest.raises(FileNotFoundError, match="no finished pseudo-labels; estimate them first"):
         PseudoLabels(tmp_path / "parts", pool)
-    # The second of two processes does its share, then the first one alone the rest.
-    monkeypatch.setattr(Processes, "wait", lambda self: None)
-    monkeypatch.setattr(Processes, "from_main", lambda self, make: make() if self.is_main else False)
-    second = Processes(rank=1, world_size=2, device=CPU)
-    with pytest.raises(FileNotFoundError):
-        label(pool, tmp_path / "parts", views=3, team=second)
-    assert sorted(file.name for file in (tmp_path / "parts" / "chunks").iterdir()) == ["000000.npz", "000001.npz"]
+    leftovers = [tmp_path / "parts" / ".points-x.npy", tmp_path / "parts" / "chunks" / ".000001-x.npz"]
+    for leftover in leftovers:
+        leftover.write_bytes(b"half")
+    # The second of two processes does its share and waits in vain, then the first one alone does the rest.
+    with monkeypatch.context() as patch:
+        patch.setattr(Processes, "from_main", lambda self, make: False)
+        patch.setattr(pseudo_labelling.time, "sleep", lambda seconds: signal.raise_signal(signal.SIGTERM))
+        with pytest.raises(TrainingError, match="stopped on request while faces were labelled; the same command"):
+            label(pool, tmp_path / "parts", views=3, team=Processes(rank=1, world_size=2, device=CPU))
+    chunks = tmp_path / "parts" / "chunks"
+    assert sorted(file.name for file in chunks.glob("0*")) == ["000000.npz", "000001.npz"]
     calls.clear()
     parts = label(pool, tmp_path / "parts", views=3)
     assert len(calls) == 1  # the last chunk has one face
+    assert not any(leftover.exists() for leftover in leftovers)
     for a, b in zip(numbers(whole), numbers(parts), strict=True):
         np.testing.assert_array_equal(a, b)
     assert sorted(file.name for file in (tmp_path / "parts").iterdir()) == [
@@ -134,6 +143,45 @@ def test_a_kill_and_more_processes_change_no_number(pool, tmp_path, monkeypatch)
         "points.npy",
         "spread.npy",
     ]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stop_signal_ends_with_one_sentence_and_the_same_call_goes_on(pool, tmp_path, monkeypatch, number):
+    monkeypatch.setattr(pseudo_labelling, "_CHUNK", 4)
+    whole, looks = label(pool, tmp_path / "whole"), []
+    look = looking.Teacher.look
+
+    def asked(self, *arguments):
+        looks.append(1)
+        if len(looks) == 2:  # the second chunk
+            signal.raise_signal(number)
+        return look(self, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(looking.Teacher, "look", asked)
+        with pytest.raises(TrainingError, match="stopped on request while faces were labelled; the same command goes"):
+            label(pool, tmp_path / "parts")
+    assert [file.name for file in (tmp_path / "parts" / "chunks").iterdir()] == ["000000.npz"]
+    for a, b in zip(numbers(whole), numbers(label(pool, tmp_path / "parts")), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_disk_that_fills_up_while_labels_are_put_together_is_one_sentence(pool, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(np.lib.format, "write_array_header_1_0", full)
+        with pytest.raises(OSError, match=r"points.npy can't be written: No space left on device; free disk space"):
+            label(pool, tmp_path)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["begun.json", "chunks"]
+    assert len(label(pool, tmp_path)) == COUNT
+
+
+def test_a_damaged_note_of_labels_is_named(pool, tmp_path):
+    (tmp_path / "begun.json").write_text("{")
+    with pytest.raises(ValueError, match=r"begun.json is damaged .*; delete the folder it is in"):
+        label(pool, tmp_path)
 
 
 def test_finished_labels_are_read_back_and_never_written_again(pool, tmp_path):
@@ -153,7 +201,7 @@ def test_labels_begun_by_another_teacher_are_refused(pool, tmp_path, monkeypatch
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(pseudo_labelling, "read_image", fail)
+        patch.setattr(looking, "read_image", fail)
         with pytest.raises(KeyboardInterrupt):
             label(pool, tmp_path)
     with pytest.raises(ValueError, match="with teacher="):
@@ -251,7 +299,7 @@ def test_disagreement_is_the_distance_of_the_views_in_box_sizes():
             square = np.array([[0.0, 0], [10, 0], [0, 10], [10, 10]]) + np.array([self.looks - 2, 0])
             return np.stack([square] * len(crops)), np.ones((len(crops), 4))
 
-    looker = pseudo_labelling._Teacher(teacher(), LAYOUT, 1.25, 0.0, 3, 0, 4)
+    looker = looking.Teacher(teacher(), LAYOUT, 1.25, 0.0, 3, 0, 4)
     looker.mirror = np.arange(4)
     looker._see = Moving()
     image = np.zeros((20, 20, 3), np.uint8)

@@ -1,17 +1,25 @@
 """A self-training that was killed, stopped or asked for again ends as one that nobody disturbed."""
 
 import random
+import shutil
 import signal
 import subprocess
+import sys
 import time
 
+import numpy as np
 import pytest
+import torch
+from hydra.core.global_hydra import GlobalHydra
 from small_self_training import STAGES, command, records, self_train_here, stages, weights
 from small_training import assert_same
 
+import pipnet.self_train
 import pipnet.train
 from pipnet.model import checkpoint
+from pipnet.training.monitor import Monitor
 from pipnet.training.state import TrainingError
+from pipnet.training.validation import Validation
 
 
 @pytest.fixture(autouse=True)
@@ -99,6 +107,64 @@ def test_a_stop_signal_in_a_later_stage_saves_and_goes_on(whole, tmp_path, monke
     assert [record["name"] for record in records(tmp_path)] == ["0_labels"]
     self_train_here(tmp_path, stages(*STAGES))
     assert_same(weights(whole), weights(tmp_path))
+
+
+def test_a_stop_signal_in_the_last_validation_of_a_stage_is_heard(tmp_path, monkeypatch):
+    alone = stages(STAGES[0])
+    with monkeypatch.context() as patch:
+        patch.setattr(Validation, "sheet", lambda *_: signal.raise_signal(signal.SIGTERM))
+        patch.setattr(Monitor, "pictures", lambda *_: None)
+        with pytest.raises(
+            TrainingError, match=r"stopped on request after epoch 1; the same command goes on from .*last"
+        ):
+            self_train_here(tmp_path, alone)
+    assert records(tmp_path) == []
+    self_train_here(tmp_path, alone)
+    assert [record["name"] for record in records(tmp_path)] == ["0_labels"]
+
+
+def test_ctrl_c_anywhere_is_one_sentence(tmp_path, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    GlobalHydra.instance().clear()
+    monkeypatch.setattr(pipnet.self_train, "self_train", interrupted)
+    monkeypatch.setattr(sys, "argv", [*command(tmp_path)[2:], "hydra/job_logging=none"])
+    with pytest.raises(SystemExit, match=f"^error: stopped on request; the same command goes on from {tmp_path}$"):
+        pipnet.self_train.main()
+
+
+def test_faces_of_other_rules_in_a_shared_pool_are_gathered_anew(whole, tmp_path):
+    """Another run of the same pool has left its choice of faces there."""
+    pool = tmp_path / "pool"
+    shutil.copytree(whole / "pool", pool)
+    faces = (pool / "faces.npy").read_bytes()
+    np.save(pool / "faces.npy", np.load(pool / "faces.npy")[:-1])
+    shutil.copy(whole / "run.json", tmp_path)
+    shutil.copy(whole / "stages.json", tmp_path)
+    shutil.copy(whole / "best.pt", tmp_path)
+    shutil.copytree(whole / "2_full", tmp_path / "2_full")
+    self_train_here(tmp_path, stages(*STAGES), f"pool={pool}")
+    assert (pool / "faces.npy").read_bytes() == faces
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)  # many starts of Python, on a machine that may be busy
+def test_two_processes_self_train_as_one(tmp_path):
+    import self_train_worker
+    from test_distributed import torchrun
+
+    self_train_worker.train(tmp_path / "one")
+    done = torchrun(self_train_worker.__file__, tmp_path / "two")
+    assert done.returncode == 0, done.stderr
+    one, two = (weights(tmp_path / name) for name in ("one", "two"))
+    assert list(one) == list(two) == ["best", "0_labels", "1_full"]
+    for stage in one:
+        for key in one[stage]:
+            torch.testing.assert_close(two[stage][key], one[stage][key], rtol=1e-3, atol=1e-4, msg=f"{stage} {key}")
+    labels = [np.load(tmp_path / name / "1_full" / "pseudo_labels" / "points.npy") for name in ("one", "two")]
+    np.testing.assert_allclose(*labels, atol=1e-2)  # pixels
+    assert (tmp_path / "one/pool/faces.npy").read_bytes() == (tmp_path / "two/pool/faces.npy").read_bytes()
 
 
 @pytest.mark.parametrize(

@@ -75,6 +75,17 @@ def test_the_students_transform_differs_where_told():
         ([stages({**STAGES[0], "name": "../out"})], "stage's name"),
         ([stages(STAGES[0], {**STAGES[1], "select": {"least": 1}})], "stage 1, select: no key 'least'"),
         ([stages(STAGES[0], {**STAGES[1], "pool": 3})], "stage coarse merges 3 x 3 cells, which does not divide"),
+        (
+            [stages(STAGES[0], {**STAGES[1], "labelled_share": 1.5})],
+            r"stage coarse: labelled_share must lie in \[0, 1\]",
+        ),
+        ([stages(STAGES[0], {**STAGES[1], "lr": "fast"})], "stage coarse: lr must be a positive number, got 'fast'"),
+        ([stages({**STAGES[0], "pseudo": "no"})], "stage labels: pseudo must be true or false, got 'no'"),
+        ([stages(STAGES[0], {**STAGES[1], "select": {"min_face": "high"}})], "min_face is a confidence"),
+        ([stages(STAGES[0], {**STAGES[1], "select": {"weighted": "much"}})], "weighted must be true or false"),
+        (["curriculum.repeat.tolerance=small"], "repeat.tolerance must be a number, got 'small'"),
+        (["self_training.epoch_faces=many"], "epoch_faces must be a whole number from 1, got 'many'"),
+        (["unlabelled=nowhere/photos"], "nowhere/photos: no such folder of photos"),
         (["self_training.newest=first"], "newest must be best or last"),
         (["self_training.images=100"], "needs self_training.epoch_faces"),
         (["self_training.images=8", "self_training.epoch_faces=8"], "too few for 3 stages"),
@@ -108,6 +119,25 @@ def test_a_teacher_of_another_layout_is_one_sentence(tmp_path):
     with pytest.raises(ValueError, match=r"cofw.pt has layout cofw_29, the dataset 300w_68; choose a teacher"):
         self_train_here(tmp_path / "run", f"teacher={tmp_path / 'cofw.pt'}")
     assert not (tmp_path / "run").exists()
+
+
+def test_with_a_teacher_its_neighbours_are_those_of_all_stages(tmp_path):
+    """Its weights hold offsets to the neighbours on its own mean face; on another one they would be other points'."""
+    import numpy as np
+
+    from pipnet.layouts import get_layout
+    from pipnet.model import checkpoint
+    from pipnet.model.pipnet import PIPNet
+    from pipnet.self_train import _taught_by
+    from pipnet.train import build_material, build_network
+
+    settings = config(tmp_path)
+    material, mean_face = build_material(settings), np.random.default_rng(0).random((68, 2))
+    net = PIPNet(mean_face, "mobilenet_v3_small", num_neighbors=3, input_size=64, net_stride=16)
+    checkpoint.save(tmp_path / "teacher.pt", net, layout=get_layout("300w_68"), box_scale=1.25, training={})
+    student = build_network(settings, _taught_by(tmp_path / "teacher.pt", material), seed=0)
+    assert student.neighbors.tolist() == net.neighbors.tolist()
+    assert build_network(settings, material, seed=0).neighbors.tolist() != net.neighbors.tolist()
 
 
 def test_a_coarse_stage_trains_nothing_but_the_coarse_map_of_unlabelled_faces():

@@ -5,14 +5,14 @@
     python experiments/cross_domain/measure.py RUNS DATA_ROOT --pair 300w_cofw68    # another pair, metrics_<pair>.json
     python experiments/cross_domain/measure.py --table                     # only the tables, from metrics.json
 
-RUNS holds ``cross_domain_<pair>_<curriculum>_<seed>``, folders of ``python -m pipnet.self_train``.
+RUNS holds ``cross_domain_<pair>_<curriculum>_<seed>``, folders of ``python -m pipnet.self_train``. A run is measured
+once: its errors are kept in ``errors/``, which stands in for runs that RUNS does not hold.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,79 +23,43 @@ import numpy as np
 from pipnet.atomic import replacing
 
 HERE = Path(__file__).resolve().parent
-SEEDS = (0, 1, 2)  # at least these; further ones that are there take part
-ROWS = {  # curriculum: what the tables say
-    "labels": "labelled only",
-    "none": "plain self-training",
-    "paper": "the paper's STC",
-    "ours": "ours",
-}
-FIRST = "labels"
-COMPARED = {"first": (FIRST, tuple(ROWS)), "stc": ("paper", ("ours",))}  # difference to whom, and whose
+FIRST, STC, OURS = "labels", "paper_short", "ours"
+ROWS = {FIRST: "labelled only", "none_short": "plain self-training", STC: "the paper's STC", OURS: "ours"}
+COMPARED = {"first": (FIRST, tuple(ROWS)), "stc": (STC, (OURS,))}  # difference to whom, and whose
 _NORM_TITLES = {"outer_eye": "outer eyes", "box": "box size", "label_box": "published box"}
 _STATISTIC_TITLES = {"mean": "NME", "median": "median", "fr_10": "FR@10", "auc_10": "AUC@10"}
 
 
-def command(pair: str, row: str, seed: int) -> str:
-    """What makes a run."""
-    return f"python -m pipnet.self_train experiment=cross_domain_{pair} curriculum={row} seed={seed}"
+def measure(runs: Path | None, data_root: Path, pair_name: str, *, partial: bool, kept: Path) -> dict[str, Any]:
+    """All figures as plain types, percent.
 
-
-def find_runs(runs: Path, pair: str, *, partial: bool) -> dict[str, dict[int, Path]]:
-    """Row, then seed, to the folder of a finished run.
-
-    Raises:
-        FileNotFoundError: A run is missing and ``partial`` is off, or there is none at all; the message names the
-            command that makes it.
+    Args:
+        runs: Folder of the trainings; None takes those that were measured before.
+        data_root: Of the test sets.
+        pair_name: Of ``pairs.PAIRS``.
+        partial: Leave out trainings that are missing.
+        kept: Folder of the errors of each training; those that are not there are measured and added.
     """
-    found: dict[str, dict[int, Path]] = {}
-    for row in ROWS:
-        name = re.compile(rf"cross_domain_{pair}_{row}_(\d+)")
-        folders = sorted(runs.glob(f"cross_domain_{pair}_{row}_*")) if runs.is_dir() else []
-        matches = [(match, folder) for folder in folders if (match := name.fullmatch(folder.name))]
-        found[row] = {int(match[1]): folder for match, folder in matches if (folder / "best.pt").is_file()}
-    seeds = sorted({*SEEDS, *(seed for folders in found.values() for seed in folders)})
-    missing = [(row, seed) for row in ROWS for seed in seeds if seed not in found[row]]
-    if missing and (not partial or not any(found.values())):
-        row, seed = missing[0]
-        folder = runs / f"cross_domain_{pair}_{row}_{seed}"
-        more = f"{len(missing) - 1} more are missing; " if len(missing) > 1 else ""
-        raise FileNotFoundError(
-            f"no finished run {folder}; make it with: {command(pair, row, seed)} folder={folder} "
-            f"({more}--partial leaves such runs out)"
-        )
-    return {row: dict(sorted(folders.items())) for row, folders in found.items() if folders}
-
-
-def training_images(folder: Path) -> int:
-    """Images that all stages of a run trained on, each as often as it was seen.
-
-    Raises:
-        ValueError: The run's ``stages.json`` is missing or says nothing about it.
-    """
-    path = folder / "stages.json"
-    try:
-        return sum(int(stage["images"]) for stage in json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} does not say how many images each stage saw ({error!r}); run it again") from error
-
-
-def measure(runs: Path, data_root: Path, pair_name: str, *, partial: bool) -> dict[str, Any]:
-    """All figures as plain types, percent; no error of a single face is kept."""
     from figures import INTERVAL
     from pairs import errors_of, pair_named, read_faces, remembered
+    from runs import command, find_runs
 
     from pipnet.inference.detect import RetinaFace
 
     pair = pair_named(pair_name)
-    found = find_runs(runs, pair_name, partial=partial)
-    images = {row: [training_images(folder) for folder in folders.values()] for row, folders in found.items()}
+    found = find_runs(runs, pair_name, ROWS, partial=partial, kept=kept)
     sets = {key: read_faces(getattr(pair, key), data_root) for key in ("source", "target")}
     detector = remembered(RetinaFace)
+    images: dict[str, list[int]] = {}
     errors: dict[str, list[dict[str, dict[str, np.ndarray]]]] = {}
-    for row, folders in found.items():
-        errors[row] = [errors_of(folder / "best.pt", sets, detector) for folder in folders.values()]
-        print(row, f"seeds {', '.join(map(str, folders))}", flush=True)
+    for row, seeds in found.items():
+        for seed, run in seeds.items():
+            if not run.is_measured:
+                run.keep(command(pair_name, row, seed), errors_of(run.folder / "best.pt", sets, detector))
+                print(row, f"seed {seed}", flush=True)
+            seen, read = run.read()
+            images.setdefault(row, []).append(seen)
+            errors.setdefault(row, []).append(read)
     return {
         "unit": "percent; differences in points, relative in percent of the other row's figure",
         "interval": INTERVAL,
@@ -103,11 +67,11 @@ def measure(runs: Path, data_root: Path, pair_name: str, *, partial: bool) -> di
         "labelled": pair.labelled,
         "rows": {
             row: {
-                "seeds": list(folders),
+                "seeds": list(seeds),
                 "training_images": images[row],
-                "commands": [command(pair_name, row, seed) for seed in folders],
+                "commands": [command(pair_name, row, seed) for seed in seeds],
             }
-            for row, folders in found.items()
+            for row, seeds in found.items()
         },
         "missing": [name for name in ROWS if name not in found],
         "sets": {
@@ -225,7 +189,7 @@ def _whole_sets(metrics: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
 def _row_title(metrics: dict[str, Any], row: str) -> str:
     """With the number of seeds where there are fewer than another row has."""
     counts = {name: len(about["seeds"]) for name, about in metrics["rows"].items()}
-    most = max([len(SEEDS), *counts.values()])
+    most = max([3, *counts.values()])  # as many as there should be
     return ROWS[row] + ("" if counts[row] == most else f" ({counts[row]} of {most} seeds)")
 
 
@@ -257,7 +221,9 @@ def main(arguments: Sequence[str]) -> None:
         if options.data_root is None:
             parser.error("RUNS and DATA_ROOT are needed, or --table")
         try:
-            metrics = measure(options.runs, options.data_root, options.pair, partial=options.partial)
+            metrics = measure(
+                options.runs, options.data_root, options.pair, partial=options.partial, kept=target.parent / "errors"
+            )
         except (OSError, ValueError) as error:
             sys.exit(f"error: {error}")
         with replacing(target) as temporary:

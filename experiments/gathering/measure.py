@@ -97,7 +97,7 @@ def measure(data_root: Path, sizes: Sequence[int], index: int) -> dict[str, Any]
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)
         for processes in PROCESSES:
-            for photos in sizes:
+            for photos in sorted(sizes):  # the counts are those of the largest
                 source, pool = work / f"{photos}.txt", work / f"{photos}_{processes}"
                 source.write_text("\n".join(map(str, chips[:photos])) + "\n")
                 for known in (False, True):

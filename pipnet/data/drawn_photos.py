@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import cv2
-
-from pipnet.atomic import replacing
+from pipnet.data.images import write_image
 from pipnet.data.synthetic import draw_face
 
 
@@ -34,14 +32,12 @@ def write_drawn_photos(folder: str | Path, *, count: int, seed: int, size: int =
         ...     sorted(path.name for path in folder.iterdir())
         ['drawn_000000.png', 'drawn_000001.png']
     """
+    if count < 1:
+        raise ValueError(f"at least one face must be drawn, got count={count}")
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     for index in range(count):
         path = folder / f"drawn_{index:06d}.png"
         if not path.is_file():
-            image = draw_face(index, seed=seed, size=size, style=style).image
-            done, data = cv2.imencode(".png", image[..., ::-1])
-            assert done
-            with replacing(path) as temporary:
-                temporary.write_bytes(data.tobytes())
+            write_image(path, draw_face(index, seed=seed, size=size, style=style).image)
     return folder

@@ -12,7 +12,7 @@ import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,15 +27,20 @@ _PHOTO = 255  # the verdict of a row that stands for a photo itself
 _PHOTO_NUMBER = 2**32 - 1
 _PARTS = 256
 _ROWS_IN_MEMORY = 20_000
+_GIVEN_UP = "given_up"
 
 
 class Notes:
-    """What one process notes while it looks at photos; a context manager that says at its end that it is complete.
+    """What one process notes while it looks at photos; in the end it says that they are complete.
 
     Args:
         folder: Of this walk, from :func:`new_walk`.
         rank: This process.
         rules: Decide which detections are kept.
+
+    Raises:
+        ValueError: From every method: another gathering has taken the folder for itself.
+        OSError: From every method: a file can't be written; the message names it.
     """
 
     def __init__(self, folder: Path, rank: int, rules: FaceRules) -> None:
@@ -61,27 +66,45 @@ class Notes:
     def damaged(self, path: Path, reason: str) -> None:
         """Note a file that can't be used."""
         line = f"{path}: {reason}".replace("\r", "\\r").replace("\n", "\\n")
-        file = self.folder / f"{self.rank}.damaged"
-        with _naming(file), file.open("ab") as lines:
-            lines.write(line.encode("utf-8", "surrogateescape") + b"\n")
+        self._append(f"{self.rank}.damaged", line.encode("utf-8", "surrogateescape") + b"\n")
         self._damaged += 1
 
     def finish(self) -> None:
         """Say that this process has seen all its photos."""
         self._flush()
-        counts = {"rows": self._noted, "damaged": self._damaged}
-        with replacing(self.folder / f"{self.rank}.done") as temporary:
-            temporary.write_text(json.dumps(counts), encoding="utf-8")
+        self._say(f"{self.rank}.done", json.dumps({"rows": self._noted, "damaged": self._damaged}))
+
+    def give_up(self, reason: str) -> None:
+        """Say to the other processes that this one ends without having seen all its photos."""
+        with suppress(OSError, ValueError):  # the reason is on its way up already
+            if not given_up(self.folder):  # the first one is the cause of the others
+                self._say(_GIVEN_UP, reason)
+
+    def _say(self, name: str, text: str) -> None:
+        if not self.folder.is_dir():
+            raise ValueError(_taken(self.folder.parent))
+        with replacing(self.folder / name) as temporary:
+            temporary.write_text(text, encoding="utf-8", errors="replace")
 
     def _flush(self) -> None:
         for part, rows in enumerate(self._rows):
             if rows:
-                file = self.folder / f"{self.rank}-{part:02x}.rows"
-                with _naming(file), file.open("ab") as notes:
-                    notes.write(b"".join(rows))
+                self._append(f"{self.rank}-{part:02x}.rows", b"".join(rows))
                 rows.clear()
         self._noted += self._held
         self._held = 0
+
+    def _append(self, name: str, data: bytes) -> None:
+        file = self.folder / name
+        try:
+            with file.open("ab") as notes:
+                notes.write(data)
+        except FileNotFoundError:
+            raise ValueError(_taken(self.folder.parent)) from None
+        except OSError as error:
+            raise OSError(
+                error.errno, f"{file} can't be written: {error.strerror}; free disk space or choose another folder"
+            ) from error
 
 
 def new_walk(folder: Path) -> Path:
@@ -94,6 +117,14 @@ def new_walk(folder: Path) -> Path:
 def is_complete(walk: Path, world_size: int) -> bool:
     """Whether all processes have finished, or the walk is already put together and gone."""
     return not walk.is_dir() or all((walk / f"{rank}.done").is_file() for rank in range(world_size))
+
+
+def given_up(walk: Path) -> str:
+    """Why another process has ended early; empty if none has."""
+    try:
+        return (walk / _GIVEN_UP).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return ""
 
 
 def assemble(walk: Path, folder: Path, world_size: int) -> dict[str, Any]:
@@ -114,7 +145,7 @@ def assemble(walk: Path, folder: Path, world_size: int) -> dict[str, Any]:
     for rows in _parts(walk, world_size):
         counts.update(_count(rows))
     if done is None or counts.pop("rows", 0) != sum(notes["rows"] for notes in done):
-        raise ValueError(f"{folder} was taken by another gathering meanwhile; run one at a time, then this one again")
+        raise ValueError(_taken(folder))
     damaged = sum(notes["damaged"] for notes in done)
     with replacing(folder / "damaged.txt") as temporary, temporary.open("wb") as lines:
         for rank in range(world_size):
@@ -183,11 +214,5 @@ def _count(rows: np.ndarray) -> dict[str, int]:
     }
 
 
-@contextmanager
-def _naming(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise OSError(
-            error.errno, f"{path} can't be written: {error.strerror}; free disk space or choose another folder"
-        ) from error
+def _taken(folder: Path) -> str:
+    return f"{folder} was taken by another gathering meanwhile; run one at a time, then this one again"

@@ -44,8 +44,8 @@ class FaceRules:
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
             most = 1.0 if name in ("min_score", "min_inside") else math.inf
-            if not 0 <= value <= most:
-                raise ValueError(f"rules.{name} must be {'in [0, 1]' if most == 1 else 'at least 0'}, got {value}")
+            if not isinstance(value, int | float) or not 0 <= value <= most:
+                raise ValueError(f"rules.{name} must be {'in [0, 1]' if most == 1 else 'at least 0'}, got {value!r}")
 
     def verdict(self, *, score: float, size: float, inside: float, sharpness: float) -> str:
         """The first rule that a detection breaks, one of :data:`REASONS`; empty if it keeps them all."""

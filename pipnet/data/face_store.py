@@ -14,23 +14,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
 from pipnet.atomic import replacing
+from pipnet.data.images import write_image
 
 FACE = np.dtype(
     [("digest", "u1", 16), ("number", "<u4"), ("box", "<f4", 4), ("score", "<f4")]  # box in pixels of the crop's file
 )
 _FORMAT = 1
 _DIGEST_BYTES = 16
-_JPEG_QUALITY = 95
 
 
 @dataclass(frozen=True)
@@ -98,13 +96,20 @@ class FaceStore:
             self.folder.mkdir(parents=True, exist_ok=True)
         except FileExistsError:
             raise ValueError(f"{self.folder} is a file; the faces need a folder of their own") from None
+        except OSError as error:
+            raise OSError(
+                error.errno, f"{self.folder} can't be made: {error.strerror}; choose another folder"
+            ) from error
         try:
             there = json.loads(file.read_text(encoding="utf-8"))
         except FileNotFoundError:
+            # What lies there would be taken for the store's own, and some of that is deleted.
+            if any(not entry.name.startswith(".") for entry in self.folder.iterdir()):
+                raise ValueError(f"{self.folder} holds other files; the faces need a folder of their own") from None
             with replacing(file) as temporary:
                 temporary.write_text(json.dumps(wanted, indent=2) + "\n", encoding="utf-8")
         except ValueError:
-            raise ValueError(f"{file} is damaged; delete {self.folder} to gather anew") from None
+            raise ValueError(f"{file} is damaged, or not of a store of faces; use another folder") from None
         else:
             if there != wanted:
                 raise ValueError(
@@ -115,7 +120,10 @@ class FaceStore:
         """What is known of a photo, or None.
 
         Args:
-            digest: Of its bytes, from :func:`file_digest`.
+            digest: Of its bytes, from :func:`photo_digest`.
+
+        Raises:
+            OSError: The store can't be read.
         """
         try:
             plain = json.loads(self._photo(digest).read_text(encoding="utf-8"))
@@ -126,13 +134,8 @@ class FaceStore:
             return PhotoRecord(**{**plain, "size": tuple(plain["size"]), "faces": faces})
         except FileNotFoundError:
             return None
-        except (
-            ValueError,
-            TypeError,
-            KeyError,
-            AttributeError,
-        ):  # not from here: a disk that failed, or a hand; it is made again
-            return None
+        except (ValueError, TypeError, KeyError, AttributeError):
+            return None  # not written here: a disk that failed, or a hand; it is made again
 
     def write(self, digest: str, record: PhotoRecord, crops: Sequence[np.ndarray]) -> None:
         """Keep a photo: its crops first (RGB uint8), then what is known of it.
@@ -143,11 +146,7 @@ class FaceStore:
         for number, crop in enumerate(crops):
             path = crop_path(self.folder, digest, number)
             path.parent.mkdir(parents=True, exist_ok=True)
-            bgr = cv2.cvtColor(crop, cv2.COLOR_RGB2BGR)
-            done, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
-            assert done, crop.shape
-            with replacing(path) as temporary:
-                temporary.write_bytes(data.tobytes())
+            write_image(path, crop)
         path = self._photo(digest)
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as temporary:
@@ -217,14 +216,9 @@ def crop_path(folder: Path, digest: str, number: int) -> Path:
     return folder / "crops" / digest[:2] / f"{digest}-{number}.jpg"
 
 
-def file_digest(path: str | os.PathLike[str]) -> str:
-    """BLAKE2b of a file's bytes, 32 hexadecimal digits.
-
-    Raises:
-        OSError: The file can't be read.
-    """
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=_DIGEST_BYTES)).hexdigest()
+def photo_digest(data: bytes) -> str:
+    """BLAKE2b of a file's bytes, 32 hexadecimal digits."""
+    return hashlib.blake2b(data, digest_size=_DIGEST_BYTES).hexdigest()
 
 
 def _difference(there: Any, wanted: dict[str, Any]) -> str:

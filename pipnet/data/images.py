@@ -1,4 +1,4 @@
-"""Photos from files and arrays: always RGB uint8, or an error that says which file and what to do."""
+"""Photos from files and arrays, and back: always RGB uint8, or an error that says which file and what to do."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from pipnet.atomic import replacing
 from pipnet.data.headers import claimed_size, foreign_kind, is_cut_off
 from pipnet.data.sample import BadSampleError
 
@@ -21,6 +22,7 @@ MAX_PIXELS = 2**28
 _MAX_BYTES = 2**31 - 1  # of a file; OpenCV decodes no more, and it is read whole
 _EXIF_ORIENTATION = 0x0112
 _QUARTER_TURNS = (5, 6, 7, 8)  # EXIF orientations that swap width and height
+_JPEG_QUALITY = 95
 
 
 def read_image(source: str | os.PathLike[str] | np.ndarray) -> np.ndarray:
@@ -50,11 +52,46 @@ def read_image(source: str | os.PathLike[str] | np.ndarray) -> np.ndarray:
     """
     if isinstance(source, np.ndarray):
         return _array_as_rgb(source)
+    return decode_image(read_bytes(source), source)
+
+
+def read_bytes(source: str | os.PathLike[str]) -> bytes:
+    """All bytes of a photo's file.
+
+    Raises:
+        BadSampleError: The file is missing, empty, no file or too large, or can't be read; the message names it.
+    """
     path = _as_path(source)
-    data = _read_bytes(path)
+    try:
+        status = path.stat()
+        # A pipe or a device may never end.
+        if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
+            raise BadSampleError(f"{path}: the image can't be read (not a file); {_REPLACE}")
+        if status.st_size > _MAX_BYTES:
+            raise BadSampleError(f"{path}: {status.st_size / 1e9:.1f} GB are too much for a photo; {_REPLACE}")
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise BadSampleError(f"{path}: no such photo; put it there, or leave it out") from None
+    except OSError as error:
+        raise BadSampleError(f"{path}: the image can't be read ({error.strerror}); {_REPLACE}") from error
+    if not data:
+        raise BadSampleError(f"{path}: the image file is empty; {_REPLACE}")
+    return data
+
+
+def decode_image(data: bytes, name: str | os.PathLike[str]) -> np.ndarray:
+    """The photo in the bytes of a file, as :func:`read_image` gives it.
+
+    Args:
+        data: All of them, from :func:`read_bytes`.
+        name: What error messages call the photo.
+
+    Raises:
+        BadSampleError: No image, too large, or cut off.
+    """
     width, height = claimed_size(data) or (0, 0)
     if width * height > MAX_PIXELS:
-        raise BadSampleError(f"{source}: {_too_large(width, height)}")
+        raise BadSampleError(f"{name}: {_too_large(width, height)}")
     image = None
     if not is_cut_off(data):
         try:
@@ -62,8 +99,25 @@ def read_image(source: str | os.PathLike[str] | np.ndarray) -> np.ndarray:
         except (cv2.error, MemoryError):  # not a format, or a size, that OpenCV takes
             image = None
     if image is None:
-        raise BadSampleError(f"{source}: {_what_is_wrong(data)}; {_REPLACE}")
+        raise BadSampleError(f"{name}: {_what_is_wrong(data)}; {_REPLACE}")
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
+
+
+def write_image(path: Path, image: np.ndarray) -> None:
+    """Write a picture that appears whole or not at all; a JPEG with quality 95.
+
+    Args:
+        path: Its suffix says the format.
+        image: RGB uint8 ``(H, W, 3)``.
+
+    Raises:
+        OSError: It can't be written; the message names the file.
+    """
+    bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+    done, data = cv2.imencode(path.suffix, bgr, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
+    assert done, (path, image.shape)
+    with replacing(path) as temporary:
+        temporary.write_bytes(data.tobytes())
 
 
 def image_size(source: str | os.PathLike[str] | np.ndarray) -> tuple[int, int]:
@@ -128,24 +182,6 @@ def _as_path(source: Any) -> Path:
         f"an image must be a path or a NumPy array, got {what};"
         " turn other images into RGB uint8 first, as np.asarray(image.convert('RGB')) does for Pillow's"
     )
-
-
-def _read_bytes(path: Path) -> bytes:
-    try:
-        status = path.stat()
-        # A pipe or a device may never end.
-        if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
-            raise BadSampleError(f"{path}: the image can't be read (not a file); {_REPLACE}")
-        if status.st_size > _MAX_BYTES:
-            raise BadSampleError(f"{path}: {status.st_size / 1e9:.1f} GB are too much for a photo; {_REPLACE}")
-        data = path.read_bytes()
-    except FileNotFoundError:
-        raise BadSampleError(f"{path}: no such photo; put it there, or leave it out") from None
-    except OSError as error:
-        raise BadSampleError(f"{path}: the image can't be read ({error.strerror}); {_REPLACE}") from error
-    if not data:
-        raise BadSampleError(f"{path}: the image file is empty; {_REPLACE}")
-    return data
 
 
 def _check_array(image: np.ndarray) -> None:

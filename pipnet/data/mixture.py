@@ -12,8 +12,8 @@ class MixedFaces(Dataset[FaceCrop]):
     """Epochs that take a set share of their faces from each of two sets.
 
     Each set is walked in a random order of its own that goes on from epoch to epoch, and starts anew in another order
-    when every face was seen: no face is seen twice more than another. What an epoch holds follows from the seed of
-    ``labelled`` and the number of the epoch alone, so that a killed training goes on to the same numbers.
+    when every face was seen: how often two faces came differs by one at most. What an epoch holds follows from the
+    seed of ``labelled`` and the number of the epoch alone, so that a killed training goes on to the same numbers.
 
     Args:
         labelled: Faces with labels.

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from pipnet.data.images import IMAGE_SUFFIXES
 
+_UTF_16 = (b"\xff\xfe", b"\xfe\xff")  # how such a file begins; Windows writes them
+
 
 def photo_paths(source: str | os.PathLike[str]) -> Iterator[Path]:
     """The photos of a source, in the order in which the disk has them: nothing is sorted, nothing is kept.
@@ -19,12 +21,23 @@ def photo_paths(source: str | os.PathLike[str]) -> Iterator[Path]:
     A ``.txt`` file holds one path a line, seen from its own folder, and every line counts, whatever its suffix.
 
     Raises:
+        FileNotFoundError, ValueError, OSError: See :func:`check_source`.
+    """
+    source = Path(source)
+    check_source(source)
+    yield from _below(source, ()) if source.is_dir() else _listed(source)
+
+
+def check_source(source: str | os.PathLike[str]) -> None:
+    """Stop on a source that gives no photos, before the first of several sources has cost hours.
+
+    Raises:
         FileNotFoundError: No such source.
-        ValueError: It is neither.
+        ValueError: It is neither a folder nor a list of UTF-8 or ASCII.
         OSError: It can't be read.
 
     Example:
-        >>> next(photo_paths("nowhere"))
+        >>> check_source("nowhere")
         Traceback (most recent call last):
         ...
         FileNotFoundError: nowhere: no such folder of photos, and no such list; correct the path
@@ -32,10 +45,11 @@ def photo_paths(source: str | os.PathLike[str]) -> Iterator[Path]:
     source = Path(source)
     if source.is_dir():
         with os.scandir(source):
-            pass  # the source itself must be readable
-        yield from _below(source, ())
-    elif source.suffix.lower() == ".txt" and source.is_file():
-        yield from _listed(source)
+            return
+    if source.suffix.lower() == ".txt" and source.is_file():
+        with source.open("rb") as file:
+            if file.read(2) in _UTF_16:
+                raise ValueError(f"{source} is a list in UTF-16; save it as UTF-8")
     elif source.exists():
         raise ValueError(f"{source} is no folder and no .txt list; give the folder of the photo, or a list of photos")
     else:
@@ -69,7 +83,7 @@ def _below(folder: Path, above: tuple[tuple[int, int], ...]) -> Iterator[Path]:
                     yield from _below(folder / entry.name, (*above, here))
                 elif entry.name.lower().endswith(IMAGE_SUFFIXES):
                     yield folder / entry.name
-    except OSError:
+    except (OSError, RecursionError):  # the latter a thousand folders deep
         yield folder
 
 

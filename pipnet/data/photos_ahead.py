@@ -7,12 +7,13 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from os import fsencode
+from os.path import isdir
 from pathlib import Path
 
 import numpy as np
 
-from pipnet.data.face_store import FaceStore, PhotoRecord, file_digest
-from pipnet.data.images import read_image
+from pipnet.data.face_store import FaceStore, PhotoRecord, photo_digest
+from pipnet.data.images import decode_image, read_bytes
 from pipnet.data.photo_source import photo_paths, seen_from
 from pipnet.data.sample import BadSampleError
 
@@ -60,21 +61,14 @@ def read_ahead(share: Iterator[tuple[Path, str]], store: FaceStore) -> Iterator[
 def _open(path: Path, name: str, store: FaceStore) -> OpenedPhoto:
     digest = ""
     try:
-        if not path.is_file():
-            raise BadSampleError(_what_it_is(path))
-        digest = file_digest(path)
+        data = read_bytes(path)
+        digest = photo_digest(data)
         record = store.read(digest)
         if record is not None and not record.damaged:  # a damaged one is tried again: memory may have been short
             return OpenedPhoto(path, name, digest, record)
-        return OpenedPhoto(path, name, digest, image=read_image(path))
+        return OpenedPhoto(path, name, digest, image=decode_image(data, path))
     except BadSampleError as error:
         reason = str(error).removeprefix(f"{path}: ")
-    except OSError as error:
-        reason = f"the file can't be read ({error.strerror})"
+    if isdir(path):
+        reason = "a folder that can't be listed, or a folder in a list of photos"
     return OpenedPhoto(path, name, digest, PhotoRecord(name, (0, 0), damaged=reason))
-
-
-def _what_it_is(path: Path) -> str:
-    if path.is_dir():
-        return "a folder that can't be listed, or a folder in a list of photos"
-    return "not a file" if path.exists() else "no such photo; put it there, or leave it out"

@@ -48,6 +48,13 @@ class Stage:
             value = getattr(self, name)
             if not isinstance(value, int) or value < 1:
                 raise ValueError(f"curriculum: stage {self.name}: {name} must be a whole number from 1, got {value!r}")
+        share, rate = self.labelled_share, self.lr
+        if share is not None and not (_is_number(share) and 0 <= share <= 1):
+            raise ValueError(f"curriculum: stage {self.name}: labelled_share must lie in [0, 1], got {share!r}")
+        if rate is not None and not (_is_number(rate) and rate > 0):
+            raise ValueError(f"curriculum: stage {self.name}: lr must be a positive number, got {rate!r}")
+        if not isinstance(self.pseudo, bool):
+            raise ValueError(f"curriculum: stage {self.name}: pseudo must be true or false, got {self.pseudo!r}")
         if self.start not in ("backbone", "newest"):
             raise ValueError(f"curriculum: stage {self.name}: start must be backbone or newest, got {self.start!r}")
         if not self.pseudo and (self.pool > 1 or self.labelled_share is not None or self.select is not None):
@@ -89,6 +96,8 @@ class Curriculum:
             raise ValueError(f"curriculum: stage {self.stages[0].name} comes first, its start must be backbone")
         if not isinstance(self.most, int) or self.most < 1:
             raise ValueError(f"curriculum: repeat.most must be a whole number from 1, got {self.most!r}")
+        if not _is_number(self.tolerance):
+            raise ValueError(f"curriculum: repeat.tolerance must be a number, got {self.tolerance!r}")
 
     @property
     def learns_unlabelled(self) -> bool:
@@ -165,6 +174,10 @@ def curriculum_of(config: Mapping[str, Any]) -> Curriculum:
 class _Repeat:
     most: int = 1
     tolerance: float = 0.0
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _made(kind: type[Any], values: Any, where: str) -> Any:

@@ -199,6 +199,11 @@ def fit(
                 saved = time.monotonic()
             monitor.epoch(state.history[-1])
             team.wait()
+        # Asked in the last validation, when no step was left to hear it: what follows must not begin.
+        if team.mean(torch.tensor(float(stop.asked), device=team.device)) > 0:
+            raise TrainingError(
+                f"stopped on request after epoch {epochs}; the same command goes on from {run.last_path}"
+            )
     return FitResult(run.best_path, run.last_path, state.history)
 
 

@@ -10,18 +10,21 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from tqdm import tqdm
 
 from pipnet.atomic import replacing
-from pipnet.data.face_cutting import CROP_SCALE, cut_face
-from pipnet.data.face_index import Notes, assemble, is_complete, new_walk
-from pipnet.data.face_rules import FaceRules, share_inside, sharpness
-from pipnet.data.face_store import FaceStore, FoundFace, PhotoRecord, UnlabelledFaces, file_digest
+from pipnet.data.face_cutting import CROP_SCALE
+from pipnet.data.face_index import Notes, assemble, given_up, is_complete, new_walk
+from pipnet.data.face_rules import FaceRules
+from pipnet.data.face_store import FaceStore, UnlabelledFaces, photo_digest
 from pipnet.data.images import IMAGE_SUFFIXES
+from pipnet.data.photo_source import check_source
 from pipnet.data.photos_ahead import OpenedPhoto, read_ahead, share_of_photos
-from pipnet.inference.detect import Detections, Detector, detector_factory
+from pipnet.inference.detect import Detector, detector_factory
+from pipnet.training.face_finding import find_faces
 from pipnet.training.processes import Processes
+from pipnet.training.state import TrainingError
+from pipnet.training.stopping import StopRequest
 
 _LOOK_S = 0.2  # between looks at whether the other processes are done
 _PATIENCE_S = 120.0  # until a folder made on another machine must be seen here
@@ -82,36 +85,41 @@ def gather(
         ValueError: The folder holds faces of other settings or lies in a source, there is no such detector, there is
             no photo, or no face passed the rules.
         OSError: The disk is full, or the folder can't be written.
+        TrainingError: SIGINT or SIGTERM asked for an end, or another process has ended.
     """
     folder, rules = Path(folder), rules or FaceRules()
-    roots = [Path(source) for source in ([sources] if isinstance(sources, str | Path) else sources)]
-    if face_size < 1:
-        raise ValueError(f"face_size must be at least 1 pixel, got {face_size}")
-    factory = detector_factory(detector)
+    roots = [Path(str(source)) for source in ([sources] if isinstance(sources, str | Path) else sources)]
+    if not isinstance(face_size, int | float) or face_size < 1:
+        raise ValueError(f"face_size must be at least 1 pixel, got {face_size!r}")
+    seeing = detector_factory(detector)()  # before the store is bound to a detector that can't be loaded
     settings = {
         "detector": _detector_name(detector),
         "face_size": face_size,
         "crop_scale": CROP_SCALE,
     }
     _check_apart(roots, folder)
+    for root in roots:
+        check_source(root)
 
     def begin() -> Path:
         FaceStore(folder, settings)
         return new_walk(folder)
 
-    walk = folder / team.from_main(lambda: begin().name)
-    _await(walk.is_dir, f"{folder} is not the same folder for all processes; give one that they share")
-    store, notes = FaceStore(folder, settings), Notes(walk, team.rank, rules)
-    share = share_of_photos(roots, team.rank, team.world_size)
-    look = _Looking(factory, face_size)
-    for photo in tqdm(read_ahead(share, store), unit="photo", disable=None if progress and team.is_main else True):
-        _take(photo, store, notes, look)
-    notes.finish()
-    # Polled and not waited for in a barrier, which gives up after half an hour: shares may differ by more.
-    while not is_complete(walk, team.world_size):
-        time.sleep(_LOOK_S)
+    def look(walk: Path, notes: Notes, check: Callable[[], None]) -> None:
+        """See this process's photos, and wait for the other processes."""
+        _await(walk.is_dir, f"{folder} is not the same folder for all processes; give one that they share")
+        store = FaceStore(folder, settings)
+        photos = read_ahead(share_of_photos(roots, team.rank, team.world_size), store)
+        for photo in tqdm(photos, unit="photo", disable=None if progress and team.is_main else True):
+            _take(photo, store, notes, seeing, face_size)
+            check()
+        notes.finish()
+        # Polled and not waited for in a barrier, which gives up after half an hour: shares may differ by more.
+        while not is_complete(walk, team.world_size):
+            check()
+            time.sleep(_LOOK_S)
 
-    def finish() -> dict[str, Any]:
+    def finish(walk: Path) -> dict[str, Any]:
         try:
             counts = assemble(walk, folder, team.world_size)
         finally:
@@ -129,7 +137,22 @@ def gather(
             )
         return counts
 
-    counts = team.from_main(finish)
+    with StopRequest(alone=team.world_size == 1) as stop:
+        walk = folder / team.from_main(lambda: begin().name)
+        notes = Notes(walk, team.rank, rules)
+
+        def check() -> None:
+            if reason := given_up(walk):
+                raise TrainingError(f"another process has ended: {reason}")
+            _end_if(stop.asked, folder)
+
+        try:
+            look(walk, notes, check)
+        except BaseException as error:  # the other processes would wait for this one for ever
+            notes.give_up(str(error) or type(error).__name__)
+            raise
+        counts = team.from_main(lambda: finish(walk))
+        _end_if(team.from_main(lambda: stop.asked), folder)
     return Gathered(UnlabelledFaces(folder), counts, folder / "damaged.txt")
 
 
@@ -149,44 +172,10 @@ def described(counts: dict[str, Any]) -> str:
     )
 
 
-class _Looking:
-    """The detector, loaded when the first photo needs it, and what is measured of each detection."""
-
-    def __init__(self, factory: Callable[[], Detector], face_size: int) -> None:
-        self._factory, self._face_size = factory, face_size
-        self._detector: Detector | None = None
-
-    def __call__(self, photo: OpenedPhoto) -> tuple[PhotoRecord, list[np.ndarray]]:
-        assert photo.image is not None
-        self._detector = self._detector or self._factory()
-        try:
-            found = self._detector(photo.image)
-        except Exception as error:  # the photo is good, the detector is not: not to be passed over
-            error.add_note(f"the photo was {photo.path}")
-            raise
-        _check_boxes(found, photo.path)
-        height, width = photo.image.shape[:2]
-        faces, crops = [], []
-        for box, score in zip(found.boxes.astype(np.float64), found.scores, strict=True):
-            crop, crop_box = cut_face(photo.image, box, self._face_size)
-            faces.append(
-                FoundFace(
-                    box=tuple(box.tolist()),
-                    score=float(score),
-                    size=float((box[2:] - box[:2]).max()),
-                    sharpness=sharpness(photo.image, box),
-                    inside=share_inside(box, width, height),
-                    crop_box=crop_box,
-                )
-            )
-            crops.append(crop)
-        return PhotoRecord(photo.name, (width, height), faces), crops
-
-
-def _take(photo: OpenedPhoto, store: FaceStore, notes: Notes, look: _Looking) -> None:
-    record = photo.record
-    if record is None:
-        record, crops = look(photo)
+def _take(photo: OpenedPhoto, store: FaceStore, notes: Notes, detector: Detector, face_size: int) -> None:
+    record = photo.record or store.read(photo.digest)  # a copy of it may have come since it was opened
+    if record is None or (record.damaged and photo.image is not None):
+        record, crops = find_faces(photo, detector, face_size)
         store.write(photo.digest, record, crops)
     elif record.damaged and photo.digest and store.read(photo.digest) is None:
         store.write(photo.digest, record, [])
@@ -194,14 +183,6 @@ def _take(photo: OpenedPhoto, store: FaceStore, notes: Notes, look: _Looking) ->
         notes.damaged(photo.path, record.damaged)
     else:
         notes.photo(photo.digest, record)
-
-
-def _check_boxes(found: Detections, path: Path) -> None:
-    sides = found.boxes[:, 2:] - found.boxes[:, :2]
-    bad = np.flatnonzero(~(np.isfinite(found.boxes).all(axis=1) & (sides > 0).all(axis=1)))
-    if len(bad):
-        box = found.boxes[bad[0]].tolist()
-        raise ValueError(f"{path}: the detector gave the box {box}, which has no extent; correct the detector")
 
 
 def _check_apart(roots: Sequence[Path], folder: Path) -> None:
@@ -218,7 +199,12 @@ def _detector_name(detector: str | Detector) -> str:
     if not isinstance(detector, str):
         return getattr(detector, "__qualname__", type(detector).__qualname__)
     name, _, file = detector.partition(":")
-    return f"{name}:{file_digest(file)}" if file and Path(file).is_file() else detector
+    return f"{name}:{photo_digest(Path(file).read_bytes())}" if file else detector
+
+
+def _end_if(asked: bool, folder: Path) -> None:
+    if asked:
+        raise TrainingError(f"stopped on request; the same command goes on from what {folder} holds")
 
 
 def _await(condition: Callable[[], bool], otherwise: str) -> None:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
@@ -16,6 +17,10 @@ from torch.nn.parallel import DistributedDataParallel
 from pipnet.model.pipnet import PIPNet
 
 T = TypeVar("T")
+
+# While the main process writes a table of millions of faces the others wait, and torch's 10 minutes on GPUs and 30
+# elsewhere are not enough. When a process dies, torchrun ends the others: nobody waits so long for a dead one.
+_PATIENCE = timedelta(days=1)
 
 
 @dataclass(frozen=True)
@@ -114,7 +119,7 @@ def processes(device: str = "auto") -> Iterator[Processes]:
     if world_size == 1:
         yield Processes(0, 1, chosen)
         return
-    dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
+    dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo", timeout=_PATIENCE)
     try:
         yield Processes(dist.get_rank(), world_size, chosen)
     finally:

@@ -43,8 +43,11 @@ class Selection:
 
     def __post_init__(self) -> None:
         for name in ("min_point", "min_face"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} is a confidence and lies in [0, 1], got {getattr(self, name)}")
+            value = getattr(self, name)
+            if not (isinstance(value, int | float) and 0 <= value <= 1):
+                raise ValueError(f"{name} is a confidence and lies in [0, 1], got {value!r}")
+        if not isinstance(self.weighted, bool):
+            raise ValueError(f"weighted must be true or false, got {self.weighted!r}")
 
 
 class PseudoLabels:

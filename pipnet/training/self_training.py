@@ -37,6 +37,8 @@ from pipnet.training.validation import Validation
 # Stages draw from streams of their own. That of the first is the training's, so that it gives what a training gives.
 _SEED_STEP, _UNLABELLED, _VIEWS = 10_000, 5_000, 7_000
 
+TEACHER_COPY = Path("0_teacher", "best.pt")  # in the folder of a run that began with a teacher
+
 
 class Fit(Protocol):
     """:func:`pipnet.training.engine.fit` with everything but these arguments."""
@@ -60,7 +62,7 @@ class SelfTraining:
 
     Attributes:
         curriculum: What it does.
-        material: Labelled faces. The mean face of all stages, and so who is whose neighbour, is theirs.
+        material: Labelled faces, and the mean face of all stages, which says who is whose neighbour.
         unlabelled: Faces without labels; None where the curriculum uses none.
         folder: Of the run: a folder a stage, and ``best.pt`` in the end.
         records: Of the finished stages.
@@ -111,27 +113,25 @@ class SelfTraining:
                 self.records.add(self._take_teacher())
             else:
                 self.records.add(self._train(number, *following))
-        self.team.wait()
-        if self.team.is_main:
-            self._finish()
-        self.team.wait()
+        self.team.from_main(self._finish)
         return self.folder / "best.pt"
 
     def _take_teacher(self) -> dict[str, Any]:
         """Copy the teacher into the run, so that the run is whole even when the file changes."""
         assert self.teacher is not None
-        path = self.folder / "0_teacher" / "best.pt"
+        path = self.folder / TEACHER_COPY
 
         def copied() -> dict[str, Any]:
             path.parent.mkdir(exist_ok=True)
-            with replacing(path) as temporary:
-                shutil.copyfile(self.teacher, temporary)
+            if not path.is_file():
+                with replacing(path) as temporary:
+                    shutil.copyfile(self.teacher, temporary)
             loaded = checkpoint.load(path)
             crop = {"input_size": loaded.net.input_size, "box_scale": loaded.box_scale}
             validation = Validation(FaceCrops(self.material.held_out, loaded.layout, **crop), loaded.layout)
             figures = validation(loaded.net.to(self.team.device), self.team.device)
-            record = {"number": 0, "name": "0_teacher", "epochs": 0, "images": 0, **figures}
-            record |= {"weights": "0_teacher/best.pt", "confidence": None}
+            record = {"number": 0, "name": TEACHER_COPY.parent.name, "epochs": 0, "images": 0, **figures}
+            record |= {"weights": TEACHER_COPY.as_posix(), "confidence": None}
             report_stage(self.folder, record)
             return record
 
@@ -196,8 +196,13 @@ class SelfTraining:
         labelled = FaceCrops(known.samples, self.material.layout, augment=known.augment, seed=seed, **shared)
         if pseudo is None:
             return labelled if self.epoch_faces is None else MixedFaces(labelled, None, length=self.epoch_faces)
+        chosen = pseudo.samples(stage.select)
+        if not len(chosen):
+            raise ValueError(
+                f"stage {stage.name}: no pseudo-label is as sure as select wants; lower min_face or min_point"
+            )
         unlabelled = FaceCrops(
-            pseudo.samples(stage.select),
+            chosen,
             self.material.layout,
             augment=self.student_augment or known.augment,
             seed=seed + _UNLABELLED,
@@ -217,11 +222,7 @@ class SelfTraining:
         stages = self.records.stages
         if not path.is_file() or checkpoint.read(path)["training"].get("stages") != stages:
             newest = self._newest()
-            training = {**newest.training, **self.record, "stages": stages, "images": total_images(stages)}
+            images = sum(stage["images"] for stage in stages)
+            training = {**newest.training, **self.record, "stages": stages, "images": images}
             checkpoint.save(path, newest.net, layout=newest.layout, box_scale=newest.box_scale, training=training)
         calibrate_checkpoint(path, self.material)
-
-
-def total_images(stages: list[dict[str, Any]]) -> int:
-    """Images that all stages trained on, each as often as it was seen."""
-    return sum(stage["images"] for stage in stages)

@@ -16,11 +16,11 @@ class StageRecords:
     """The finished stages of a run, on the disk and in memory.
 
     A stage is finished when its record is in ``stages.json``. ``run.json`` holds the settings that the run was begun
-    with, and which unlabelled faces it learns from: neither may change until it ends.
+    with, and which unlabelled faces it learns from: once there are weights in the folder, neither may change.
 
     Args:
         folder: Of the run; made if it is not there.
-        config: Plain settings that must not change.
+        config: Plain settings, of which :data:`pipnet.training.state.FREE_SETTINGS` may change.
         team: The processes of the run; the main one reads and writes.
 
     Attributes:
@@ -40,11 +40,12 @@ class StageRecords:
             folder.mkdir(parents=True, exist_ok=True)
             for leftover in [*folder.glob(".run-*.json"), *folder.glob(".stages-*.json"), *folder.glob(".best-*.pt")]:
                 leftover.unlink(missing_ok=True)
-            run = _read(self._run_path, {})
-            if not run:
-                run = {"config": config}
+            run, stages = _read(self._run_path, {"config": None}), _read(self._stages_path, [])
+            trained = stages or any(folder.glob("*/*.pt"))
+            if run["config"] is None or (run["config"] != config and not trained):  # a slip may be put right
+                run = {"config": dict(config)}
                 _write(self._run_path, run)
-            return run, _read(self._stages_path, [])
+            return run, stages
 
         self._run, self.stages = team.from_main(begin)
         before = self._run["config"]
@@ -96,12 +97,16 @@ def _by_number(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _read(path: Path, otherwise: Any) -> Any:
+    """Content of a file, which has the type and the keys of what is taken where there is none."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if type(content) is not type(otherwise) or not all(key in content for key in otherwise):
+            raise ValueError("it was not written by a self-training")
     except FileNotFoundError:
         return otherwise
     except ValueError as error:
         raise ValueError(f"{path} is damaged ({error}); choose another folder, or delete this one") from error
+    return content
 
 
 def _write(path: Path, content: Any) -> None:

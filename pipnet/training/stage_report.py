@@ -33,6 +33,8 @@ def report_labels(folder: Path, name: str, number: int, labels: PseudoLabels) ->
     summary = labels.folder / "summary.json"
     if summary.is_file():  # written last
         return json.loads(summary.read_text(encoding="utf-8"))["confidence"]
+    for leftover in labels.folder.glob(".*-*.*"):  # of a process that was killed while it wrote
+        leftover.unlink(missing_ok=True)
     confidence = labels.confidence_of(slice(None, None, -(-len(labels) // _MOST_FACES)))
     percentiles = {f"p{p}": float(np.percentile(confidence, p)) for p in _PERCENTILES}
     percentiles["mean"] = float(confidence.mean())

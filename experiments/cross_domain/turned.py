@@ -1,0 +1,56 @@
+"""A stand-in for another domain, to choose on: 300W's training faces alone, those turned away kept from training.
+
+    python experiments/cross_domain/turned.py DATA_ROOT FOLDER     # writes FOLDER/{train,test}.csv
+
+Labelled are the 60 % of the training faces that look most into the camera; the target is the fifth that is turned away
+most. Neither test set of the benchmark takes part, so any number of variants may be tried on it:
+
+    python -m pipnet.self_train experiment=cross_domain_turned dataset.root=FOLDER curriculum=ours
+"""
+
+from __future__ import annotations
+
+import csv
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from pipnet.atomic import replacing
+from pipnet.config import dataset_config, read_split
+from pipnet.data.sample import Sample
+from pipnet.pose import head_angles
+
+FRONTAL, TURNED = 0.6, 0.8  # shares of the faces in order of yaw: labelled below the one, target above the other
+
+
+def yaw_of(sample: Sample) -> float:
+    """How far a head is turned to either side, degrees."""
+    image = cv2.imread(str(sample.image))
+    return float(abs(head_angles(sample.points[None], image.shape[1::-1])[0, 0]))
+
+
+def write(samples: list[Sample], path: Path) -> None:
+    """A label file of ``conf/dataset/own_csv``."""
+    points = len(samples[0].points)
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["image", *(f"{axis}{point}" for point in range(points) for axis in "xy")])
+        for sample in samples:
+            rows.writerow([Path(sample.image).resolve(), *sample.points.round(3).ravel()])
+
+
+def main(data_root: Path, folder: Path) -> None:
+    """Write both files."""
+    faces, _ = read_split(dataset_config("300w", data_root), "trainval")
+    yaw = np.array([yaw_of(face) for face in faces])
+    least, most = np.quantile(yaw, [FRONTAL, TURNED])
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, chosen in (("train", yaw < least), ("test", yaw > most)):
+        write([face for face, wanted in zip(faces, chosen, strict=True) if wanted], folder / f"{name}.csv")
+        print(f"{name}: {chosen.sum()} faces, yaw {yaw[chosen].min():.0f} to {yaw[chosen].max():.0f} degrees")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))
