@@ -115,6 +115,7 @@ def train_network(
     team: Processes,
     epochs: int | None = None,
     lr: float | None = None,
+    span: tuple[int, int] | None = None,
 ) -> FitResult:
     """Call :func:`pipnet.training.engine.fit` as a config says.
 
@@ -129,7 +130,9 @@ def train_network(
         team: The processes that train together.
         epochs: Other than ``fit.epochs``.
         lr: Other than ``optim.lr``.
+        span: Where in a longer schedule this training stands: epochs before it, and in all.
     """
+    schedule = called(lr_schedule, "schedule", settings["schedule"])
     arguments = settings["fit"] if epochs is None else {**settings["fit"], "epochs": epochs}
     optim = settings["optim"] if lr is None else {**settings["optim"], "lr": lr}
     return called(
@@ -143,7 +146,7 @@ def train_network(
         box_scale=settings["box_scale"],
         folder=folder,
         build_optimizer=lambda net: called(build_optimizer, "optim", optim, net=net),
-        schedule=called(lr_schedule, "schedule", settings["schedule"]),
+        schedule=schedule if span is None else lambda epoch, _: schedule(span[0] + epoch, span[1]),
         team=team,
         loss=called(PIPLoss, "loss", settings["loss"]),
         seed=seed,

@@ -88,7 +88,7 @@ def check_self_training(settings: dict[str, Any]) -> None:
     curriculum = build_curriculum({**settings, "unlabelled": settings["unlabelled"] or ["photos"]})
     grid = settings["model"]["input_size"] // settings["model"]["net_stride"]
     assert all(grid % stage.pool == 0 for stage in curriculum.stages)
-    assert settings["curriculum"].keys() == {"name", "stages", "repeat"}
+    assert settings["curriculum"].keys() == {"name", "stages", "repeat", "one_schedule"}
     build_student_augment(settings)
     called(FaceRules, "rules", settings["rules"])
     detector_factory(settings["detector"])

@@ -1,8 +1,11 @@
 """Curricula, and what is refused before work begins."""
 
-import pytest
-from small_self_training import STAGES, config, self_train_here, stages
+from pathlib import Path
 
+import pytest
+from small_self_training import STAGES, config, records, self_train_here, stages
+
+from pipnet.model import checkpoint
 from pipnet.self_train import build_curriculum, build_student_augment
 from pipnet.training.curriculum import Curriculum, Stage, curriculum_of
 
@@ -159,3 +162,26 @@ def test_a_coarse_stage_trains_nothing_but_the_coarse_map_of_unlabelled_faces():
         assert touched.tolist() == [True, False, False, True], name
     assert output.coarse[2].shape == (2, 68, 1, 1)
     assert (output.coarse[2].grad.flatten(1).abs().sum(dim=1) > 0).all()
+
+
+def learning_rates(folder):
+    """At the end of each epoch of each stage."""
+    lasts = [folder / Path(record["weights"]).parent / "last.pt" for record in records(folder)]
+    return [figures["lr"] for last in lasts for figures in checkpoint.read(last)["resume"]["history"]]
+
+
+def test_one_schedule_falls_over_all_stages_as_over_one(tmp_path):
+    labels = {"name": "labels", "pseudo": False}
+    for name, listed in {
+        "whole": [{**labels, "epochs": 4}],
+        "parts": [{**labels, "epochs": 3}, {**labels, "epochs": 1, "start": "newest"}],
+    }.items():
+        self_train_here(tmp_path / name, stages(*listed), "curriculum.one_schedule=true", "fit.validate_every=4")
+    whole, parts = learning_rates(tmp_path / "whole"), learning_rates(tmp_path / "parts")
+    assert len(set(whole)) == 4
+    assert parts == pytest.approx(whole, rel=1e-12)
+
+
+def test_one_schedule_can_not_be_of_unknown_length():
+    with pytest.raises(ValueError, match=r"one_schedule needs repeat\.most 1"):
+        Curriculum((Stage("labels", 1, pseudo=False),), most=2, one_schedule=True)

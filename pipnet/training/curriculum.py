@@ -71,6 +71,8 @@ class Curriculum:
         stages: In order; the first learns from labels alone, and a teacher can take its place.
         most: How often the last stage may run.
         tolerance: Percent: it runs again until validation NME fell by less than this from one run to the next.
+        one_schedule: Whether the learning rate falls once over all stages, instead of once in each. A stage that starts
+            from the newest network then goes on as if it had not been interrupted.
 
     Example:
         >>> curriculum = Curriculum((Stage("labels", 2, pseudo=False), Stage("full", 2)), most=4, tolerance=1.0)
@@ -83,6 +85,7 @@ class Curriculum:
     stages: tuple[Stage, ...]
     most: int = 1
     tolerance: float = 0.0
+    one_schedule: bool = False
 
     def __post_init__(self) -> None:
         if not self.stages:
@@ -98,6 +101,10 @@ class Curriculum:
             raise ValueError(f"curriculum: repeat.most must be a whole number from 1, got {self.most!r}")
         if not _is_number(self.tolerance):
             raise ValueError(f"curriculum: repeat.tolerance must be a number, got {self.tolerance!r}")
+        if not isinstance(self.one_schedule, bool):
+            raise ValueError(f"curriculum: one_schedule must be true or false, got {self.one_schedule!r}")
+        if self.one_schedule and self.most > 1:
+            raise ValueError("curriculum: one_schedule needs repeat.most 1: a schedule must know its end")
 
     @property
     def learns_unlabelled(self) -> bool:
@@ -125,6 +132,26 @@ class Curriculum:
                 return None
         earlier = sum(other.name == stage.name for other in before)
         return f"{number}_{stage.name}" + (f"_{earlier + 1}" if earlier else ""), stage
+
+    def span(self, number: int, *, first: int = 0) -> tuple[int, int] | None:
+        """Which part of the learning-rate schedule is a stage's.
+
+        Args:
+            number: Of the stage.
+            first: Stages before this one are not trained.
+
+        Returns:
+            Epochs of the run before the stage, and in all; None where each stage has a schedule of its own.
+
+        Example:
+            >>> stages = (Stage("labels", 5, pseudo=False), Stage("mixed", 2), Stage("mixed", 3))
+            >>> Curriculum(stages, one_schedule=True).span(2), Curriculum(stages).span(2)
+            ((7, 10), None)
+        """
+        if not self.one_schedule:
+            return None
+        epochs = [stage.epochs for stage in self.stages]
+        return sum(epochs[first:number]), sum(epochs[first:])
 
     def scaled(self, epochs: int, *, first: int = 0) -> Curriculum:
         """The same stages, shortened or lengthened in proportion so that they have so many epochs together.
@@ -167,7 +194,7 @@ def curriculum_of(config: Mapping[str, Any]) -> Curriculum:
             select = _made(Selection, select, f"stage {number}, select")
         stages.append(_made(Stage, {**values, "select": select}, f"stage {number}"))
     repeat = _made(_Repeat, config.get("repeat") or {}, "repeat")
-    return Curriculum(tuple(stages), repeat.most, repeat.tolerance)
+    return Curriculum(tuple(stages), repeat.most, repeat.tolerance, config.get("one_schedule", False))
 
 
 @dataclass(frozen=True)

@@ -114,7 +114,7 @@ def gather(
             _take(photo, store, notes, seeing, face_size)
             check()
         notes.finish()
-        # Polled and not waited for in a barrier, which gives up after half an hour: shares may differ by more.
+        # Polled and not waited for in a barrier, which could not hear Ctrl-C while shares differ by hours.
         while not is_complete(walk, team.world_size):
             check()
             time.sleep(_LOOK_S)

@@ -51,6 +51,7 @@ class Fit(Protocol):
         folder: Path,
         epochs: int,
         lr: float | None,
+        span: tuple[int, int] | None,
         seed: int,
         record: dict[str, Any],
     ) -> FitResult: ...
@@ -147,7 +148,16 @@ class SelfTraining:
         if stage.start == "newest":
             checkpoint.load_weights(net, self._newest().net.state_dict(), source=str(self._newest_path()))
         record = {**self.record, "stage": name, "stages": self.records.stages}
-        result = self.fit(net, faces, folder=folder, epochs=stage.epochs, lr=stage.lr, seed=seed, record=record)
+        result = self.fit(
+            net,
+            faces,
+            folder=folder,
+            epochs=stage.epochs,
+            lr=stage.lr,
+            span=self.curriculum.span(number, first=0 if self.teacher is None else 1),
+            seed=seed,
+            record=record,
+        )
 
         def finished() -> dict[str, Any]:
             """On the main process, the only one that validates."""
