@@ -120,7 +120,7 @@ def test_maps_and_points_are_those_of_the_authors_network(tmp_path, backbone, st
     images = loaded.net.normalize(crops)
     with torch.inference_mode():
         expected, output = theirs(images), loaded.net(images)
-    for ours, maps in zip(output, expected, strict=True):
+    for ours, maps in zip(output[:5], expected, strict=True):
         torch.testing.assert_close(ours.reshape(maps.shape), maps, rtol=1e-6, atol=1e-6)
     assert not loaded.net.training
     assert loaded.box_scale == 1.1
