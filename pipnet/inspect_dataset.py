@@ -10,14 +10,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import cv2
 import hydra
 import numpy as np
 from omegaconf import DictConfig
 
-from pipnet.atomic import replacing
 from pipnet.config import config_dir, plain, read_split
-from pipnet.data.images import read_image
+from pipnet.data.images import read_image, write_image
 from pipnet.data.report import contact_sheet, dataset_report, face_tile
 from pipnet.data.sample import BadSampleError, OnBad, Sample
 
@@ -45,10 +43,7 @@ def write_contact_sheet(path: Path, samples: Sequence[Sample], *, count: int, se
         captions.append(sample.name)
     if tiles:
         path.parent.mkdir(parents=True, exist_ok=True)
-        sheet = contact_sheet(tiles, captions=captions)
-        encoded = cv2.imencode(".png", cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))[1]
-        with replacing(path) as temporary:
-            temporary.write_bytes(encoded.tobytes())
+        write_image(path, contact_sheet(tiles, captions=captions))
     return len(tiles)
 
 

@@ -14,10 +14,9 @@ import os
 import sys
 from pathlib import Path
 
-import cv2
-
 from pipnet.atomic import replacing
 from pipnet.config import dataset_config, read_split
+from pipnet.data.images import write_image
 from pipnet.data.sample import Sample
 
 SETS = ("cofw", "aflw", "wflw")
@@ -54,9 +53,7 @@ def _write_pictures(samples: list[Sample], folder: Path) -> tuple[Path, int]:
     for sample in samples:
         path = folder / f"{sample.name}.png"
         if not path.is_file():
-            encoded = cv2.imencode(".png", cv2.cvtColor(sample.image, cv2.COLOR_RGB2BGR))[1]
-            with replacing(path) as temporary:
-                temporary.write_bytes(encoded.tobytes())
+            write_image(path, sample.image)
     return folder, len(samples)
 
 

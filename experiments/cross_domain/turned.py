@@ -14,11 +14,11 @@ import csv
 import sys
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from pipnet.atomic import replacing
 from pipnet.config import dataset_config, read_split
+from pipnet.data.images import image_size
 from pipnet.data.sample import Sample
 from pipnet.pose import head_angles
 
@@ -27,8 +27,7 @@ FRONTAL, TURNED = 0.6, 0.8  # shares of the faces in order of yaw: labelled belo
 
 def yaw_of(sample: Sample) -> float:
     """How far a head is turned to either side, degrees."""
-    image = cv2.imread(str(sample.image))
-    return float(abs(head_angles(sample.points[None], image.shape[1::-1])[0, 0]))
+    return float(abs(head_angles(sample.points[None], image_size(sample.image))[0, 0]))
 
 
 def write(samples: list[Sample], path: Path) -> None:

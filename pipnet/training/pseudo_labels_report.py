@@ -5,11 +5,10 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from pipnet.atomic import replacing
-from pipnet.data.images import read_image
+from pipnet.data.images import read_image, write_image
 from pipnet.data.report import Color, contact_sheet, face_tile
 from pipnet.geometry import tight_box
 from pipnet.training.pseudo_labels import PseudoLabels
@@ -63,11 +62,7 @@ def write_sheet(labels: PseudoLabels, path: str | Path, count: int = 48) -> None
     chosen = order[np.linspace(0, len(order) - 1, min(count, len(order))).round().astype(int)].tolist()
     tiles = [_tile(labels, index) for index in chosen]
     sheet = contact_sheet(tiles, captions=[f"{confidence[index]:.2f}" for index in chosen])
-    path = Path(path)
-    done, data = cv2.imencode(path.suffix, cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
-    assert done, path
-    with replacing(path) as temporary:
-        temporary.write_bytes(data.tobytes())
+    write_image(Path(path), sheet)
 
 
 def _tile(labels: PseudoLabels, index: int) -> np.ndarray:
