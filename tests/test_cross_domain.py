@@ -288,9 +288,9 @@ def test_tables():
 
 
 def test_a_change_without_a_value_or_an_interval():
-    for module in (script("measure"), script("full_size")):
-        assert module._change({"value": None, "low": None, "high": None}, " %") == "–"
-        assert module._change({"value": -25.0, "low": None, "high": None}, " %") == "-25.00 %"
+    shown = script("figures").change_cell
+    assert shown({"value": None, "low": None, "high": None}, " %") == "–"
+    assert shown({"value": -25.0, "low": None, "high": None}, " %") == "-25.00 %"
 
 
 # Configs.

@@ -5,6 +5,7 @@ import json
 import re
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,20 @@ import pytest
 EXPERIMENTS = Path(__file__).resolve().parent.parent / "experiments"
 RECORDS = sorted({path.parent.name for path in EXPERIMENTS.glob("*/*.json")})
 NUMBER = re.compile(r"[-+]?\d+(?:\.\d+)?")
+
+
+@contextmanager
+def beside(folder: Path) -> Iterator[None]:
+    """A script finds its neighbours, as when it is run; records that name theirs alike don't find each other's."""
+    known = set(sys.modules)
+    sys.path.insert(0, str(folder))
+    try:
+        yield
+    finally:
+        sys.path.remove(str(folder))
+        for name in set(sys.modules) - known:
+            if (folder / f"{name}.py").is_file():
+                del sys.modules[name]
 
 
 def tables(folder: Path) -> list[tuple[Callable[[dict], str], dict]]:
@@ -24,7 +39,8 @@ def tables(folder: Path) -> list[tuple[Callable[[dict], str], dict]]:
         spec = importlib.util.spec_from_file_location(f"record_{folder.name}_{script.stem}", script)
         module = importlib.util.module_from_spec(spec)
         sys.modules[spec.name] = module  # where a dataclass looks for its own
-        spec.loader.exec_module(module)
+        with beside(folder):
+            spec.loader.exec_module(module)
         own = script.with_suffix(".json")
         metrics = own if own.is_file() else folder / "metrics.json"
         for name, value in vars(module).items():

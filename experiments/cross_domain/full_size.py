@@ -16,12 +16,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from figures import NORM_TITLES, STATISTIC_TITLES, cell, change_cell
+
 from pipnet.atomic import replacing
 
 HERE = Path(__file__).resolve().parent
 ROWS = {"before": "round 0", "after": "ours"}
-_NORM_TITLES = {"outer_eye": "outer eyes", "box": "box size", "label_box": "published box"}
-_STATISTIC_TITLES = {"mean": "NME", "median": "median", "fr_10": "FR@10", "auc_10": "AUC@10"}
 
 
 def measure(checkpoints: dict[str, Path], data_root: Path, pair_name: str) -> dict[str, Any]:
@@ -74,11 +74,11 @@ def full_size_table(metrics: dict[str, Any]) -> str:
     lines = ["| set, norm | | " + " | ".join(heads) + " |", "|---" * (len(heads) + 2) + "|"]
     for faces in metrics["sets"].values():
         for norm, table in faces["figures"]["all"].items():
-            for name, title in _STATISTIC_TITLES.items():
+            for name, title in STATISTIC_TITLES.items():
                 change = table["change"][name]
-                cells = [_cell(table["before"][name]), _cell(table["after"][name])]
-                cells += [_change(change), _change(change["relative"], " %")]
-                lines.append(f"| {faces['title']}, by {_NORM_TITLES[norm]} | {title} | " + " | ".join(cells) + " |")
+                cells = [cell(table["before"][name]), cell(table["after"][name])]
+                cells += [change_cell(change), change_cell(change["relative"], " %")]
+                lines.append(f"| {faces['title']}, by {NORM_TITLES[norm]} | {title} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
@@ -90,25 +90,13 @@ def full_size_parts_table(metrics: dict[str, Any]) -> str:
         for subset, norms in faces["figures"].items():
             for norm, table in norms.items() if subset != "all" else ():
                 change = table["change"]["mean"]
-                cells = [str(table["faces"]), _NORM_TITLES[norm], _cell(table["before"]["mean"])]
-                cells += [_cell(table["after"]["mean"]), _change(change), _change(change["relative"], " %")]
+                cells = [str(table["faces"]), NORM_TITLES[norm], cell(table["before"]["mean"])]
+                cells += [cell(table["after"]["mean"]), change_cell(change), change_cell(change["relative"], " %")]
                 lines.append(f"| {faces['title']}, {subset} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
 TABLES = (full_size_table, full_size_parts_table)
-
-
-def _cell(figure: dict[str, Any]) -> str:
-    return f"{figure['value']:.2f} ({figure['low']:.2f} … {figure['high']:.2f})"
-
-
-def _change(figure: dict[str, Any], unit: str = "") -> str:
-    if figure["value"] is None:
-        return "–"
-    if figure["low"] is None:
-        return f"{figure['value']:+.2f}{unit}"
-    return f"{figure['value']:+.2f}{unit}: {figure['low']:+.2f} … {figure['high']:+.2f}"
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from figures import NORM_TITLES, STATISTIC_TITLES, cell, change_cell
+from runs import SEEDS, command, find_runs
 
 from pipnet.atomic import replacing
 
@@ -26,8 +28,6 @@ HERE = Path(__file__).resolve().parent
 FIRST, STC, OURS = "labels", "paper_short", "ours"
 ROWS = {FIRST: "labelled only", "none_short": "plain self-training", STC: "the paper's STC", OURS: "ours"}
 COMPARED = {"first": (FIRST, tuple(ROWS)), "stc": (STC, (OURS,))}  # difference to whom, and whose
-_NORM_TITLES = {"outer_eye": "outer eyes", "box": "box size", "label_box": "published box"}
-_STATISTIC_TITLES = {"mean": "NME", "median": "median", "fr_10": "FR@10", "auc_10": "AUC@10"}
 
 
 def measure(runs: Path | None, data_root: Path, pair_name: str, *, partial: bool, kept: Path) -> dict[str, Any]:
@@ -42,7 +42,6 @@ def measure(runs: Path | None, data_root: Path, pair_name: str, *, partial: bool
     """
     from figures import INTERVAL
     from pairs import errors_of, pair_named, read_faces, remembered
-    from runs import command, find_runs
 
     from pipnet.inference.detect import RetinaFace
 
@@ -119,25 +118,25 @@ def compare(errors: dict[str, list[dict[str, np.ndarray]]], chosen: np.ndarray |
 
 def main_table(metrics: dict[str, Any]) -> str:
     """Every row on both sets, by both norms, with intervals."""
-    lines = ["| set, norm | | " + " | ".join(_STATISTIC_TITLES.values()) + " |", "|---" * 6 + "|"]
+    lines = ["| set, norm | | " + " | ".join(STATISTIC_TITLES.values()) + " |", "|---" * 6 + "|"]
     for title, rows in _whole_sets(metrics):
         for row, figures in rows.items():
-            cells = [_cell(figures[name]) for name in _STATISTIC_TITLES]
+            cells = [cell(figures[name]) for name in STATISTIC_TITLES]
             lines.append(f"| {title} | {_row_title(metrics, row)} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
 def difference_table(metrics: dict[str, Any]) -> str:
     """Paired differences in points, and the relative change of the NME."""
-    heads = [*_STATISTIC_TITLES.values(), "NME, relative"]
+    heads = [*STATISTIC_TITLES.values(), "NME, relative"]
     lines = ["| set, norm | | " + " | ".join(heads) + " |", "|---" * (len(heads) + 2) + "|"]
     for title, rows in _whole_sets(metrics):
         for name, (base, _) in COMPARED.items():
             for row, figures in rows.items():
                 if f"to_{name}" in figures:
                     change = figures[f"to_{name}"]
-                    cells = [_change(change[statistic]) for statistic in _STATISTIC_TITLES]
-                    cells.append(_change(change["mean"]["relative"], " %"))
+                    cells = [change_cell(change[statistic]) for statistic in STATISTIC_TITLES]
+                    cells.append(change_cell(change["mean"]["relative"], " %"))
                     lines.append(f"| {title} | {ROWS[row]} − {ROWS[base]} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
@@ -153,9 +152,9 @@ def attribute_table(metrics: dict[str, Any]) -> str:
             cells = []
             for row in rows:
                 figures = table["rows"][row]
-                change = f" ({_change(figures['to_first']['mean'])})" if "to_first" in figures else ""
-                cells.append(f"{figures['mean']['value']:.2f}{change}" if change else _cell(figures["mean"]))
-            lines.append(f"| {subset} | {table['faces']} | {_NORM_TITLES[norm]} | " + " | ".join(cells) + " |")
+                change = f" ({change_cell(figures['to_first']['mean'])})" if "to_first" in figures else ""
+                cells.append(f"{figures['mean']['value']:.2f}{change}" if change else cell(figures["mean"]))
+            lines.append(f"| {subset} | {table['faces']} | {NORM_TITLES[norm]} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
@@ -180,7 +179,7 @@ TABLES = (main_table, difference_table, attribute_table, seed_table)
 def _whole_sets(metrics: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
     """Title and rows of each set and norm."""
     return [
-        (f"{faces['title']}, by {_NORM_TITLES[norm]}", table["rows"])
+        (f"{faces['title']}, by {NORM_TITLES[norm]}", table["rows"])
         for faces in metrics["sets"].values()
         for norm, table in faces["figures"]["all"].items()
     ]
@@ -189,20 +188,8 @@ def _whole_sets(metrics: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
 def _row_title(metrics: dict[str, Any], row: str) -> str:
     """With the number of seeds where there are fewer than another row has."""
     counts = {name: len(about["seeds"]) for name, about in metrics["rows"].items()}
-    most = max([3, *counts.values()])  # as many as there should be
+    most = max([len(SEEDS), *counts.values()])
     return ROWS[row] + ("" if counts[row] == most else f" ({counts[row]} of {most} seeds)")
-
-
-def _cell(figure: dict[str, Any]) -> str:
-    return f"{figure['value']:.2f} ({figure['low']:.2f} … {figure['high']:.2f})"
-
-
-def _change(figure: dict[str, Any], unit: str = "") -> str:
-    if figure["value"] is None:
-        return "–"
-    if figure["low"] is None:
-        return f"{figure['value']:+.2f}{unit}"
-    return f"{figure['value']:+.2f}{unit}: {figure['low']:+.2f} … {figure['high']:+.2f}"
 
 
 def main(arguments: Sequence[str]) -> None:
