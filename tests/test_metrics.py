@@ -173,12 +173,14 @@ def test_intervals_agree_with_scipy():
             n_resamples=4000,
             method="percentile",
             vectorized=True,
+            random_state=0,
         )
         assert ours[name].value == statistic(errors)
+        step = 1 / len(errors) if name.startswith("fr") else 0  # a failure rate moves by whole faces
         np.testing.assert_allclose(
             (ours[name].low, ours[name].high),
             tuple(theirs.confidence_interval),
-            atol=0.3 * float(theirs.standard_error),  # two Monte Carlo runs of 4000
+            atol=0.3 * float(theirs.standard_error) + 1.01 * step,  # two Monte Carlo runs of 4000
         )
 
 
