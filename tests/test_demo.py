@@ -479,7 +479,7 @@ def test_errors_of_the_system_have_no_numbers(tmp_path, monkeypatch, capsys):
     assert capsys.readouterr().err == f"pipnet.demo: {written} can't be written: Permission denied; check the folder\n"
     monkeypatch.undo()
     monkeypatch.setattr(command, "_load", lambda parser, options, boxes=None: KnownScores())
-    monkeypatch.setattr(photos_module, "write_picture", refuse)
+    monkeypatch.setattr(photos_module, "write_image", refuse)
     assert main(["--image", str(photo), "--output", str(tmp_path)]) == 1
     line = capsys.readouterr().err
     assert line == f"pipnet.demo: {tmp_path / 'sub'}: Permission denied; check the rights, or choose another folder\n"

@@ -22,7 +22,6 @@ MAX_PIXELS = 2**28
 _MAX_BYTES = 2**31 - 1  # of a file; OpenCV decodes no more, and it is read whole
 _EXIF_ORIENTATION = 0x0112
 _QUARTER_TURNS = (5, 6, 7, 8)  # EXIF orientations that swap width and height
-_JPEG_QUALITY = 95
 
 
 def read_image(source: str | os.PathLike[str] | np.ndarray) -> np.ndarray:
@@ -104,7 +103,7 @@ def decode_image(data: bytes, name: str | os.PathLike[str]) -> np.ndarray:
 
 
 def write_image(path: Path, image: np.ndarray) -> None:
-    """Write a picture that appears whole or not at all; a JPEG with quality 95.
+    """Write a picture that appears whole or not at all.
 
     Args:
         path: Its suffix says the format.
@@ -112,10 +111,15 @@ def write_image(path: Path, image: np.ndarray) -> None:
 
     Raises:
         OSError: It can't be written; the message names the file.
+        ValueError: OpenCV can't make this format, or not of a picture so large.
     """
-    bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
-    done, data = cv2.imencode(path.suffix, bgr, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
-    assert done, (path, image.shape)
+    try:
+        done, data = cv2.imencode(path.suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))  # a JPEG with quality 95
+    except cv2.error:
+        done = False
+    if not done:
+        height, width = image.shape[:2]
+        raise ValueError(f"{path}: a picture of {width} x {height} can't be written as {path.suffix}; try .png")
     with replacing(path) as temporary:
         temporary.write_bytes(data.tobytes())
 

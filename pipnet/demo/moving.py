@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from pipnet.data.images import write_image
 from pipnet.demo.capture import CaptureError, Frame, FrameSource
-from pipnet.demo.output import write_picture
 from pipnet.demo.pace import Pace
 from pipnet.demo.photos import how_many
 from pipnet.demo.results import Results
@@ -219,7 +219,7 @@ class FrameLoop:
         while (path := self._folder / f"{self._source.name}_snapshot_{number}.png").exists():
             number += 1
         try:
-            write_picture(path, picture)
+            write_image(path, picture)
         except (OSError, ValueError) as error:
             self._say(said(error))
         else:

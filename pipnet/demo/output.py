@@ -1,4 +1,4 @@
-"""What the demo leaves behind: pictures, records of points, tables. Files appear whole or not at all."""
+"""What the demo leaves behind: records of points, tables, and names for all files. Files appear whole or not at all."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
 from pipnet.atomic import replacing
@@ -55,24 +54,6 @@ def name_of_address(address: str) -> str:
     """
     host, _, path = re.split("[?#]", address.partition("://")[2])[0].partition("/")
     return re.sub(r"[^\w.-]+", "_", Path(path).stem or host.rpartition("@")[2]).strip("._-") or "video"
-
-
-def write_picture(path: Path, image: np.ndarray) -> None:
-    """An RGB uint8 picture as a file of the format that its suffix says.
-
-    Raises:
-        OSError: It can't be written.
-        ValueError: OpenCV can't make this format, or not of a picture so large.
-    """
-    try:
-        there, encoded = cv2.imencode(path.suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
-    except cv2.error:
-        there = False
-    if not there:
-        height, width = image.shape[:2]
-        raise ValueError(f"{path}: a picture of {width} x {height} can't be written as {path.suffix}; try .png")
-    with replacing(path) as temporary:
-        temporary.write_bytes(encoded.tobytes())
 
 
 def write_json(path: Path, source: str, image: np.ndarray, faces: FaceLandmarks) -> None:

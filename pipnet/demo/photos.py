@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from pipnet.demo.output import Names, Table, write_json, write_picture
+from pipnet.data.images import write_image
+from pipnet.demo.output import Names, Table, write_json
 from pipnet.demo.sources import Photo, read_ahead
 from pipnet.demo.wording import counted, doubtful, how_many, said, speed, with_kept, written_as
 from pipnet.faces import FaceLandmarks
@@ -122,7 +123,7 @@ class PhotoRun:
         folder = self._folder / photo.inside
         folder.mkdir(parents=True, exist_ok=True)
         picture = self._file or self._names.free(folder, f"{photo.name}_landmarks", ".png", ".json", ".csv")
-        write_picture(picture, draw_faces(image, faces))
+        write_image(picture, draw_faces(image, faces))
         written = [picture]
         try:
             if self._options.json:

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from pipnet.atomic import replacing
-from pipnet.data.images import read_image
+from pipnet.data.images import read_image, write_image
 from pipnet.geometry import crop_of_square, crop_squares
 from pipnet.metrics import auc, ced, labelled_box
 from pipnet.training.evaluation import Evaluation, NoiseLevel
@@ -99,11 +99,7 @@ def draw_worst_faces(evaluation: Evaluation, path: str | Path, *, count: int = 2
     blank = np.zeros_like(tiles[0])
     tiles += [blank] * (-len(tiles) % columns)
     rows = [np.concatenate(tiles[start : start + columns], axis=1) for start in range(0, len(tiles), columns)]
-    encoded, data = cv2.imencode(Path(path).suffix, np.concatenate(rows)[..., ::-1])
-    if not encoded:
-        raise OSError(f"{path}: the picture can't be encoded")
-    with replacing(path) as temporary:
-        temporary.write_bytes(data.tobytes())
+    write_image(Path(path), np.concatenate(rows))
 
 
 def _face_tile(evaluation: Evaluation, face: int, error: float) -> np.ndarray:
