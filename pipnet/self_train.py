@@ -25,7 +25,6 @@ from pipnet.config import called, config_dir, one_sentence, plain
 from pipnet.data.drawn_photos import write_drawn_photos
 from pipnet.data.face_rules import FaceRules
 from pipnet.data.face_store import UnlabelledFaces
-from pipnet.data.transforms import Augment
 from pipnet.inference.landmarker import SHIPPED_WEIGHTS
 from pipnet.model import checkpoint
 from pipnet.model.pipnet import PIPNet
@@ -95,7 +94,6 @@ def self_train(settings: dict[str, Any], team: Processes) -> Path:
         batch_size=settings["fit"]["batch_size"],
         box_scale=settings["box_scale"],
         seed=settings["seed"],
-        student_augment=build_student_augment(settings),
         epoch_faces=options["epoch_faces"],
         newest=options["newest"],
         teacher=teacher,
@@ -132,14 +130,6 @@ def build_curriculum(settings: Mapping[str, Any]) -> Curriculum:
     batch_size = settings["fit"]["batch_size"]
     epoch = epoch_faces // batch_size * batch_size
     return curriculum.scaled(round(images / max(epoch, 1)), first=1 if teacher else 0)
-
-
-def build_student_augment(settings: Mapping[str, Any]) -> Augment | None:
-    """Augmentation of unlabelled faces where it differs from that of the labelled ones."""
-    changes = settings["self_training"]["student_transform"]
-    if not changes:
-        return None
-    return called(Augment, "self_training.student_transform", {**settings["transform"], **changes})
 
 
 def _teacher(name: str | None) -> Path | None:

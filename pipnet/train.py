@@ -114,7 +114,6 @@ def train_network(
     record: dict[str, Any],
     team: Processes,
     epochs: int | None = None,
-    lr: float | None = None,
     span: tuple[int, int] | None = None,
 ) -> FitResult:
     """Call :func:`pipnet.training.engine.fit` as a config says.
@@ -129,12 +128,10 @@ def train_network(
         record: Of the training.
         team: The processes that train together.
         epochs: Other than ``fit.epochs``.
-        lr: Other than ``optim.lr``.
         span: Where in a longer schedule this training stands: epochs before it, and in all.
     """
     schedule = called(lr_schedule, "schedule", settings["schedule"])
     arguments = settings["fit"] if epochs is None else {**settings["fit"], "epochs": epochs}
-    optim = settings["optim"] if lr is None else {**settings["optim"], "lr": lr}
     return called(
         fit,
         "fit",
@@ -145,7 +142,7 @@ def train_network(
         layout=material.layout,
         box_scale=settings["box_scale"],
         folder=folder,
-        build_optimizer=lambda net: called(build_optimizer, "optim", optim, net=net),
+        build_optimizer=lambda net: called(build_optimizer, "optim", settings["optim"], net=net),
         schedule=schedule if span is None else lambda epoch, _: schedule(span[0] + epoch, span[1]),
         team=team,
         loss=called(PIPLoss, "loss", settings["loss"]),

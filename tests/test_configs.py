@@ -27,7 +27,7 @@ from pipnet.inference.detect import detector_factory
 from pipnet.layouts import get_layout
 from pipnet.model.loss import PIPLoss
 from pipnet.model.pipnet import PIPNet
-from pipnet.self_train import build_curriculum, build_student_augment
+from pipnet.self_train import build_curriculum
 from pipnet.train import train
 from pipnet.training.engine import fit
 from pipnet.training.optimization import build_optimizer, lr_schedule
@@ -89,7 +89,6 @@ def check_self_training(settings: dict[str, Any]) -> None:
     grid = settings["model"]["input_size"] // settings["model"]["net_stride"]
     assert all(grid % stage.pool == 0 for stage in curriculum.stages)
     assert settings["curriculum"].keys() == {"name", "stages", "repeat", "one_schedule"}
-    build_student_augment(settings)
     called(FaceRules, "rules", settings["rules"])
     detector_factory(settings["detector"])
     assert settings["face_size"] > 0
@@ -228,7 +227,7 @@ def test_the_rules_of_self_train_are_the_defaults():
 def test_every_key_of_self_train_is_read():
     read = keys_read("train") | keys_read("self_train")
     assert set(composed(primary="self_train")) - {"data_root"} == read
-    options = keys_read("self_train", "options") | {"student_transform"}
+    options = keys_read("self_train", "options")
     assert set(composed(primary="self_train")["self_training"]) == options
 
 

@@ -325,15 +325,15 @@ def test_samples_train_as_labelled_faces_do(pool, tmp_path):
 
 def test_a_selection_weighs_and_leaves_out(pool, tmp_path):
     labels = label(pool, tmp_path, views=2)
-    confidence = labels.confidence
+    confidence = labels.confidence_of(slice(None))
     assert confidence.shape == (COUNT, 68)
     assert ((confidence > 0) & (confidence <= 1)).all()
-    limit, least = float(np.median(confidence)), float(np.median(labels.face_confidence))
-    chosen = labels.samples(Selection(weighted=True, min_point=limit, min_face=least))
+    least = float(np.median(labels.face_confidence))
+    chosen = labels.samples(Selection(weighted=True, min_face=least))
     kept = np.flatnonzero(confidence.mean(axis=1) >= least)
     assert [sample.name for sample in chosen] == [pool.name(index) for index in kept]
     for sample, index in zip(chosen, kept.tolist(), strict=True):
-        np.testing.assert_array_equal(np.isnan(sample.points[:, 0]), confidence[index] < limit)
+        np.testing.assert_array_equal(sample.points, labels.points(index))
         np.testing.assert_array_equal(sample.weight, confidence[index])
         np.testing.assert_array_equal(sample.box, tight_box(labels.points(index)))
     with pytest.raises(ValueError, match=r"min_face is a confidence and lies in \[0, 1\], got 3"):
@@ -379,7 +379,7 @@ def test_the_table_holds_every_number(pool, tmp_path):
         assert pool.folder / row["crop"] == pool.path(index)
         points = np.array([[float(row[f"x_{n}"]), float(row[f"y_{n}"])] for n in range(68)])
         np.testing.assert_allclose(points, labels.points(index), atol=6e-4)
-        assert [float(row[f"confidence_{n}"]) for n in range(68)] == pytest.approx(labels.confidence[index], abs=6e-4)
+        assert [float(row[f"confidence_{n}"]) for n in range(68)] == pytest.approx(labels.confidence_of(index), abs=6e-4)
         assert float(row["confidence"]) == pytest.approx(labels.face_confidence[index], abs=6e-4)
         box = [float(row[name]) for name in ("x0", "y0", "x1", "y1")]
         assert box == pytest.approx(tight_box(labels.points(index)), abs=6e-3)

@@ -23,7 +23,6 @@ class Stage:
         labelled_share: Part of an epoch that is labelled; None is their part of all faces.
         views: Looks at each unlabelled face that a pseudo-label is the mean of.
         select: Which pseudo-labels are used and how much they count; None uses all, fully.
-        lr: Learning rate, if another than the training's.
 
     Raises:
         ValueError: A value is out of range; the message names the stage.
@@ -37,7 +36,6 @@ class Stage:
     labelled_share: float | None = None
     views: int = 1
     select: Selection | None = None
-    lr: float | None = None
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[A-Za-z0-9_-]+", str(self.name)):
@@ -48,11 +46,9 @@ class Stage:
             value = getattr(self, name)
             if not isinstance(value, int) or value < 1:
                 raise ValueError(f"curriculum: stage {self.name}: {name} must be a whole number from 1, got {value!r}")
-        share, rate = self.labelled_share, self.lr
+        share = self.labelled_share
         if share is not None and not (_is_number(share) and 0 <= share <= 1):
             raise ValueError(f"curriculum: stage {self.name}: labelled_share must lie in [0, 1], got {share!r}")
-        if rate is not None and not (_is_number(rate) and rate > 0):
-            raise ValueError(f"curriculum: stage {self.name}: lr must be a positive number, got {rate!r}")
         if not isinstance(self.pseudo, bool):
             raise ValueError(f"curriculum: stage {self.name}: pseudo must be true or false, got {self.pseudo!r}")
         if self.start not in ("backbone", "newest"):

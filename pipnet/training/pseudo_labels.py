@@ -29,8 +29,7 @@ class Selection:
     """Which pseudo-labels are trained on, and how much they count.
 
     Args:
-        weighted: Points count by their confidence; else those that are trained on count fully.
-        min_point: Points of less confidence are not trained on.
+        weighted: Points count by their confidence; else all count fully.
         min_face: Faces whose points have less confidence on average are left out.
 
     Raises:
@@ -38,14 +37,11 @@ class Selection:
     """
 
     weighted: bool = False
-    min_point: float = 0.0
     min_face: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("min_point", "min_face"):
-            value = getattr(self, name)
-            if not (isinstance(value, int | float) and 0 <= value <= 1):
-                raise ValueError(f"{name} is a confidence and lies in [0, 1], got {value!r}")
+        if not (isinstance(self.min_face, int | float) and 0 <= self.min_face <= 1):
+            raise ValueError(f"min_face is a confidence and lies in [0, 1], got {self.min_face!r}")
         if not isinstance(self.weighted, bool):
             raise ValueError(f"weighted must be true or false, got {self.weighted!r}")
 
@@ -110,11 +106,6 @@ class PseudoLabels:
         return np.exp(-np.hypot(np.asarray(self.disagreement[rows]), spread) / np.float32(_TOLERANCE))
 
     @property
-    def confidence(self) -> np.ndarray:
-        """:meth:`confidence_of` all points, ``(F, N)`` float32, computed anew; of very many faces ask for parts."""
-        return self.confidence_of(slice(None))
-
-    @property
     def face_confidence(self) -> np.ndarray:
         """Mean confidence of each face's points, ``(F,)`` float32."""
         return np.concatenate([self.confidence_of(rows).mean(axis=1) for rows in self._parts()] or [np.empty(0, "f4")])
@@ -131,22 +122,14 @@ class PseudoLabels:
         return [slice(first, min(first + _ROWS, len(self))) for first in range(0, len(self), _ROWS)]
 
     def _selected(self, select: Selection) -> np.ndarray | None:
-        """Numbers of the faces that a selection keeps, or None for all; those without any selected point go as well."""
-        if not select.min_face and not select.min_point:
-            return None
-        kept = []
-        for rows in self._parts():
-            confidence = self.confidence_of(rows)
-            good = (confidence.mean(axis=1) >= select.min_face) & (confidence >= select.min_point).any(axis=1)
-            kept.append(rows.start + np.flatnonzero(good))
-        return np.concatenate(kept or [np.empty(0, np.int64)])
+        """Numbers of the faces that a selection keeps, or None for all."""
+        return np.flatnonzero(self.face_confidence >= select.min_face) if select.min_face else None
 
 
 class PseudoSamples(Sequence[Sample]):
     """Pseudo-labelled faces in the form of labelled ones; each is made when it is asked for.
 
-    The box of a face is the tight box of all its points, those that are not selected as well: it says where to cut.
-    Points that are not selected are NaN.
+    The box of a face is the tight box of its points.
     """
 
     def __init__(self, labels: PseudoLabels, select: Selection) -> None:
@@ -160,14 +143,9 @@ class PseudoSamples(Sequence[Sample]):
         if not 0 <= index < len(self):
             raise IndexError(index)
         row = index if self._rows is None else int(self._rows[index])
-        points, weight = self.labels.points(row), None
-        box = tight_box(points)
-        if self.select.weighted or self.select.min_point:
-            confidence = self.labels.confidence_of(row)
-            points[confidence < self.select.min_point] = np.nan
-            weight = confidence if self.select.weighted else None
-        faces = self.labels.faces
-        return Sample(faces.path(row), points, faces.name(row), box=box, weight=weight)
+        points, faces = self.labels.points(row), self.labels.faces
+        weight = self.labels.confidence_of(row) if self.select.weighted else None
+        return Sample(faces.path(row), points, faces.name(row), box=tight_box(points), weight=weight)
 
 
 def _open(folder: Path, faces: Path) -> PseudoLabels:

@@ -20,7 +20,6 @@ from pipnet.atomic import replacing
 from pipnet.data.dataset import FaceCrops
 from pipnet.data.face_store import UnlabelledFaces
 from pipnet.data.mixture import MixedFaces
-from pipnet.data.transforms import Augment
 from pipnet.model import checkpoint
 from pipnet.model.checkpoint import LoadedModel
 from pipnet.model.pipnet import PIPNet
@@ -50,7 +49,6 @@ class Fit(Protocol):
         *,
         folder: Path,
         epochs: int,
-        lr: float | None,
         span: tuple[int, int] | None,
         seed: int,
         record: dict[str, Any],
@@ -73,7 +71,6 @@ class SelfTraining:
         batch_size: Of ``fit``.
         box_scale: Side of the crop over the longer side of the face box.
         seed: Of everything random.
-        student_augment: Of the unlabelled faces; None is that of the labelled ones.
         epoch_faces: Faces an epoch; None is all faces of the stage.
         newest: Which weights of a stage go on: the best on validation, or the last.
         teacher: A network that takes the place of the first stage.
@@ -91,7 +88,6 @@ class SelfTraining:
     batch_size: int
     box_scale: float
     seed: int
-    student_augment: Augment | None
     epoch_faces: int | None
     newest: Literal["best", "last"]
     teacher: Path | None
@@ -153,7 +149,6 @@ class SelfTraining:
             faces,
             folder=folder,
             epochs=stage.epochs,
-            lr=stage.lr,
             span=self.curriculum.span(number, first=0 if self.teacher is None else 1),
             seed=seed,
             record=record,
@@ -208,13 +203,11 @@ class SelfTraining:
             return labelled if self.epoch_faces is None else MixedFaces(labelled, None, length=self.epoch_faces)
         chosen = pseudo.samples(stage.select)
         if not len(chosen):
-            raise ValueError(
-                f"stage {stage.name}: no pseudo-label is as sure as select wants; lower min_face or min_point"
-            )
+            raise ValueError(f"stage {stage.name}: no pseudo-label is as sure as select wants; lower min_face")
         unlabelled = FaceCrops(
             chosen,
             self.material.layout,
-            augment=self.student_augment or known.augment,
+            augment=known.augment,
             seed=seed + _UNLABELLED,
             pool=stage.pool,
             **shared,
