@@ -1,4 +1,4 @@
-"""What was tried before the benchmark, on the stand-in of ``turned.py``: which parts of ours help, which don't.
+"""What was tried before the benchmark, on the stand-in of ``turned.py``: which parts of ours help, and what doesn't.
 
     python experiments/cross_domain/turned.py DATA_ROOT runs/turned
     python experiments/cross_domain/tried.py --commands runs/turned        # prints the trainings; run them
@@ -6,7 +6,7 @@
     python experiments/cross_domain/tried.py --table
 
 RUNS holds ``turned_<variant>``, folders of ``python -m pipnet.self_train``. Neither test set of the benchmark takes
-part.
+part. Variants with (*) need commit 0b33c47, the last one with the code that they try; it was dropped.
 """
 
 from __future__ import annotations
@@ -24,28 +24,52 @@ HERE = Path(__file__).resolve().parent
 FIRST = "labels"
 
 
-def _ours(**changes: Any) -> str:
-    """``curriculum.stages`` of ours with other values in its mixed stages."""
-    values = {
-        "start": "newest",
-        "labelled_share": 0.7,
-        "views": 4,
-        "select": "{weighted: true}",
-        "lr": 0.0005,
-    } | changes
-    keys = ", ".join(f"{key}: {value}" for key, value in values.items() if value is not None)
-    mixed = [f"{{name: mixed, epochs: {epochs}, {keys}}}" for epochs in (24, 36)]
-    return f"curriculum=ours 'curriculum.stages=[{{name: labels, epochs: 60, pseudo: false}}, {', '.join(mixed)}]'"
+_BOTH = "'unlabelled=[${data_root}/unlabelled/wflw,${data_root}/unlabelled/utkface]' pool=runs/wflw_utkface_pool"
+_MIXED = "start: newest, labelled_share: {share}, views: {views}, select: {{weighted: {weighted}, min_face: {least}}}"
 
 
-# variant: (what it is, arguments of the command); "ours but for" names what differs from ours
+def _stages(
+    first: int,
+    *mixed: int,
+    share: float = 0.7,
+    views: int = 4,
+    weighted: bool = True,
+    least: float = 0.3,
+    more: str = "",
+) -> str:
+    """``curriculum.stages`` as those of ours: labels for some epochs, then mixed stages."""
+    keys = _MIXED.format(share=share, views=views, weighted=str(weighted).lower(), least=least) + more
+    listed = [f"{{name: labels, epochs: {first}, pseudo: false}}"]
+    listed += [f"{{name: mixed, epochs: {epochs}, {keys}}}" for epochs in mixed]
+    return f"curriculum=ours 'curriculum.stages=[{', '.join(listed)}]'"
+
+
+# variant: (what it is, arguments of the command)
 VARIANTS: dict[str, tuple[str, str]] = {
     FIRST: ("labelled only", "curriculum=labels"),
-    "none_short": ("plain self-training", "curriculum=none_short"),
     "paper_short": ("the paper's STC", "curriculum=paper_short"),
     "ours": ("ours", "curriculum=ours"),
-    "ours_unweighted": ("ours, but every pseudo-label counts fully", _ours(select=None)),
-    "ours_half": ("ours, but 40 % of an epoch labelled instead of 70 %", _ours(labelled_share=0.4)),
+    "ours_half": (
+        "ours, but half of an epoch labelled instead of 70 %, from earlier on, three stages, eight looks",
+        _stages(35, 10, 15, 15, share=0.5, views=8),
+    ),
+    "ours_unweighted": ("ours, but every pseudo-label counts fully", _stages(45, 15, 15, weighted=False, least=0)),
+    "ours_student": (
+        "ours, but harder augmentation of the unlabelled faces (*)",
+        "curriculum=ours '+self_training.student_transform={occlude_p: 0.8, blur_p: 0.4, noise_p: 0.4, shrink_p: 0.4}'",
+    ),
+    "ours_utkface": ("ours, with the 4,000 chips of UTKFace besides", f"curriculum=ours {_BOTH}"),
+    "ours_cosines": (
+        "the same, but the learning rate falls in each stage anew, from half the first's (*)",
+        _stages(60, 24, 36, least=0, more=", lr: 0.0005") + f" curriculum.one_schedule=false {_BOTH}",
+    ),
+    "labels_paper": ("labelled only, the paper's augmentation", "curriculum=labels transform=paper"),
+    "paper_uneven": (
+        "the paper's STC, the paper's augmentation, coarse stages of 8 % each, UTKFace besides",
+        "curriculum=paper_short transform=paper 'curriculum.stages=[{name: labels, epochs: 20, pseudo: false}, "
+        "{name: cells_2x2, epochs: 6, pool: 3}, {name: cells_3x3, epochs: 6, pool: 2}, {name: full, epochs: 43}]' "
+        + _BOTH,
+    ),
 }
 
 
