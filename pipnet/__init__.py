@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from pipnet.faces import FaceLandmarks
     from pipnet.inference.landmarker import FaceLandmarker
 
-__version__ = "0.3.0"
+__version__ = "0.4.0"
 __all__ = ["FaceLandmarker", "FaceLandmarks", "__version__"]
 
 

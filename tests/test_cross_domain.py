@@ -5,16 +5,15 @@ from __future__ import annotations
 import json
 import shutil
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pytest
 from cross_domain_files import beside_the_scripts, errors_on, finished, save, script, write_300w, write_wflw
 from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
 
 from pipnet.config import config_dir, plain
 from pipnet.data.synthetic import draw_faces
+from pipnet.inference.landmarker import SHIPPED_WEIGHTS
 from pipnet.metrics import nme, paired_bootstrap
 from pipnet.model import checkpoint
 
@@ -313,11 +312,19 @@ def test_every_pair_has_an_experiment_whose_runs_are_found(pair, tmp_path):
         script("runs").find_runs(tmp_path, pair, ROWS, partial=False, kept=tmp_path / "errors")
 
 
-def test_the_full_size_experiment_starts_from_what_ships():
+def test_the_full_size_experiments_are_those_of_the_weights_that_ship():
     with initialize_config_dir(config_dir(), version_base="1.3"):
-        settings = plain(compose("self_train", overrides=["experiment=cross_domain_300w_wflw_full"]))
-    assert settings["teacher"] == "shipped"
-    shipped = checkpoint.load(Path(config_dir()).parent / "pipnet" / "weights" / "300w_mobilenet_v2.pt").net.arguments
-    assert settings["model"]["backbone"] == shipped["backbone"]
-    assert settings["model"]["input_size"] == shipped["input_size"]
-    assert OmegaConf.load(Path(config_dir()) / "experiment" / "cross_domain_300w_wflw_full.yaml").name
+        first, second = (
+            plain(compose("self_train", overrides=[f"experiment=cross_domain_300w_wflw_{name}"]))
+            for name in ("full", "full_2")
+        )
+    assert second["teacher"] == f"runs/{first['name']}/best.pt"
+    shipped = checkpoint.load(SHIPPED_WEIGHTS)
+    made = shipped.training["config"]
+    assert made["name"] == second["name"]
+    for group in ("model", "transform", "optim", "schedule", "loss", "curriculum", "rules"):
+        assert made[group] == second[group], group
+    assert {name: made["fit"][name] for name in ("batch_size", "ema_decay", "frozen_blocks")} == {
+        name: first["fit"][name] for name in ("batch_size", "ema_decay", "frozen_blocks")
+    }
+    assert shipped.training["images"] == made["self_training"]["images"] == second["self_training"]["images"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -133,6 +134,11 @@ print(pipnet.__version__)
     done = run(program)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == pipnet.__version__
+
+
+def test_the_package_says_its_version():
+    project = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert pipnet.__version__ == project["version"]
 
 
 def test_the_result_type_needs_no_torch():

@@ -1,6 +1,6 @@
 """Make the checkpoint that ships from the best one.
 
-    python experiments/300w_mobilenet_v2/ship.py runs/300w_mobilenet_v2/best.pt DATA_ROOT
+    python experiments/300w_mobilenet_v2/ship.py runs/cross_domain_300w_wflw_full_2/best.pt DATA_ROOT
     python -m pipnet.export shipped --precision int8 --data-root DATA_ROOT --output pipnet/weights
 
 Calibrates the scores on the validation faces of DATA_ROOT/300W (one minute), stores the weights in 16 bits, and leaves
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 from pipnet.data.readers import read_dataset
 from pipnet.data.transforms import Augment
@@ -23,13 +24,8 @@ from pipnet.training.calibration import calibrate
 def main(path: Path, data_root: Path) -> None:
     """Write :data:`SHIPPED_WEIGHTS`."""
     best = checkpoint.load(path)
+    _without_folders(best.training, data_root)
     config = best.training["config"]
-    config |= {
-        "folder": f"runs/{config['name']}",
-        "init_from": f"runs/{config['name']}_192/best.pt",
-        "data_root": "data",
-    }
-    config["dataset"]["root"] = "data/300W"
     # The weights that ship are the 16-bit ones, so these are calibrated.
     _save(best)
     shipped = checkpoint.load(SHIPPED_WEIGHTS)
@@ -38,6 +34,19 @@ def main(path: Path, data_root: Path) -> None:
     shipped.net.calibrate(calibrate(shipped.net, samples, shipped.layout, box_scale=shipped.box_scale, augment=augment))
     _save(shipped)
     print(f"{SHIPPED_WEIGHTS.name}: {SHIPPED_WEIGHTS.stat().st_size / 1e6:.1f} MB")
+
+
+def _without_folders(training: dict[str, Any], data_root: Path) -> None:
+    """Paths as a checkout has them: ``data`` for DATA_ROOT, ``runs`` for what trainings leave."""
+    config, root = training["config"], data_root.resolve()
+    config |= {
+        "folder": f"runs/{config['name']}",
+        "teacher": f"runs/{config['name'].removesuffix('_2')}/best.pt",
+        "data_root": "data",
+    }
+    config["dataset"]["root"] = "data/300W"
+    sources = training["unlabelled"]["sources"]
+    sources[:] = [Path("data", Path(source).resolve().relative_to(root)).as_posix() for source in sources]
 
 
 def _save(model: checkpoint.LoadedModel) -> None:

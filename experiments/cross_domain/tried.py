@@ -109,7 +109,7 @@ def measure(runs: Path, folder: Path) -> dict[str, Any]:
             difference = [round(value, 3) for value in (change.value, change.low, change.high)]
         rows[name] = {
             "training_images": sum(stage["images"] for stage in stages),
-            "validation": round(stages[-1]["val_nme_box"], 3),
+            "validation": [round(stage["val_nme_box"], 3) for stage in stages],
             "target": [round(value, 3) for value in (mean.value, mean.low, mean.high)],
             "difference": difference,
         }
@@ -120,14 +120,14 @@ def measure(runs: Path, folder: Path) -> dict[str, Any]:
 def tried_table(metrics: dict[str, Any]) -> str:
     """A line for each variant."""
     lines = [
-        f"| one seed each | training images | validation | {metrics['faces']} turned faces | to labelled only |",
+        f"| one seed each | images | validation, each stage | {metrics['faces']} turned faces | to labelled only |",
         "|---|---|---|---|---|",
     ]
     for name, row in metrics["rows"].items():
         mean = "{:.2f} ({:.2f} … {:.2f})".format(*row["target"])
         change = "" if row["difference"] is None else "{:+.2f}: {:+.2f} … {:+.2f}".format(*row["difference"])
-        images = f"{row['training_images']:,}"
-        lines.append(f"| {VARIANTS[name][0]} | {images} | {row['validation']:.2f} | {mean} | {change} |")
+        images, stages = f"{row['training_images']:,}", ", ".join(f"{value:.2f}" for value in row["validation"])
+        lines.append(f"| {VARIANTS[name][0]} | {images} | {stages} | {mean} | {change} |")
     return "\n".join(lines)
 
 
