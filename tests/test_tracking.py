@@ -441,4 +441,4 @@ def test_the_record_shows_few_detector_calls_and_no_face_lost():
     assert metrics["videos"]["nobody"]["detector_calls_per_100"] == 100  # who comes is seen at once
     assert metrics["videos"]["nobody"]["extra"] == 0
     for row in metrics["detecting"].values():
-        assert row["tracked"] < row["detected"] + 0.1
+        assert row["tracked"] < row["detected"] + 0.2  # of four faces, each in a box of its own
