@@ -114,6 +114,10 @@ def build_curriculum(settings: Mapping[str, Any]) -> Curriculum:
     curriculum, options = curriculum_of(settings["curriculum"]), settings["self_training"]
     teacher, epoch_faces, images = settings["teacher"], options["epoch_faces"], options["images"]
     name = settings["curriculum"].get("name", "of your own")
+    if unknown := options.keys() - {"epoch_faces", "images", "newest"}:
+        raise ValueError(
+            f"config group 'self_training' has no key {min(unknown)!r}; keys are epoch_faces, images, newest"
+        )
     if options["newest"] not in ("best", "last"):
         raise ValueError(f"self_training.newest must be best or last, got {options['newest']!r}")
     if teacher and len(curriculum.stages) == 1:

@@ -64,7 +64,7 @@ CLAIMS = {
     r"scenes it finds ([\d.]+) % of the faces that any tried detector found, (\d+) % of its boxes": found_in_scenes,
     r"WFLW-108 fell from ([\d.]+) to ([\d.]+) % of the box size \(by ([\d.]+) %, 95 % interval ([\d.]+) to ([\d.]+)\), "
     r"on large poses by (\d+) %, and on Common-554 from ([\d.]+) to ([\d.]+) %": self_trained,
-    r"Photos become faces at (\d+) a second on one core": lambda: [
+    r"Photos of 200 × 200 px become faces at (\d+) a second on one core": lambda: [
         run["photos_per_second"]
         for run in record("gathering")["runs"]
         if (run["photos"], run["processes"], run["known"]) == (4000, 1, False)
@@ -98,19 +98,19 @@ def test_the_times_of_the_parts_are_those_of_the_record():
 def test_scores_know_the_worst_faces():
     """The worst-scored tenth holds at least half of the failures, and the order is worth a quarter of the error."""
     sets = record("scores")["sets"]
-    for key in ("common", "common_jittered"):
-        face = sets[key]["face"]
-        assert face["failures_8"] > 0
-        assert face["failures_8_kept"] / face["kept"] <= face["failures_8"] / face["faces"] / 2
+    face = sets["common_jittered"]["face"]
+    assert face["failures_8"] > 50
+    assert face["failures_8_kept"] / face["kept"] <= face["failures_8"] / face["faces"] / 2
+    assert sets["common_detector"]["face"]["failures_8_kept"] == 0
     assert sets["wflw"]["face"]["area_ratio"]["value"] <= 0.75
-    assert sets["common"]["point"]["calibration_error"] < 1.5
+    assert sets["common"]["point"]["calibration_error"] < 1.2  # 0.7 before self-training
 
 
 def test_hidden_points_score_lower():
     metrics = record("scores")
     covered = metrics["synthetic_occluders"]
     assert covered["score"] < covered["score_uncovered"]
-    assert covered["lower_than_uncovered"] > 85
+    assert covered["lower_than_uncovered"] > 89  # 92 before self-training
     alike = metrics["occlusion_attribute"]["alike"]
     assert alike["score"] < alike["score_others"]
 

@@ -440,5 +440,6 @@ def test_the_record_shows_few_detector_calls_and_no_face_lost():
         assert row["same_id_share"] == 100, name
     assert metrics["videos"]["nobody"]["detector_calls_per_100"] == 100  # who comes is seen at once
     assert metrics["videos"]["nobody"]["extra"] == 0
-    for row in metrics["detecting"].values():
-        assert row["tracked"] < row["detected"] + 0.2  # of four faces, each in a box of its own
+    allowed = {"one face, still": 0.2, "one face, moving": 0.1}  # four still faces have four boxes in all
+    for name, row in metrics["detecting"].items():
+        assert row["tracked"] < row["detected"] + allowed[name], name

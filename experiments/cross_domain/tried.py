@@ -54,10 +54,6 @@ VARIANTS: dict[str, tuple[str, str]] = {
         _stages(35, 10, 15, 15, share=0.5, views=8),
     ),
     "ours_unweighted": ("ours, but every pseudo-label counts fully", _stages(45, 15, 15, weighted=False, least=0)),
-    "ours_student": (
-        "ours, but harder augmentation of the unlabelled faces (*)",
-        "curriculum=ours '+self_training.student_transform={occlude_p: 0.8, blur_p: 0.4, noise_p: 0.4, shrink_p: 0.4}'",
-    ),
     "ours_utkface": ("ours, with the 4,000 chips of UTKFace besides", f"curriculum=ours {_BOTH}"),
     "ours_cosines": (
         "the same, but the learning rate falls in each stage anew, from half the first's (*)",
@@ -74,9 +70,12 @@ VARIANTS: dict[str, tuple[str, str]] = {
 
 
 def commands(folder: Path) -> str:
-    """A line for each training."""
+    """A line for each training, behind a comment where it needs code that was dropped."""
     start = f"python -m pipnet.self_train experiment=cross_domain_turned dataset.root={folder}"
-    return "\n".join(f"{start} folder=runs/turned_{name} {how}" for name, (_, how) in VARIANTS.items())
+    return "\n".join(
+        ("# at commit 0b33c47:\n" if "(*)" in title else "") + f"{start} folder=runs/turned_{name} {how}"
+        for name, (title, how) in VARIANTS.items()
+    )
 
 
 def measure(runs: Path, folder: Path) -> dict[str, Any]:

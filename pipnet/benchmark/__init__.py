@@ -11,7 +11,7 @@ round, so that a machine that slows down for a while slows both. CPU only.
 * Other landmark detectors that are installed are timed on the same face, each on the crop that suits it, on one thread
   (``--no-others`` leaves them).
 * ``--data ROOT`` measures the NME of trained networks on ``ROOT/300W`` (its part ``common``), ``--nme FILE.json`` takes
-  it from a file: ``{"shipped onnxruntime int8": 2.97, "shipped fp32": 2.95, "dlib-68": 3.54}``, percent, by contender
+  it from a file: ``{"shipped onnxruntime int8": 2.93, "shipped fp32": 2.92, "dlib-68": 3.54}``, percent, by contender
   or by network and precision.
 * ``--quick``: few rounds, to see that everything runs; ``--rounds N`` and ``--starts N`` say how many.
 
