@@ -91,6 +91,7 @@ def draw_worst_faces(evaluation: Evaluation, path: str | Path, *, count: int = 2
 
     Raises:
         OSError: If the file can't be written.
+        ValueError: If OpenCV can't write a picture with this suffix.
     """
     errors = evaluation.errors()
     order = np.argsort(np.where(np.isnan(errors), -1.0, errors))[::-1]  # what can't be measured is not worst
