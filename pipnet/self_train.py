@@ -12,7 +12,7 @@ the next. The same command again goes on where a killed run stopped.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,26 @@ from pipnet.training.stage_report import stage_table
 from pipnet.training.state import TrainingError
 
 _WHERE = ("unlabelled", "pool")  # say where the photos and their faces lie; which ones they are is compared
+
+
+@dataclass(frozen=True)
+class _Options:
+    """The config group ``self_training``."""
+
+    newest: str  # which weights of a stage are the newest model: its best or its last ones
+    epoch_faces: int | None
+    images: int | None
+
+    def __post_init__(self) -> None:
+        if self.newest not in ("best", "last"):
+            raise ValueError(f"self_training.newest must be best or last, got {self.newest!r}")
+        for key, value in (("epoch_faces", self.epoch_faces), ("images", self.images)):
+            if value is not None and not (isinstance(value, int) and value > 0):
+                raise ValueError(f"self_training.{key} must be a whole number from 1, got {value!r}")
+        if self.images is not None and self.epoch_faces is None:
+            raise ValueError(
+                "self_training.images needs self_training.epoch_faces, so that all epochs are equally long"
+            )
 
 
 @hydra.main(version_base="1.3", config_path=config_dir(), config_name="self_train")
@@ -81,7 +101,7 @@ def self_train(settings: dict[str, Any], team: Processes) -> Path:
         announce(settings, material)
     unlabelled, about = _unlabelled_faces(settings, curriculum, records, team)
     record = training_record(config, material) | {"unlabelled": about}
-    options = settings["self_training"]
+    options = _options(settings)
     run = SelfTraining(
         curriculum=curriculum,
         material=material,
@@ -94,8 +114,8 @@ def self_train(settings: dict[str, Any], team: Processes) -> Path:
         batch_size=settings["fit"]["batch_size"],
         box_scale=settings["box_scale"],
         seed=settings["seed"],
-        epoch_faces=options["epoch_faces"],
-        newest=options["newest"],
+        epoch_faces=options.epoch_faces,
+        newest=options.newest,
         teacher=teacher,
         record=record,
     )
@@ -111,29 +131,21 @@ def build_curriculum(settings: Mapping[str, Any]) -> Curriculum:
     Raises:
         ValueError: It does not fit the other settings, or has a key that means nothing.
     """
-    curriculum, options = curriculum_of(settings["curriculum"]), settings["self_training"]
-    teacher, epoch_faces, images = settings["teacher"], options["epoch_faces"], options["images"]
+    curriculum, options, teacher = curriculum_of(settings["curriculum"]), _options(settings), settings["teacher"]
     name = settings["curriculum"].get("name", "of your own")
-    if unknown := options.keys() - {"epoch_faces", "images", "newest"}:
-        raise ValueError(
-            f"config group 'self_training' has no key {min(unknown)!r}; keys are epoch_faces, images, newest"
-        )
-    if options["newest"] not in ("best", "last"):
-        raise ValueError(f"self_training.newest must be best or last, got {options['newest']!r}")
     if teacher and len(curriculum.stages) == 1:
         raise ValueError(f"teacher takes the place of the first stage, and curriculum {name} has no other")
     if curriculum.learns_unlabelled and not settings["unlabelled"]:
         raise ValueError(f"curriculum {name} learns from photos without labels: set unlabelled=[FOLDER]")
-    for key in ("epoch_faces", "images"):
-        if options[key] is not None and not (isinstance(options[key], int) and options[key] > 0):
-            raise ValueError(f"self_training.{key} must be a whole number from 1, got {options[key]!r}")
-    if images is None:
+    if options.images is None or options.epoch_faces is None:
         return curriculum
-    if epoch_faces is None:
-        raise ValueError("self_training.images needs self_training.epoch_faces, so that all epochs are equally long")
     batch_size = settings["fit"]["batch_size"]
-    epoch = epoch_faces // batch_size * batch_size
-    return curriculum.scaled(round(images / max(epoch, 1)), first=1 if teacher else 0)
+    epoch = options.epoch_faces // batch_size * batch_size
+    return curriculum.scaled(round(options.images / max(epoch, 1)), first=1 if teacher else 0)
+
+
+def _options(settings: Mapping[str, Any]) -> _Options:
+    return called(_Options, "self_training", settings["self_training"])
 
 
 def _teacher(name: str | None) -> Path | None:

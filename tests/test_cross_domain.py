@@ -295,7 +295,7 @@ def test_a_change_without_a_value_or_an_interval():
 # Configs.
 
 
-@pytest.mark.parametrize("pair", ["300w_wflw", "wflw_300w", "300w_cofw68", "300w_aflw"])
+@pytest.mark.parametrize("pair", ["300w_wflw", "300w_wflw_twice", "wflw_300w", "300w_cofw68", "300w_aflw"])
 def test_every_pair_has_an_experiment_whose_runs_are_found(pair, tmp_path):
     assert pair in script("pairs").PAIRS
     for row in ROWS:

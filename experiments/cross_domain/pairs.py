@@ -54,6 +54,7 @@ PAIRS: dict[str, Pair] = {
         Faces("aflw", "test", "AFLW", boxes="detector", points=tuple(sorted(AFLW_19_IN_300W_68))),
     ),
 }
+PAIRS["300w_wflw_twice"] = PAIRS["300w_wflw"]  # trained on twice the images
 _NORMS = ("outer_eye", "label_box", "box")
 
 
