@@ -27,7 +27,7 @@ def beside_the_scripts(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Scripts find their neighbours as when they are run; other tests don't find them. The body of a fixture."""
     monkeypatch.syspath_prepend(str(FOLDER))
     yield
-    for name in ("figures", "pairs", "measure", "runs", "full_size", "photos"):
+    for name in ("figures", "pairs", "measure", "runs", "full_size", "photos", "readme", "turned"):
         sys.modules.pop(name, None)
 
 

@@ -12,6 +12,7 @@ from pipnet.training import pseudo_labelling
 ARGUMENTS = (
     # From the backbone: eight steps from trained weights would make 0.02 of the 0.000002 that two processes differ by.
     stages(STAGES[0], {"name": "full", "epochs": 1, "views": 2, "labelled_share": 0.5}),
+    "self_training.epoch_faces=32",
     # Plain gradient descent: Adam would turn rounding in a gradient near zero into a whole step.
     "optim.name=sgd",
     "optim.lr=0.01",

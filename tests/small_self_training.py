@@ -36,7 +36,14 @@ ARGUMENTS = (
 STAGES = (
     {"name": "labels", "epochs": 1, "pseudo": False},
     {"name": "coarse", "epochs": 1, "pool": 2},
-    {"name": "full", "epochs": 1, "views": 2, "start": "newest", "labelled_share": 0.5},
+    {
+        "name": "full",
+        "epochs": 1,
+        "views": 2,
+        "start": "newest",
+        "labelled_share": 0.5,
+        "select": {"weighted": True},
+    },
 )
 
 

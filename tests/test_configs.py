@@ -324,6 +324,15 @@ def test_debug_short_runs_every_line(tmp_path):
     assert (tmp_path / "best.pt").is_file()
 
 
+@pytest.mark.parametrize("curriculum", SELF_TRAINING["curriculum"])
+def test_debug_short_stages_are_three_of_two_steps(curriculum):
+    settings = composed(f"curriculum={curriculum}", "debug=short_stages", primary="self_train")
+    stages = build_curriculum({**settings, "unlabelled": ["photos"]}).stages
+    assert [stage.epochs for stage in stages] == [1, 1, 1]
+    assert settings["self_training"]["epoch_faces"] == settings["max_faces"] == 2 * settings["fit"]["batch_size"]
+    check_training(settings)
+
+
 @pytest.mark.slow
 def test_debug_overfit_batch_reaches_a_small_loss(tmp_path):
     history = run_debug("overfit_batch", tmp_path)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import csv
 import json
+import re
 import shutil
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -153,10 +156,15 @@ def test_one_command_fills_the_benchmark(tmp_path, capsys):
     with pytest.raises(SystemExit, match="curriculum=none_short seed=2"):
         measure.main(arguments)
     assert not output.exists()
+    (tmp_path / "README.md").write_text(
+        "Seeds:\n\n<!-- 300w_wflw seeds -->\nold\n<!-- end of 300w_wflw seeds -->\n\nEnd.\n"
+    )
     measure.main([*arguments, "--partial"])
     printed = capsys.readouterr().out
     metrics = json.loads(output.read_text())
-    for table in measure.TABLES:
+    filled = f"<!-- 300w_wflw seeds -->\n\n{measure.seed_table(metrics)}\n\n<!-- end of 300w_wflw seeds -->"
+    assert (tmp_path / "README.md").read_text() == f"Seeds:\n\n{filled}\n\nEnd.\n"
+    for table in measure.TABLES.values():
         assert table(metrics) in printed
     assert metrics["pair"] == "300w_wflw"
     assert [faces["title"] for faces in metrics["sets"].values()] == ["Common-2", "WFLW-3"]
@@ -189,6 +197,11 @@ def test_one_command_fills_the_benchmark(tmp_path, capsys):
     assert longest_list(metrics["sets"]) <= 3  # of the seeds; errors of single faces stand in files of their own
     kept = json.loads((tmp_path / "errors" / "300w_wflw_ours_1.json").read_text())
     assert np.mean(kept["errors"]["target"]["outer_eye"]) == pytest.approx(100 * expected, rel=1e-3)
+    save(runs / "cross_domain_300w_wflw_ours_1" / "best.pt", seed=99)  # trained again: not the errors of the first
+    measure.main([*arguments, "--partial"])
+    again = json.loads((tmp_path / "errors" / "300w_wflw_ours_1.json").read_text())
+    assert again["errors"] != kept["errors"]
+    assert again["sha256"] != kept["sha256"]
     shutil.rmtree(runs)  # on another machine: the errors stand in for the checkpoints, to the same figures
     first = output.read_text()
     measure.main([*arguments, "--partial"])
@@ -196,6 +209,28 @@ def test_one_command_fills_the_benchmark(tmp_path, capsys):
     (tmp_path / "errors" / "300w_wflw_ours_1.json").write_text("{")
     with pytest.raises(SystemExit, match=r"300w_wflw_ours_1\.json is damaged .* delete it"):
         measure.main([*arguments, "--partial"])
+
+
+def test_the_stand_in_is_turned_away_more_than_what_is_labelled(tmp_path, capsys):
+    turned = script("turned")
+    with pytest.raises(SystemExit, match=r"usage: turned\.py"):
+        turned.main([])
+    with pytest.raises(SystemExit, match=r"error: .*300W"):
+        turned.main([str(tmp_path), str(tmp_path / "turned")])
+    write_300w(tmp_path, draw_faces(10, seed=0, size=96), "helen/trainset")
+    for needed in ("afw", "lfpw/trainset"):
+        (tmp_path / "300W" / needed).mkdir(parents=True, exist_ok=True)
+    turned.main([str(tmp_path), str(tmp_path / "turned")])
+    counts = {}
+    for name in ("train", "test"):
+        with (tmp_path / "turned" / f"{name}.csv").open(newline="") as file:
+            rows = list(csv.DictReader(file))
+        counts[name] = {row["image"] for row in rows}
+        assert all(Path(row["image"]).is_file() for row in rows)
+    assert [len(names) for names in counts.values()] == [6, 2]
+    assert not counts["train"] & counts["test"]
+    least, most = re.findall(r"yaw (\d+) to (\d+)", capsys.readouterr().out)
+    assert int(least[1]) <= int(most[0])
 
 
 def longest_list(tree: object) -> int:
@@ -267,7 +302,7 @@ def record() -> dict:
 
 def test_tables():
     measure = script("measure")
-    main, differences, attributes, seeds = (table(record()).splitlines() for table in measure.TABLES)
+    main, differences, attributes, seeds = (table(record()).splitlines() for table in measure.TABLES.values())
     assert main[0] == "| set, norm | | NME | median | FR@10 | AUC@10 |"
     assert main[2] == (
         "| Common-554, by box size | labelled only (2 of 3 seeds) | 5.00 (4.50 … 5.25) | 6.00 (5.50 … 6.25) | "

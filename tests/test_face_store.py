@@ -200,7 +200,7 @@ def test_the_source_of_a_face_can_be_asked(tmp_path):
     walk = new_walk(tmp_path)
     note(walk, 0, [(digest_of(0), [found()])])
     assemble(walk, tmp_path, 1)
-    assert UnlabelledFaces(tmp_path).source(0) == "wedding/7.jpg"
+    assert UnlabelledFaces(tmp_path).in_photo(0, np.zeros(2))[0] == "wedding/7.jpg"
 
 
 def test_the_digest_is_that_of_the_bytes():

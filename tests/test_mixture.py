@@ -83,6 +83,15 @@ def test_without_a_share_it_is_the_plain_union():
     assert [mixed[0, index]["pool"] for index in range(13)] == [1] * 5 + [2] * 8
 
 
+@pytest.mark.parametrize("unlabelled", [2, 40])
+def test_with_a_share_an_epoch_sees_each_labelled_face_once(unlabelled):
+    mixed = MixedFaces(drawn(6), drawn(unlabelled, seed=1), labelled_share=0.75)
+    (epoch,) = seen(mixed, 1)
+    assert Counter(name for name, _, _ in epoch.elements()) == {"labelled": 6, "unlabelled": 2}
+    assert {index for name, _, index in epoch if name == "labelled"} == set(range(6))
+    assert len(MixedFaces(drawn(6), drawn(unlabelled, seed=1), labelled_share=0.0)) == 6 + unlabelled
+
+
 @pytest.mark.parametrize(("labelled", "unlabelled", "share", "length"), [(5, 8, 0.5, 12), (3, 50, 0.25, 20)])
 def test_an_epoch_has_its_share_and_every_face_comes_equally_often(labelled, unlabelled, share, length):
     mixed = MixedFaces(drawn(labelled), drawn(unlabelled, seed=1), labelled_share=share, length=length)

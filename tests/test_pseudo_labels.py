@@ -35,6 +35,13 @@ COUNT = 7
 SHIFT = 0.02
 
 
+ZOOM, CORNER = 0.5, np.array([100.0, 30.0])  # of every crop in its photo: pixel p lies at CORNER + p / ZOOM
+
+
+def photo_name(index):
+    return f"photo {index} \udcff.jpg"  # names of files are bytes, not all of them UTF-8
+
+
 def write_pool(folder, samples):
     """A pool as gather leaves it: lossless crops, so that a face can be found again by its pixels."""
     rows = np.zeros(len(samples), FACE)
@@ -47,7 +54,9 @@ def write_pool(folder, samples):
         file.write_bytes(data.tobytes())
         photo = folder / "photos" / digest[:2] / f"{digest}.json"
         photo.parent.mkdir(parents=True, exist_ok=True)
-        photo.write_text(json.dumps({"source": f"photo {index}.jpg"}))
+        box = CORNER + np.reshape(sample.box, (2, 2)) / ZOOM
+        face = {"box": box.ravel().tolist(), "crop_box": np.ravel(sample.box).tolist()}
+        photo.write_text(json.dumps({"source": photo_name(index), "faces": [face]}))
     np.save(folder / "faces.npy", rows)
     return UnlabelledFaces(folder)
 
@@ -372,20 +381,32 @@ def test_labels_of_other_faces_are_refused(pool, tmp_path, samples):
 def test_the_table_holds_every_number(pool, tmp_path):
     labels = label(pool, tmp_path, views=2)
     write_table(labels, tmp_path / "table.csv")
-    with (tmp_path / "table.csv").open(newline="") as file:
+    with (tmp_path / "table.csv").open(newline="", encoding="utf-8", errors="surrogateescape") as file:
         rows = list(csv.DictReader(file))
-    assert [row["image"] for row in rows] == [f"photo {index}.jpg" for index in range(COUNT)]
+    assert [row["image"] for row in rows] == [photo_name(index) for index in range(COUNT)]
     for index, row in enumerate(rows):
         assert pool.folder / row["crop"] == pool.path(index)
         points = np.array([[float(row[f"x_{n}"]), float(row[f"y_{n}"])] for n in range(68)])
-        np.testing.assert_allclose(points, labels.points(index), atol=6e-4)
+        in_photo = CORNER + labels.points(index) / ZOOM
+        np.testing.assert_allclose(points, in_photo, atol=6e-3)
         assert [float(row[f"confidence_{n}"]) for n in range(68)] == pytest.approx(
             labels.confidence_of(index), abs=6e-4
         )
         assert float(row["confidence"]) == pytest.approx(labels.face_confidence[index], abs=6e-4)
         box = [float(row[name]) for name in ("x0", "y0", "x1", "y1")]
-        assert box == pytest.approx(tight_box(labels.points(index)), abs=6e-3)
+        assert box == pytest.approx(tight_box(in_photo), abs=2e-2)
         assert box_size(np.array(box)) > 0
+
+
+@pytest.mark.parametrize("content", [None, "{", "{}", '{"source": "a.jpg", "faces": []}'])
+def test_a_table_of_photos_that_the_pool_forgot_is_one_sentence(samples, tmp_path, content):
+    pool = write_pool(tmp_path / "pool", samples)
+    labels = label(pool, tmp_path / "labels")
+    photo = tmp_path / "pool/photos/00" / f"{2:032x}.json"
+    photo.unlink() if content is None else photo.write_text(content)
+    with pytest.raises(ValueError, match=rf"{photo.name} is missing or damaged \(.*\); delete .*faces\.npy, and"):
+        write_table(labels, tmp_path / "table.csv")
+    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == []
 
 
 def test_the_sheet_goes_from_sure_to_unsure(pool, tmp_path, monkeypatch):

@@ -63,8 +63,8 @@ def test_asked_for_again_it_does_nothing(whole, capfd):
 @pytest.mark.timeout(1500)  # many starts of Python, on a machine that may be busy
 def test_the_command_killed_in_every_stage_and_given_again(whole, tmp_path):
     moments, finished = random.Random(0), []
-    signs = ("pool/photos/*/*.json", "0_labels/last.pt", "1_coarse/pseudo_labels/begun.json")
-    for sign in (*signs, "1_coarse/last.pt", "2_full/last.pt"):
+    signs = ["pool/photos/*/*.json", "0_labels/last.pt", "1_coarse/pseudo_labels/begun.json", "1_coarse/last.pt"]
+    for sign in (*signs, "2_full/pseudo_labels/begun.json", "2_full/last.pt"):
         process = subprocess.Popen(command(tmp_path), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         while process.poll() is None and not any(tmp_path.glob(sign)):
             time.sleep(0.001)
@@ -192,10 +192,22 @@ def test_another_setting_is_refused_by_name(whole, tmp_path, changed, message):
     assert "\n" not in str(refusal.value)
 
 
-def test_another_teacher_skips_the_first_stage(whole, tmp_path):
-    teacher, pool = whole / "0_labels" / "best.pt", whole / "pool"
-    chosen = stages(STAGES[0], {"name": "full", "epochs": 1})
-    self_train_here(tmp_path, chosen, f"teacher={teacher}", f"pool={pool}")
+def test_another_teacher_skips_the_first_stage_and_need_not_stay(whole, tmp_path, monkeypatch):
+    teacher = tmp_path / "teacher.pt"
+    teacher.write_bytes((whole / "0_labels" / "best.pt").read_bytes())
+    chosen = stages(STAGES[0], {**STAGES[2], "name": "full"})
+    arguments = (chosen, f"teacher={teacher}", f"pool={whole / 'pool'}", "curriculum.one_schedule=true")
+
+    def stopped(*arguments, **more):
+        raise TrainingError("stopped")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pipnet.self_train, "train_network", stopped)
+        with pytest.raises(TrainingError, match="stopped"):
+            self_train_here(tmp_path / "run", *arguments)
+    teacher.unlink()
+    tmp_path = tmp_path / "run"
+    self_train_here(tmp_path, *arguments)
     names, images = zip(*((record["name"], record["images"]) for record in records(tmp_path)), strict=True)
     assert names == ("0_teacher", "1_full")
     assert images[0] == 0

@@ -65,6 +65,7 @@ def test_all_curricula_cost_the_same_when_told_to():
         (["curriculum.stages=[]"], "curriculum: no stages; list at least one"),
         (["curriculum=labels", "teacher=shipped"], "takes the place of the first stage"),
         (["teacher=nowhere.pt"], "no checkpoint nowhere.pt"),
+        (["+curriculum.repeats=3"], "curriculum: no key 'repeats'; keys are name, stages, repeat, one_schedule"),
         ([stages(*STAGES[1:])], "stage coarse comes first"),
         ([stages({"name": "labels", "pseudo": False})], "stage 0: epochs is missing"),
         ([stages({**STAGES[0], "pools": 2})], "stage 0: no key 'pools'"),

@@ -10,7 +10,8 @@ from pipnet.training.stage_records import StageRecords
 from pipnet.training.state import TrainingError
 
 ALONE = Processes(0, 1, torch.device("cpu"))
-STAGE = {"name": "labels", "epochs": 1}
+STAGE = {"name": "labels", "epochs": 1, "pseudo": False}
+MIXED = {"name": "mixed", "epochs": 2}
 FACES = {"digest": "a", "faces": 3}
 
 
@@ -28,6 +29,37 @@ def test_a_slip_may_be_put_right_until_something_was_trained(tmp_path):
     with pytest.raises(TrainingError, match="detector=retinaface, now detector=yunet"):
         StageRecords(tmp_path, config(detector="yunet"), ALONE)
     assert StageRecords(tmp_path, config(detector="retinaface"), ALONE).stages == []
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "message"),
+    [
+        ({"pool": 2}, {}, "2.pool=2, now .*2.pool=1;"),
+        ({}, {"start": "newest"}, "2.start=backbone, now .*2.start=newest;"),
+        ({"select": {"min_face": 0.3}}, {"select": None}, "2.select.min_face=0.3, now .*2.select.min_face=0.0;"),
+        ({"select": None}, {"select": {"weighted": True}}, "2.select.weighted=False, now .*2.select.weighted=True;"),
+        ({"labelled_share": 0.5}, {}, "2.labelled_share=0.5, now .*2.labelled_share=None;"),
+    ],
+)
+def test_a_key_that_comes_or_goes_is_another_setting(tmp_path, before, now, message):
+    def curriculum(more, **rest):
+        return {"seed": 0, "curriculum": {"stages": [STAGE, MIXED, {**MIXED, **more}], **rest}}
+
+    StageRecords(tmp_path, curriculum(before), ALONE).add({"name": "0_labels"})
+    with pytest.raises(TrainingError, match=rf"curriculum\.stages\.{message}"):
+        StageRecords(tmp_path, curriculum(now), ALONE)
+    with pytest.raises(TrainingError, match=r"curriculum\.repeat\.most=1, now curriculum\.repeat\.most=3"):
+        StageRecords(tmp_path, curriculum(before, repeat={"most": 3}), ALONE)
+    written_out = {"pool": 1, "start": "backbone", "labelled_share": None, "select": None, **before}
+    StageRecords(tmp_path, curriculum(written_out, repeat={"most": 1}, one_schedule=False), ALONE)
+
+
+@pytest.mark.parametrize("name", ["best.pt", "last.pt"])
+def test_an_ordinary_training_is_not_written_over(tmp_path, name):
+    (tmp_path / name).write_bytes(b"of a training")
+    with pytest.raises(TrainingError, match=rf"{name} was not made by a self-training.*choose another folder"):
+        StageRecords(tmp_path, config(), ALONE)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
 def test_a_finished_stage_counts_as_trained(tmp_path):

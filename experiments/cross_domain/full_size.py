@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from figures import NORM_TITLES, STATISTIC_TITLES, cell, change_cell
+from readme import write_tables
 
 from pipnet.atomic import replacing
 
@@ -96,7 +97,7 @@ def full_size_parts_table(metrics: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-TABLES = (full_size_table, full_size_parts_table)
+TABLES = {"full_size": full_size_table, "full_size parts": full_size_parts_table}
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -106,9 +107,11 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("after", nargs="?", type=Path, metavar="AFTER.pt")
     parser.add_argument("data_root", nargs="?", type=Path, metavar="DATA_ROOT")
     parser.add_argument("--pair", default="300w_wflw")
-    parser.add_argument("--output", type=Path, default=HERE / "full_size.json", help="file of the figures")
+    parser.add_argument("--output", type=Path, help="file of the figures; default: full_size.json beside the script")
     parser.add_argument("--table", action="store_true", help="only print the tables of that file")
     options = parser.parse_args(arguments)
+    standard = "full_size.json" if options.pair == "300w_wflw" else f"full_size_{options.pair}.json"
+    target = options.output or HERE / standard
     if not options.table:
         if options.data_root is None:
             parser.error("BEFORE.pt, AFTER.pt and DATA_ROOT are needed, or --table")
@@ -116,10 +119,13 @@ def main(arguments: Sequence[str]) -> None:
             metrics = measure({"before": options.before, "after": options.after}, options.data_root, options.pair)
         except (OSError, ValueError) as error:
             sys.exit(f"error: {error}")
-        with replacing(options.output) as temporary:
+        with replacing(target) as temporary:
             temporary.write_text(json.dumps(metrics, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    metrics = json.loads(options.output.read_text(encoding="utf-8"))
-    print("\n\n".join(table(metrics) for table in TABLES))
+    metrics = json.loads(target.read_text(encoding="utf-8"))
+    tables = {name: table(metrics) for name, table in TABLES.items()}
+    if not options.table and metrics["pair"] == "300w_wflw":
+        write_tables(target.parent / "README.md", tables)
+    print("\n\n".join(tables.values()))
 
 
 if __name__ == "__main__":

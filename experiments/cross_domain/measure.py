@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 from figures import NORM_TITLES, STATISTIC_TITLES, cell, change_cell
+from readme import write_tables
 from runs import SEEDS, command, find_runs
 
 from pipnet.atomic import replacing
@@ -173,7 +174,7 @@ def seed_table(metrics: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-TABLES = (main_table, difference_table, attribute_table, seed_table)
+TABLES = {"main": main_table, "differences": difference_table, "parts": attribute_table, "seeds": seed_table}
 
 
 def _whole_sets(metrics: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
@@ -216,7 +217,10 @@ def main(arguments: Sequence[str]) -> None:
         with replacing(target) as temporary:
             temporary.write_text(json.dumps(metrics, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     metrics = json.loads(target.read_text(encoding="utf-8"))
-    print("\n\n".join(table(metrics) for table in TABLES))
+    tables = {f"{metrics['pair']} {name}": table(metrics) for name, table in TABLES.items()}
+    if not options.table:
+        write_tables(target.parent / "README.md", tables)
+    print("\n\n".join(tables.values()))
 
 
 if __name__ == "__main__":

@@ -1,12 +1,14 @@
 """The trainings of the benchmark: which there are, how many images they saw, and what each measured, once.
 
 What a finished run measured is kept in ``errors/<pair>_<curriculum>_<seed>.json``: NME of each face, no label and no
-picture. So a test set is read once for each run, the runs of several sessions and machines meet in one table, and
+picture, and the digest of the weights: another training of the same name is measured anew. So a test set is read once
+for each run, the runs of several sessions and machines meet in one table, and
 every figure can be computed again without the checkpoints.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Collection
@@ -36,8 +38,13 @@ class Run:
 
     @property
     def is_measured(self) -> bool:
-        """Whether its errors are kept."""
-        return self.errors.is_file()
+        """Whether its errors are kept: of these weights, where they are there."""
+        if self.folder is None or not self.errors.is_file():
+            return self.errors.is_file()
+        try:
+            return json.loads(self.errors.read_text(encoding="utf-8"))["sha256"] == self._sha256()
+        except (ValueError, LookupError, TypeError):  # damaged: it can be measured again
+            return False
 
     def read(self) -> tuple[int, Errors]:
         """Images it trained on, and its errors.
@@ -65,6 +72,7 @@ class Run:
         assert self.folder is not None
         kept: dict[str, Any] = {
             "command": made_by,
+            "sha256": self._sha256(),
             "training_images": training_images(self.folder),
             "unit": "NME of each face in percent, in the order of the set",
             "errors": {
@@ -75,6 +83,10 @@ class Run:
         self.errors.parent.mkdir(parents=True, exist_ok=True)
         with replacing(self.errors) as temporary:
             temporary.write_text(json.dumps(kept) + "\n", encoding="utf-8")
+
+    def _sha256(self) -> str:
+        assert self.folder is not None
+        return hashlib.sha256((self.folder / "best.pt").read_bytes()).hexdigest()
 
 
 def command(pair: str, row: str, seed: int) -> str:

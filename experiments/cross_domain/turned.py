@@ -40,8 +40,12 @@ def write(samples: list[Sample], path: Path) -> None:
             rows.writerow([Path(sample.image).resolve(), *sample.points.round(3).ravel()])
 
 
-def main(data_root: Path, folder: Path) -> None:
-    """Write both files."""
+def write_both(data_root: Path, folder: Path) -> None:
+    """Write ``train.csv`` and ``test.csv``.
+
+    Raises:
+        FileNotFoundError: 300W is not under ``data_root``.
+    """
     faces, _ = read_split(dataset_config("300w", data_root), "trainval")
     yaw = np.array([yaw_of(face) for face in faces])
     least, most = np.quantile(yaw, [FRONTAL, TURNED])
@@ -51,5 +55,15 @@ def main(data_root: Path, folder: Path) -> None:
         print(f"{name}: {chosen.sum()} faces, yaw {yaw[chosen].min():.0f} to {yaw[chosen].max():.0f} degrees")
 
 
+def main(arguments: list[str]) -> None:
+    """Command line."""
+    if len(arguments) != 2:
+        sys.exit("usage: turned.py DATA_ROOT FOLDER")
+    try:
+        write_both(*map(Path, arguments))
+    except (OSError, ValueError) as error:
+        sys.exit(f"error: {error}")
+
+
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    main(sys.argv[1:])

@@ -204,11 +204,32 @@ class UnlabelledFaces:
         face = self._faces[index]
         return crop_path(self.folder, face["digest"].tobytes().hex(), int(face["number"]))
 
-    def source(self, index: int) -> str:
-        """What the face's photo was called where it was met first; reads a small file."""
-        digest = self._faces[index]["digest"].tobytes().hex()
+    def in_photo(self, index: int, points: np.ndarray) -> tuple[str, np.ndarray]:
+        """Where points of a face lie in its photo; reads a small file.
+
+        Args:
+            index: Of the face.
+            points: ``(..., 2)``, pixels of the crop's file.
+
+        Returns:
+            What the photo was called where it was met first, and the points in pixels of the upright photo.
+
+        Raises:
+            ValueError: What the store knows of the photo is missing or damaged.
+        """
+        digest, number = self._faces[index]["digest"].tobytes().hex(), int(self._faces[index]["number"])
         file = self.folder / "photos" / digest[:2] / f"{digest}.json"
-        return json.loads(file.read_text(encoding="utf-8"))["source"]
+        try:
+            photo = json.loads(file.read_text(encoding="utf-8"))
+            source, face = str(photo["source"]), photo["faces"][number]
+            box, crop_box = (np.array(face[name], dtype=float).reshape(2, 2) for name in ("box", "crop_box"))
+        except (OSError, ValueError, LookupError, TypeError) as error:
+            raise ValueError(
+                f"{file} is missing or damaged ({error}); delete {self.folder / 'faces.npy'}, and the same command"
+                " looks at the photos again"
+            ) from error
+        scale = (box[1] - box[0]) / (crop_box[1] - crop_box[0])
+        return source, box[0] + (points - crop_box[0]) * scale
 
 
 def crop_path(folder: Path, digest: str, number: int) -> Path:

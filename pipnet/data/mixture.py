@@ -19,8 +19,8 @@ class MixedFaces(Dataset[FaceCrop]):
         labelled: Faces with labels.
         unlabelled: Faces with pseudo-labels, or None: then this is ``labelled`` in epochs of another length.
         labelled_share: Part of an epoch that is labelled, in [0, 1]. None is their part of the faces.
-        length: Faces an epoch. None is all faces; with ``labelled_share`` None, too, an epoch is the plain union, as
-            in the paper (section 3.4).
+        length: Faces an epoch. None is the plain union of both sets, as in the paper (section 3.4); with a
+            ``labelled_share`` it is so many that each labelled face comes once, however many others there are.
 
     Raises:
         ValueError: A share that is not in [0, 1], a length that is not positive, or a share of a set without faces.
@@ -55,8 +55,10 @@ class MixedFaces(Dataset[FaceCrop]):
             raise ValueError("there is no face to train on, neither labelled nor unlabelled")
         self.sets = {"labelled": labelled, "unlabelled": unlabelled}
         self.counts = counts
-        self.length = faces if length is None else length
         share = counts["labelled"] / faces if labelled_share is None else labelled_share
+        if length is None:
+            length = round(counts["labelled"] / labelled_share) if labelled_share else faces
+        self.length = length
         labelled_part = round(self.length * share)
         self.parts = {"labelled": labelled_part, "unlabelled": self.length - labelled_part}
         for name, part in self.parts.items():

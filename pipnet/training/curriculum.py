@@ -67,8 +67,8 @@ class Curriculum:
         stages: In order; the first learns from labels alone, and a teacher can take its place.
         most: How often the last stage may run.
         tolerance: Percent: it runs again until validation NME fell by less than this from one run to the next.
-        one_schedule: Whether the learning rate falls once over all stages, instead of once in each. A stage that starts
-            from the newest network then goes on as if it had not been interrupted.
+        one_schedule: Whether the learning rate falls once over all stages, instead of once in each. The optimiser and
+            the moving average of the weights begin anew in every stage.
 
     Example:
         >>> curriculum = Curriculum((Stage("labels", 2, pseudo=False), Stage("full", 2)), most=4, tolerance=1.0)
@@ -174,12 +174,17 @@ class Curriculum:
         return replace(self, stages=(*self.stages[:first], *scaled))
 
 
+_KEYS = ("name", "stages", "repeat", "one_schedule")
+
+
 def curriculum_of(config: Mapping[str, Any]) -> Curriculum:
     """A curriculum from plain values, the content of a file of ``conf/curriculum``.
 
     Raises:
         ValueError: It has no stages, or a key or value that means nothing; the message names it.
     """
+    if unknown := config.keys() - _KEYS:
+        raise ValueError(f"curriculum: no key {min(unknown)!r}; keys are {', '.join(_KEYS)}")
     listed = config.get("stages")
     if not isinstance(listed, Sequence) or isinstance(listed, str) or not all(isinstance(s, Mapping) for s in listed):
         raise ValueError("curriculum: no stages; list at least one, see conf/curriculum")

@@ -21,25 +21,31 @@ _COLORS: tuple[Color, ...] = ((240, 50, 50), (250, 150, 40), (245, 225, 60), (70
 def write_table(labels: PseudoLabels, path: str | Path) -> None:
     """Write every pseudo-label as a row of a CSV file.
 
-    Columns: ``image`` (what the photo was called), ``crop`` (the file that holds the face, in the pool's folder), ``x0
-    y0 x1 y1`` (tight box of the points), ``confidence`` (mean over the points), and ``x_n y_n confidence_n`` of each
-    point. Coordinates are pixels of the crop's file. Rows are written one by one.
+    Columns: ``image`` (what the photo was called; bytes that are no UTF-8 stay as they are), ``crop`` (the file that
+    holds the face, in the pool's folder), ``x0 y0 x1 y1`` (tight box of the points), ``confidence`` (mean over the
+    points), and ``x_n y_n confidence_n`` of each point. Coordinates are pixels of the upright photo. Rows are written
+    one by one.
 
     Raises:
         OSError: The file can't be written.
+        ValueError: The pool has lost what it knew of a photo.
     """
     faces = labels.faces
     head = ["image", "crop", "x0", "y0", "x1", "y1", "confidence"]
     head += [f"{name}_{n}" for n in range(labels.num_points) for name in ("x", "y", "confidence")]
-    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+    with (
+        replacing(path) as temporary,
+        temporary.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
+    ):
         writer = csv.writer(file)
         writer.writerow(head)
         for index in range(len(labels)):
-            points, confidence = labels.points(index), labels.confidence_of(index)
+            image, points = faces.in_photo(index, labels.points(index))
+            confidence = labels.confidence_of(index)
             each = np.column_stack([points, confidence]).ravel()
             crop = faces.path(index).relative_to(faces.folder).as_posix()
             numbers = [*(f"{value:.2f}" for value in tight_box(points)), f"{confidence.mean():.3f}"]
-            writer.writerow([faces.source(index), crop, *numbers, *(f"{value:.3f}" for value in each)])
+            writer.writerow([image, crop, *numbers, *(f"{value:.3f}" for value in each)])
 
 
 def write_sheet(labels: PseudoLabels, path: str | Path, count: int = 48) -> None:

@@ -186,13 +186,18 @@ class SelfTraining:
             folder / "pseudo_labels",
             layout=teacher.layout,
             box_scale=teacher.box_scale,
-            label_shift=self.material.faces.label_shift,
+            label_shift=self._label_shift(teacher),
             team=self.team,
             views=stage.views,
             seed=self.seed + number * _SEED_STEP + _VIEWS,
         )
         self.team.from_main(lambda: report_labels(self.folder, folder.name, number, labels))
         return labels
+
+    def _label_shift(self, teacher: LoadedModel) -> float:
+        """That of the faces which the teacher was taught with, where its record tells."""
+        dataset = teacher.training.get("config", {}).get("dataset")
+        return self.material.faces.label_shift if dataset is None else dataset.get("label_shift", 0.0)
 
     def _faces(self, stage: Stage, seed: int, pseudo: PseudoLabels | None) -> FaceCrops | MixedFaces:
         """What a stage trains on."""

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from pipnet.atomic import replacing
+from pipnet.training.curriculum import curriculum_of
 from pipnet.training.processes import Processes
+from pipnet.training.pseudo_labels import Selection
 from pipnet.training.state import TrainingError, refuse_another_setting
 
 
@@ -27,7 +30,8 @@ class StageRecords:
         stages: One record a finished stage.
 
     Raises:
-        TrainingError: The run was begun with another setting; the message names it.
+        TrainingError: The run was begun with another setting, which the message names; or the folder holds a training
+            of another kind.
         ValueError: A file is damaged.
         OSError: A file can't be written.
     """
@@ -38,6 +42,12 @@ class StageRecords:
 
         def begin() -> tuple[dict[str, Any], list[dict[str, Any]]]:
             folder.mkdir(parents=True, exist_ok=True)
+            for name in ("best.pt", "last.pt"):
+                if (folder / name).is_file() and not self._run_path.is_file():
+                    raise TrainingError(
+                        f"{folder / name} was not made by a self-training, which would replace it; choose another"
+                        " folder"
+                    )
             for leftover in [*folder.glob(".run-*.json"), *folder.glob(".stages-*.json"), *folder.glob(".best-*.pt")]:
                 leftover.unlink(missing_ok=True)
             run, stages = _read(self._run_path, {"config": None}), _read(self._stages_path, [])
@@ -91,9 +101,17 @@ class StageRecords:
 
 
 def _by_number(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The list of stages as a mapping, so that a message can name the value that differs."""
-    stages = {str(number): stage for number, stage in enumerate(config["curriculum"]["stages"])}
-    return {**config, "curriculum": {**config["curriculum"], "stages": stages}}
+    """The curriculum with its defaults, its stages a mapping, so that a message can name the value that differs."""
+    curriculum = curriculum_of(config["curriculum"])
+    stages = {
+        str(number): asdict(stage) | {"select": asdict(stage.select or Selection())}
+        for number, stage in enumerate(curriculum.stages)
+    }
+    repeat = {"most": curriculum.most, "tolerance": curriculum.tolerance}
+    return {
+        **config,
+        "curriculum": {"stages": stages, "repeat": repeat, "one_schedule": curriculum.one_schedule},
+    }
 
 
 def _read(path: Path, otherwise: Any) -> Any:
