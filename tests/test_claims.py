@@ -16,8 +16,8 @@ def record(name: str) -> dict[str, Any]:
     return json.loads((ROOT / "experiments" / name / "metrics.json").read_text(encoding="utf-8"))
 
 
-def readme() -> str:
-    return " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+def readme(folder: str = "") -> str:
+    return " ".join((ROOT / folder / "README.md").read_text(encoding="utf-8").split())
 
 
 def found_in_scenes() -> tuple[float, float]:
@@ -43,6 +43,12 @@ def self_trained() -> list[float]:
     ]
 
 
+def benchmark(row: str, key: str, against: str, part: str = "all") -> dict[str, float]:
+    """Relative change of the NME by box size in the benchmark of self-training: value, low, high."""
+    table = record("cross_domain")["sets"][key]["figures"][part]["box"]["rows"]
+    return table[row][f"to_{against}"]["mean"]["relative"]
+
+
 # A sentence of the README, and the figures in it.
 CLAIMS = {
     r"while none is known: ([\d.]+) times in 100 frames": lambda: [
@@ -64,6 +70,9 @@ CLAIMS = {
     r"scenes it finds ([\d.]+) % of the faces that any tried detector found, (\d+) % of its boxes": found_in_scenes,
     r"WFLW-108 fell from ([\d.]+) to ([\d.]+) % of the box size \(by ([\d.]+) %, 95 % interval ([\d.]+) to ([\d.]+)\), "
     r"on large poses by (\d+) %, and on Common-554 from ([\d.]+) to ([\d.]+) %": self_trained,
+    r"training images and 96 px, ours is ([\d.]+) % below the paper's STC there and level with labels alone": lambda: [
+        -benchmark("ours", "target", "stc")["value"]
+    ],
     r"Photos of 200 × 200 px become faces at (\d+) a second on one core": lambda: [
         run["photos_per_second"]
         for run in record("gathering")["runs"]
@@ -80,11 +89,54 @@ CLAIMS = {
 
 @pytest.mark.parametrize("sentence", CLAIMS)
 def test_a_figure_in_passing_is_that_of_its_record(sentence: str):
-    found = re.search(sentence, readme())
-    assert found, f"README.md does not say {sentence!r}"
-    for text, value in zip(found.groups(), CLAIMS[sentence](), strict=True):
+    check(sentence, CLAIMS[sentence](), readme())
+
+
+def check(sentence: str, figures: list[float], page: str) -> None:
+    found = re.search(sentence, page)
+    assert found, f"the page does not say {sentence!r}"
+    for text, value in zip(found.groups(), figures, strict=True):
         decimals = len(text.partition(".")[2])
-        assert abs(float(text) - value) <= 0.5001 * 10**-decimals, f"README.md says {text}, the record {value}"
+        said = float(text.replace("−", "-"))
+        assert abs(said - value) <= 0.5001 * 10**-decimals, f"the page says {text}, the record {value}"
+
+
+def test_the_benchmark_of_self_training_says_what_it_measured():
+    page = readme("experiments/cross_domain")
+    stc, ours = (benchmark("ours", "target", against) for against in ("stc", "first"))
+    behind = [benchmark(row, key, "first") for key in ("target", "source") for row in ("paper_short", "none_short")]
+    check(
+        r"ours is ([\d.]+) % below the paper's STC on WFLW-108 \(([\d.]+) … ([\d.]+)\) and level with labels alone "
+        r"\((\S+) %: (\S+) … \+([\d.]+)\), for ([\d.]+) % at home",
+        [
+            *(-stc[end] for end in ("value", "low", "high")),
+            *(ours[end] for end in ("value", "low", "high")),
+            benchmark("ours", "source", "first")["value"],
+        ],
+        page,
+    )
+    check(
+        r"\*not\* below labels alone: ([\d.]+) and ([\d.]+) % above on WFLW-108, (\d+) and (\d+) % at home",
+        [figures["value"] for figures in behind],
+        page,
+    )
+    check(
+        r"large poses and the blurred \((\S+) and (\S+) %",
+        [benchmark("ours", "target", "first", part)["value"] for part in ("pose", "blur")],
+        page,
+    )
+
+
+def test_what_the_benchmark_of_self_training_was_to_show():
+    """Three seeds and as many images for every row; ours below STC for sure, and within 2 % of labels alone at home."""
+    rows = record("cross_domain")["rows"]
+    assert list(rows) == ["labels", "none_short", "paper_short", "ours"]
+    assert {tuple(row["seeds"]) for row in rows.values()} == {(0, 1, 2)}
+    assert {images for row in rows.values() for images in row["training_images"]} == {150_000}
+    assert benchmark("ours", "target", "stc")["high"] < 0
+    assert benchmark("ours", "source", "first")["value"] <= 2
+    # It was to be below 0 as well. It isn't, and the page says so.
+    assert benchmark("paper_short", "target", "first")["value"] > 0
 
 
 def test_the_times_of_the_parts_are_those_of_the_record():
