@@ -329,6 +329,8 @@ def test_debug_short_stages_are_three_of_two_steps(curriculum):
     settings = composed(f"curriculum={curriculum}", "debug=short_stages", primary="self_train")
     stages = build_curriculum({**settings, "unlabelled": ["photos"]}).stages
     assert [stage.epochs for stage in stages] == [1, 1, 1]
+    shared = composed("experiment=cross_domain_300w_wflw_full", "debug=short_stages", primary="self_train")
+    assert (shared["pool"], shared["teacher"]) == (f"{shared['folder']}/pool", None)
     assert settings["self_training"]["epoch_faces"] == settings["max_faces"] == 2 * settings["fit"]["batch_size"]
     check_training(settings)
 

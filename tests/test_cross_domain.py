@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cross_domain_files import beside_the_scripts, errors_on, finished, save, script, write_300w, write_wflw
+from cross_domain_files import FOLDER, beside_the_scripts, errors_on, finished, save, script, write_300w, write_wflw
 from hydra import compose, initialize_config_dir
 
 from pipnet.config import config_dir, plain
@@ -319,6 +319,15 @@ def test_tables():
     assert seeds[-1] == "| the paper's STC | none: not measured | | | |"
     for lines in (main, differences, attributes, seeds):
         assert len({line.count("|") for line in lines}) == 1
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("metrics_*.json")), ids=lambda path: path.stem)
+def test_the_tables_of_another_pair_are_those_of_its_file(path):
+    metrics, page = json.loads(path.read_text()), (FOLDER / "README.md").read_text(encoding="utf-8")
+    tables = script("measure").TABLES.items()
+    marked = [make(metrics) for name, make in tables if f"<!-- {metrics['pair']} {name} -->" in page]
+    assert marked
+    assert all(table in page for table in marked)
 
 
 def test_a_change_without_a_value_or_an_interval():

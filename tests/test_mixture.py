@@ -140,3 +140,8 @@ def test_labelled_faces_alone_in_epochs_of_a_given_length():
 def test_impossible_mixtures_are_refused(more, message):
     with pytest.raises(ValueError, match=message):
         MixedFaces(drawn(3), None, **more)
+
+
+def test_a_share_of_a_set_without_faces():
+    with pytest.raises(ValueError, match="labelled faces, there is none"):
+        MixedFaces(drawn(0), drawn(5, seed=1), labelled_share=0.5)

@@ -1,6 +1,7 @@
 """Curricula, and what is refused before work begins."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from small_self_training import STAGES, config, records, self_train_here, stages
@@ -8,6 +9,7 @@ from small_self_training import STAGES, config, records, self_train_here, stages
 from pipnet.model import checkpoint
 from pipnet.self_train import build_curriculum
 from pipnet.training.curriculum import Curriculum, Stage, curriculum_of
+from pipnet.training.self_training import SelfTraining
 
 LABELS = Stage("labels", 60, pseudo=False)
 
@@ -136,6 +138,15 @@ def test_with_a_teacher_its_neighbours_are_those_of_all_stages(tmp_path):
     student = build_network(settings, _taught_by(tmp_path / "teacher.pt", material), seed=0)
     assert student.neighbors.tolist() == net.neighbors.tolist()
     assert build_network(settings, material, seed=0).neighbors.tolist() != net.neighbors.tolist()
+
+
+@pytest.mark.parametrize(
+    ("training", "shift"),
+    [({}, 0.02), ({"config": {"dataset": {"label_shift": 0.01}}}, 0.01), ({"config": {"dataset": {}}}, 0.0)],
+)
+def test_mirrored_looks_are_undone_by_the_teachers_own_label_shift(training, shift):
+    run = SimpleNamespace(material=SimpleNamespace(faces=SimpleNamespace(label_shift=0.02)))
+    assert SelfTraining._label_shift(run, SimpleNamespace(training=training)) == shift
 
 
 def test_a_coarse_stage_trains_nothing_but_the_coarse_map_of_unlabelled_faces():

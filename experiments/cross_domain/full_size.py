@@ -107,7 +107,9 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("after", nargs="?", type=Path, metavar="AFTER.pt")
     parser.add_argument("data_root", nargs="?", type=Path, metavar="DATA_ROOT")
     parser.add_argument("--pair", default="300w_wflw")
-    parser.add_argument("--output", type=Path, help="file of the figures; default: full_size.json beside the script")
+    parser.add_argument(
+        "--output", type=Path, help="file of the figures; default: full_size.json beside the script, or full_size_PAIR"
+    )
     parser.add_argument("--table", action="store_true", help="only print the tables of that file")
     options = parser.parse_args(arguments)
     standard = "full_size.json" if options.pair == "300w_wflw" else f"full_size_{options.pair}.json"
@@ -123,7 +125,7 @@ def main(arguments: Sequence[str]) -> None:
             temporary.write_text(json.dumps(metrics, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     metrics = json.loads(target.read_text(encoding="utf-8"))
     tables = {name: table(metrics) for name, table in TABLES.items()}
-    if not options.table and metrics["pair"] == "300w_wflw":
+    if not options.table and target.name == "full_size.json":
         write_tables(target.parent / "README.md", tables)
     print("\n\n".join(tables.values()))
 

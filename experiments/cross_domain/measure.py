@@ -6,7 +6,8 @@
     python experiments/cross_domain/measure.py --table                     # only the tables, from metrics.json
 
 RUNS holds ``cross_domain_<pair>_<curriculum>_<seed>``, folders of ``python -m pipnet.self_train``. A run is measured
-once: its errors are kept in ``errors/``, which stands in for runs that RUNS does not hold.
+once, and anew when its weights are others: its errors are kept in ``errors/``, which stands in for runs that RUNS does
+not hold.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ def measure(runs: Path | None, data_root: Path, pair_name: str, *, partial: bool
         data_root: Of the test sets.
         pair_name: Of ``pairs.PAIRS``.
         partial: Leave out trainings that are missing.
-        kept: Folder of the errors of each training; those that are not there are measured and added.
+        kept: Folder of the errors of each training; those that are not there, or of other weights, are measured.
     """
     from figures import INTERVAL
     from pairs import errors_of, pair_named, read_faces, remembered
@@ -200,7 +201,9 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("data_root", nargs="?", type=Path, metavar="DATA_ROOT")
     parser.add_argument("--pair", default="300w_wflw")
     parser.add_argument("--partial", action="store_true", help="leave out trainings that are missing, and say so")
-    parser.add_argument("--output", type=Path, help="file of the figures; default: metrics.json beside the script")
+    parser.add_argument(
+        "--output", type=Path, help="file of the figures; default: metrics.json beside the script, or metrics_PAIR"
+    )
     parser.add_argument("--table", action="store_true", help="only print the tables of that file")
     options = parser.parse_args(arguments)
     standard = "metrics.json" if options.pair == "300w_wflw" else f"metrics_{options.pair}.json"
@@ -218,7 +221,7 @@ def main(arguments: Sequence[str]) -> None:
             temporary.write_text(json.dumps(metrics, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     metrics = json.loads(target.read_text(encoding="utf-8"))
     tables = {f"{metrics['pair']} {name}": table(metrics) for name, table in TABLES.items()}
-    if not options.table:
+    if not options.table and target.name == standard:
         write_tables(target.parent / "README.md", tables)
     print("\n\n".join(tables.values()))
 

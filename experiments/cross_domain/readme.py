@@ -23,8 +23,9 @@ def write_tables(readme: Path, tables: Mapping[str, str]) -> None:
     text = readme.read_text(encoding="utf-8")
     for name, table in tables.items():
         mark, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->"
-        if mark in text and end in text:
-            head, rest = text.split(mark, 1)
-            text = f"{head}{mark}\n{table}\n\n{end}{rest.split(end, 1)[1]}"
+        head, _, rest = text.partition(mark)
+        _, found, tail = rest.partition(end)
+        if found:
+            text = f"{head}{mark}\n{table}\n\n{end}{tail}"
     with replacing(readme) as temporary:
         temporary.write_text(text, encoding="utf-8")

@@ -2,8 +2,8 @@
 
 What a finished run measured is kept in ``errors/<pair>_<curriculum>_<seed>.json``: NME of each face, no label and no
 picture, and the digest of the weights: another training of the same name is measured anew. So a test set is read once
-for each run, the runs of several sessions and machines meet in one table, and
-every figure can be computed again without the checkpoints.
+for each run, the runs of several sessions and machines meet in one table, and every figure can be computed again
+without the checkpoints.
 """
 
 from __future__ import annotations

@@ -57,7 +57,7 @@ class MixedFaces(Dataset[FaceCrop]):
         self.counts = counts
         share = counts["labelled"] / faces if labelled_share is None else labelled_share
         if length is None:
-            length = round(counts["labelled"] / labelled_share) if labelled_share else faces
+            length = round(counts["labelled"] / labelled_share) if labelled_share and counts["labelled"] else faces
         self.length = length
         labelled_part = round(self.length * share)
         self.parts = {"labelled": labelled_part, "unlabelled": self.length - labelled_part}

@@ -71,7 +71,8 @@ class SelfTraining:
         batch_size: Of ``fit``.
         box_scale: Side of the crop over the longer side of the face box.
         seed: Of everything random.
-        epoch_faces: Faces an epoch; None is all faces of the stage.
+        epoch_faces: Faces an epoch; None is all faces of the stage, or each labelled one once where it has a
+            labelled_share.
         newest: Which weights of a stage go on: the best on validation, or the last.
         teacher: A network that takes the place of the first stage.
         record: Of the training, for checkpoints.
