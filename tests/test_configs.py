@@ -227,6 +227,12 @@ def test_the_rules_of_self_train_are_the_defaults():
 def test_every_key_of_self_train_is_read():
     read = keys_read("train") | keys_read("self_train")
     assert set(composed(primary="self_train")) - {"data_root"} == read
+    options = {
+        node.attr
+        for node in ast.walk(ast.parse((PACKAGE / "self_train.py").read_text(encoding="utf-8")))
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "options"
+    }
+    assert set(composed(primary="self_train")["self_training"]) == options
 
 
 @pytest.mark.parametrize("primary", ["train", "evaluate"])
