@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from pipnet.text_files import read_text, yaml_fault
+
 
 @dataclass(frozen=True)
 class PointGroup:
@@ -87,6 +89,11 @@ class PointLayout:
             object.__setattr__(self, "names", self._names_from_groups())
         if len(self.names) != n:
             raise ValueError(f"layout {self.name!r}: {len(self.names)} names for {n} points")
+
+    @property
+    def is_named(self) -> bool:
+        """Whether its points have names of their own, not made from the groups."""
+        return self.names != self._names_from_groups()
 
     def _index_lists(self) -> list[tuple[str, Sequence[int]]]:
         lists: list[tuple[str, Sequence[int]]] = [("mirror", self.mirror), ("inner", self.inner)]
@@ -195,12 +202,15 @@ def load_layout(path: str | Path) -> PointLayout:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no layout file {path}; built-in layouts: {', '.join(LAYOUTS)}")
+    text = read_text(path)
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = yaml.safe_load(text)
         if not isinstance(values, dict):
             raise ValueError("expected 'field: value' lines")
         return layout_from_dict(values)
-    except (ValueError, TypeError, KeyError, yaml.YAMLError) as error:
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path}: not a point layout: {yaml_fault(error)}") from error
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
         raise ValueError(f"{path}: not a point layout: {error}") from error
 
 

@@ -165,7 +165,7 @@ HEADER = "image,frame,x0,y0,x1,y1,score\n"
     [
         ("", "line 1: no column 'image' in the header (nothing); boxes need image,x0,y0,x1,y1"),
         ("image,x0,y0,x1\na.jpg,1,2,3\n", "line 1: no column 'y1' in the header (image, x0, y0, x1)"),
-        ("photo;x0;y0\n", "line 1: no column 'image' in the header (photo;x0;y0)"),
+        ("photo;x0;y0\n", "line 1: no column 'image' in the header (photo, x0, y0)"),
         (HEADER, "no boxes in it; a CSV has the columns image,x0,y0,x1,y1"),
         (HEADER + "a.jpg,,1,2,3,4,\nb.jpg,,1,two,3,4,\n", "line 3: y0 must be a number, got 'two'"),
         (HEADER + "a.jpg,,1,2,3,,\n", "line 2: y1 must be a number, got ''"),
@@ -192,7 +192,7 @@ HEADER = "image,frame,x0,y0,x1,y1,score\n"
         ("{}", "no boxes in it"),
         ("[" * 100_000, "neither a CSV nor a JSON of boxes"),
         ('image,x0\n"' + "a" * 200_000 + '",1\n', "line 1: no column 'y0'"),
-        (HEADER + '"' + "a" * 200_000 + '",,1,2,3,4,\n', "neither a CSV nor a JSON of boxes (field larger"),
+        (HEADER + '"' + "a" * 200_000 + '",,1,2,3,4,\n', "line 2: no row of a table (field larger"),
         ({"a.jpg": [[1, 2, 3, 10**400]]}, "'a.jpg', box 0: y1 must be a number"),
         (HEADER + '"a\nb.jpg",,1,2,3,4,\nc.jpg,,1,2,3,x,\n', "line 4: y1 must be a number, got 'x'"),
     ],
@@ -213,5 +213,5 @@ def test_a_file_that_is_none(tmp_path):
         FileBoxes(tmp_path)
     path = tmp_path / "boxes.csv"
     path.write_bytes(b"\xff\xd8\xff\xe0")
-    with pytest.raises(ValueError, match="not a text in UTF-8"):
+    with pytest.raises(ValueError, match="line 1: byte 0x"):
         FileBoxes(path)

@@ -140,8 +140,8 @@ def test_bad_pts_is_named_or_left_out(tree_300w, case):
 
 
 def test_binary_pts(tree_300w):
-    (tree_300w / "afw" / "face_8.pts").write_bytes(b"\xff\xfe\x00\x81")
-    with pytest.raises(BadSampleError, match=r"face_8\.pts: can't be read as text"):
+    (tree_300w / "afw" / "face_8.pts").write_bytes(b"\xff\x00\x81")
+    with pytest.raises(BadSampleError, match=r"face_8\.pts, line 1: byte 0xFF is no UTF-8"):
         read_300w(tree_300w)
 
 
@@ -302,3 +302,57 @@ def test_counts_of_the_real_wflw():
     rectangles = read_wflw(real("WFLW"), box="rectangle")[0]
     # In this copy the rectangles are the tight boxes of the points.
     np.testing.assert_allclose([s.box for s in samples], [s.box for s in rectangles], atol=1.0)
+
+
+def test_hidden_files_of_macos_are_no_photos(tree_300w):
+    for suffix in (".jpg", ".pts"):
+        (tree_300w / "afw" / f"._face_8{suffix}").write_bytes(b"\0\5\26\7\0\2\0\0Mac OS X")
+    samples, bad = read_300w(tree_300w)
+    assert ([s.name for s in samples[:2]], len(samples), len(bad)) == (["afw/face_8", "afw/face_9"], 6, 0)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "\n".join([*LINES, *LINES]),
+            r"face_8\.pts, line 73: goes on behind the closing brace; a \.pts file holds one f",
+        ),
+        ("\n".join([*LINES, *LINES[2:]]), r"face_8\.pts, line 73: goes on behind the closing brace"),
+        (pts_text(points_of(0, 136)), r"face_8\.pts, lines 4-139: 136 points, expected 68, which makes 2 faces, and a"),
+    ],
+)
+def test_two_faces_in_one_pts(tree_300w, text, message):
+    write_300w(tree_300w, "afw", "face_8", text=text)
+    with pytest.raises(BadSampleError, match=message):
+        read_300w(tree_300w)
+    assert len(read_300w(tree_300w, on_bad="skip")[0]) == 5
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_labels_in_other_encodings(tree_300w, encoding):
+    (tree_300w / "afw" / "face_8.pts").write_bytes(pts_text(points_of(5, 68)).replace("\n", "\r\n").encode(encoding))
+    np.testing.assert_allclose(read_300w(tree_300w)[0][0].points, points_of(5, 68) - 1, atol=1e-9)
+
+
+def test_a_point_far_outside_its_photo(tree_300w):
+    """The photo has 120 x 100 pixels."""
+    far = points_of(0, 68)
+    far[3] = 1e9, 5
+    write_300w(tree_300w, "afw", "face_8", text=pts_text(far))
+    with pytest.raises(BadSampleError, match=r"face_8\.pts: point 3, 999999999, 4, lies more than 3 times the size"):
+        read_300w(tree_300w)
+    far[3] = 480, -250  # cut by the photo's edge, and by far
+    write_300w(tree_300w, "afw", "face_8", text=pts_text(far))
+    assert len(read_300w(tree_300w)[0]) == 6
+
+
+def test_wflw_list_in_other_encodings(tmp_path):
+    write_wflw(tmp_path, [wflw_line(points_of(0, 98))])
+    path = next((tmp_path / "WFLW_annotations").rglob("*_test.txt"))
+    text = path.read_text()
+    path.write_bytes(text.encode("utf-16"))
+    assert len(read_wflw(tmp_path)[0]) == 1
+    path.write_bytes((text + text.replace("a_8", "é")).encode("cp1252"))
+    with pytest.raises(ValueError, match=r"test\.txt, line 2: byte 0xE9 is no UTF-8"):
+        read_wflw(tmp_path, on_bad="skip")

@@ -76,7 +76,7 @@ def test_cofw_validation(tmp_path):
     count = 40
     write_cofw(
         tmp_path / "COFW_train_color.mat",
-        [np.zeros((4, 4), np.uint8)] * count,
+        [np.zeros((60, 60), np.uint8)] * count,
         np.stack([points_of(i, 29) for i in range(count)]),
     )
     only, exclude = ({s.name for s in read_cofw(tmp_path, validation=v)[0]} for v in ("only", "exclude"))

@@ -148,6 +148,17 @@ def image_size(source: str | os.PathLike[str] | np.ndarray) -> tuple[int, int]:
     return size
 
 
+def stored_size(path: Path) -> tuple[int, int] | None:
+    """Width and height of a photo's pixels before its EXIF orientation turns them; None where no header tells."""
+    from PIL import Image
+
+    try:
+        with Image.open(path) as header:
+            return header.size
+    except Exception:  # as in _size_from_header
+        return None
+
+
 def _size_from_header(path: Path) -> tuple[int, int] | None:
     """Size of the upright photo, or None where the header alone does not tell."""
     from PIL import Image  # comes with torchvision; reads headers without decoding, which OpenCV cannot

@@ -68,6 +68,12 @@ PIPNET_DATA) to the folder that holds it; data/README.md says how to get it
     samples = READERS[reader](dataset_folder(reader, root), layout, bad, **options)
     if not samples:
         reasons = f"{len(bad)} items were left out, the first: {bad.reasons[0]}" if len(bad) else "there are no items"
+        if not len(bad) and options.get("validation", "include") != "include":
+            reasons = (
+                f"none is in this part (validation={options['validation']}), which goes by the photo's name; give both"
+                " parts a file of their own, or train and validate on the same faces: splits.val=trainval"
+                " splits.train=trainval"
+            )
         chosen = ", ".join(f"{key}={value}" for key, value in options.items())
         raise ValueError(f"{root} ({chosen or 'all of it'}): no face to use; {reasons}")
     return samples, bad

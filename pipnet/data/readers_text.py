@@ -11,6 +11,7 @@ from pipnet.data.images import IMAGE_SUFFIXES
 from pipnet.data.sample import BadItems, BadSampleError, Sample
 from pipnet.data.splits import Validation, check_choice, check_validation, is_wanted, require, sample_at
 from pipnet.layouts import PointLayout
+from pipnet.text_files import read_text
 
 _log = logging.getLogger(__name__)
 
@@ -68,7 +69,8 @@ def _read_300w_folder(
 ) -> list[Sample]:
     directory = require(root / folder, _300W_TREE)
     # One listing instead of a look-up a file: 6,000 of those are slow on network disks.
-    entries = sorted(directory.iterdir())
+    # Names that begin with a dot are hidden: macOS puts a ._a.jpg and a ._a.pts beside each file on foreign disks.
+    entries = sorted(path for path in directory.iterdir() if not path.name.startswith("."))
     images = {path.stem: path for path in reversed(entries) if path.suffix.lower() in IMAGE_SUFFIXES}
     labels = [path for path in entries if path.suffix.lower() == ".pts" and is_wanted(path.stem, validation)]
     set_name = folder.split("/")[0]
@@ -106,17 +108,27 @@ def read_pts(path: Path, num_points: int) -> np.ndarray:
         BadSampleError: Names the file and the line that is wrong.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        lines = read_text(path).split("\n")
+    except OSError as error:
         raise BadSampleError(f"{path}: can't be read as text ({error}); replace the file") from error
+    except ValueError as error:
+        raise BadSampleError(str(error)) from error
     stripped = [line.strip() for line in lines]
-    first, last = 0, len(lines)
+    while stripped and not stripped[-1]:
+        stripped.pop()
+    first, last = 0, len(stripped)
     if "{" in stripped:
         first = stripped.index("{") + 1
         # Without the closing brace the last number may have lost digits, and no count would tell.
         if "}" not in stripped[first:]:
             raise BadSampleError(f"{path}, line {last}: the closing brace is missing, the file is cut off; replace it")
         last = stripped.index("}", first)
+        if any(stripped[last + 1 :]):
+            number = next(number for number, line in enumerate(stripped[last + 1 :], start=last + 2) if line)
+            raise BadSampleError(
+                f"{path}, line {number}: goes on behind the closing brace; a .pts file holds one face; give a second"
+                " one a file and a copy of the photo of its own"
+            )
     rows = [(number, line) for number, line in enumerate(stripped[first:last], start=first + 1) if line]
     try:
         points = np.array([line.split() for _, line in rows], dtype=np.float64)
@@ -130,8 +142,10 @@ def read_pts(path: Path, num_points: int) -> np.ndarray:
                 )
         raise BadSampleError(f"{path}: holds no points, expected {num_points}; replace the file")
     if len(points) != num_points:
+        faces, rest = divmod(len(points), num_points)
+        several = f", which makes {faces} faces, and a .pts file holds one" if faces > 1 and not rest else ""
         raise BadSampleError(
-            f"{path}, lines {rows[0][0]}-{rows[-1][0]}: {len(points)} points, expected {num_points}; "
+            f"{path}, lines {rows[0][0]}-{rows[-1][0]}: {len(points)} points, expected {num_points}{several}; "
             "correct or delete the file and its photo"
         )
     return points
@@ -162,6 +176,7 @@ def read_wflw(
 
     Raises:
         FileNotFoundError: The list is missing.
+        ValueError: The list is in another encoding; the message names the line.
         BadSampleError: A bad item under ``on_bad="raise"``.
     """
     check_choice("part", part, ("train", "test"))
@@ -202,7 +217,7 @@ def read_wflw(
         )
 
     items = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(read_text(path).split("\n"), start=1):
         if not line.strip():
             continue
         photo = line.split()[-1]

@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal, get_args
 
+import numpy as np
+
+from pipnet.data.images import image_size
 from pipnet.data.sample import BadSampleError, Sample
+
+# How far outside its photo a point may lie, in longer sides of the photo: a face that the photo cuts off reaches out by
+# less than its own size. What lies beyond is a slip of the keyboard, or a label of another photo.
+FURTHEST = 3.0
 
 Validation = Literal["exclude", "only", "include"]
 
@@ -22,12 +30,34 @@ def in_validation(key: str) -> bool:
         >>> [key for key in ("face_8", "face_9", "face_10") if in_validation(key)]
         ['face_9']
     """
-    return zlib.crc32(key.encode()) % 10 == 0
+    return _remainder(key) == 0
+
+
+def _remainder(key: str) -> int:
+    return zlib.crc32(key.encode(errors="surrogatepass")) % 10  # names that are no UTF-8 hold halves of characters
 
 
 def is_wanted(key: str, validation: Validation) -> bool:
     """Whether a face is kept: all of them (``include``), or by :func:`in_validation` (``only``, ``exclude``)."""
     return validation == "include" or in_validation(key) == (validation == "only")
+
+
+def wanted_keys(keys: Iterable[str], validation: Validation) -> set[str]:
+    """Which of a set's own keys are kept. As :func:`is_wanted`, but of two keys and more neither part is empty.
+
+    Where none of a few keys falls into the tenth, the one that comes closest validates; where all do, one trains.
+
+    Example:
+        >>> faces = [f"p{i}" for i in range(6)]
+        >>> any(map(in_validation, faces)), sorted(wanted_keys(faces, "only"))
+        (False, ['p0'])
+    """
+    # In the order of the checksum whose remainder decides; names break ties.
+    ordered = sorted(set(keys), key=lambda key: (zlib.crc32(key.encode(errors="surrogatepass")) % 10, key))
+    held_out = {key for key in ordered if in_validation(key)}
+    if len(ordered) > 1:
+        held_out = (held_out or {ordered[0]}) - ({ordered[-1]} if len(held_out) == len(ordered) else set())
+    return {"include": set(ordered), "only": held_out, "exclude": set(ordered) - held_out}[validation]
 
 
 def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
@@ -69,8 +99,31 @@ def require(path: Path, tree: str) -> Path:
 
 
 def sample_at(where: str, **fields) -> Sample:
-    """A :class:`~pipnet.data.sample.Sample` whose errors name the file and line it came from."""
+    """A :class:`~pipnet.data.sample.Sample` whose errors name the file and line it came from.
+
+    Raises:
+        BadSampleError: It can't be used, or a point or its box lies absurdly far outside its photo (:data:`FURTHEST`).
+    """
     try:
-        return Sample(**fields)
+        sample = Sample(**fields)
+        _check_place(sample)
     except BadSampleError as error:
         raise BadSampleError(f"{where}: {error}") from None
+    return sample
+
+
+def _check_place(sample: Sample) -> None:
+    try:
+        width, height = image_size(sample.image)
+    except BadSampleError:
+        return  # whoever decodes the photo will say so
+    places = np.vstack([sample.points, np.reshape(sample.box, (2, 2))])
+    beyond = np.maximum(-places, places - [width, height]).max(axis=1)  # (N + 2,), px; NaN if not labelled
+    wrong = np.flatnonzero(beyond > FURTHEST * max(width, height))
+    if wrong.size:
+        what = f"point {wrong[0]}" if wrong[0] < len(sample.points) else "a corner of the face box"
+        x, y = places[wrong[0]]
+        raise BadSampleError(
+            f"{what}, {x:.10g}, {y:.10g}, lies more than {FURTHEST:g} times the size of the photo ({width} x {height})"
+            " outside it; correct it or leave the face out"
+        )

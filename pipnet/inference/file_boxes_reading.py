@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from pipnet.text_files import csv_rows, read_text
 
 _CORNERS = ("x0", "y0", "x1", "y1")
 # What pipnet's own tables call these columns.
@@ -44,11 +44,9 @@ def read_entries(path: Path) -> list[Entry]:
         ValueError: The file can't be used; the message says where and why.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")  # spreadsheets put a mark before the header
+        text = read_text(path)
     except FileNotFoundError:
         raise FileNotFoundError(f"{path}: no such file of boxes") from None
-    except UnicodeDecodeError:
-        raise ValueError(f"{path}: not a text in UTF-8; boxes come as CSV or JSON") from None
     except OSError as error:
         raise ValueError(f"{path}: the boxes can't be read ({error.strerror})") from error
     read = _read_json if text.lstrip()[:1] in ("{", "[") else _read_csv
@@ -56,7 +54,7 @@ def read_entries(path: Path) -> list[Entry]:
         entries = list(read(text))
     except _BadEntryError as error:
         raise ValueError(f"{path}, {error}") from None
-    except (csv.Error, RecursionError, ValueError) as error:  # ValueError: a number of thousands of digits
+    except (RecursionError, ValueError) as error:  # ValueError: a number of thousands of digits
         raise ValueError(f"{path}: neither a CSV nor a JSON of boxes ({error})") from None
     if not entries:
         raise ValueError(f"{path}: no boxes in it; a CSV has the columns {_COLUMNS}")
@@ -68,22 +66,27 @@ class _BadEntryError(ValueError):
 
 
 def _read_csv(text: str) -> Iterator[Entry]:
-    reader = csv.DictReader(io.StringIO(text, newline=""))
-    there = [name.strip() for name in reader.fieldnames or []]
+    rows = csv_rows(text)
+    there = [name.strip() for name in _cells(*next(rows))]
     header = [_ALIASES.get(name, name) for name in there]
-    reader.fieldnames = header
     missing = [name for name in ("image", *_CORNERS) if name not in header]
     if missing:
-        found = ", ".join(there[:8]) + (", …" if len(there) > 8 else "") or "nothing"
-        raise _BadEntryError(f"line 1: no column {missing[0]!r} in the header ({found}); boxes need {_COLUMNS}")
-    for row in reader:
-        place = f"line {reader.line_num}"
-        cells = {name: (row.get(name) or "").strip() for name in ("image", "frame", *_CORNERS, "score")}
+        shown = ", ".join(there[:8]) + (", …" if len(there) > 8 else "") or "nothing"
+        raise _BadEntryError(f"line 1: no column {missing[0]!r} in the header ({shown}); boxes need {_COLUMNS}")
+    for number, found in rows:
+        place, row = f"line {number}", dict(zip(header, _cells(number, found), strict=False))
+        cells = {name: row.get(name, "").strip() for name in ("image", "frame", *_CORNERS, "score")}
         if not cells["image"]:
             raise _BadEntryError(f"{place}: no image; every row names the photo or video of its box")
         corners = [cells[name] for name in _CORNERS]
         box = corners if any(corners) else None
         yield _entry(cells["image"], cells["frame"] or None, box, cells["score"] or None, place)
+
+
+def _cells(number: int, row: list[str] | str) -> list[str]:
+    if isinstance(row, str):
+        raise _BadEntryError(f"line {number}: {row}")
+    return row
 
 
 def _read_json(text: str) -> Iterator[Entry]:
@@ -99,7 +102,7 @@ def _read_json(text: str) -> Iterator[Entry]:
 
 def _read_json_lines(text: str) -> Iterator[Entry]:
     """One object a line, which is how results of a video are written while it plays."""
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
             try:
                 content = json.loads(line)

@@ -16,6 +16,7 @@ from pipnet.layouts import PointLayout
 from pipnet.model.checkpoint import CheckpointError, LoadedModel, read_tensors
 from pipnet.model.codec import Merge
 from pipnet.model.pipnet import PIPNet
+from pipnet.text_files import read_text
 
 # Their five head layers, in the order in which ours are stacked in one convolution.
 _HEADS = ("cls_layer", "x_layer", "y_layer", "nb_x_layer", "nb_y_layer")
@@ -127,7 +128,7 @@ def read_mean_face(path: str | Path) -> np.ndarray:
     if not path.is_file():
         raise FileNotFoundError(f"no mean face {path}; the authors' code keeps it as data/DATASET/meanface.txt")
     try:
-        values = np.array([float(word) for word in path.read_text(encoding="utf-8").split()])
+        values = np.array([float(word) for word in read_text(path).split()])
     except ValueError as error:
         raise ValueError(f"{path}: {error}; a mean face is one line of numbers, x0 y0 x1 y1 ...") from error
     if values.size == 0 or values.size % 2 or not np.isfinite(values).all():
