@@ -80,24 +80,35 @@ def build_material(settings: dict[str, Any]) -> Material:
         augment=called(Augment, "transform", settings["transform"]),
         label_shift=settings["dataset"].get("label_shift", 0.0),
         seed=settings["seed"],
-        left_out=[*bad.reasons, *bad_held_out.reasons],
+        left_out=list(dict.fromkeys([*bad.reasons, *bad_held_out.reasons])),  # both parts may name the same line
     )
 
 
 def build_network(settings: dict[str, Any], material: Material, *, seed: int) -> PIPNet:
-    """The network that a training starts from: its trunk has the weights that the config names, its head is random."""
+    """The network that a training starts from: its trunk has the weights that the config names, its head is random.
+
+    A layout of few points has fewer neighbours than ``model.num_neighbors``: then each point predicts all others.
+    """
     torch.manual_seed(seed)  # the same in every process
-    net = called(PIPNet, "model", settings["model"], mean_face=material.mean_face)
+    arguments = {**settings["model"], "num_neighbors": _neighbors(settings, material)}
+    net = called(PIPNet, "model", arguments, mean_face=material.mean_face)
     if settings["init_from"]:
         start = checkpoint.load(settings["init_from"])
         checkpoint.load_weights(net, start.net.state_dict(), source=str(settings["init_from"]))
     return net
 
 
+def _neighbors(settings: dict[str, Any], material: Material) -> int:
+    return min(settings["model"]["num_neighbors"], material.layout.num_points - 1)
+
+
 def announce(settings: dict[str, Any], material: Material) -> None:
     """Say what is about to be trained."""
     train, val = len(material.faces), len(material.held_out)
     print(f"{settings['name']}: {train} faces to train, {val} to validate, into {settings['folder']}")
+    neighbors, points = _neighbors(settings, material), material.layout.num_points
+    if neighbors < settings["model"]["num_neighbors"]:
+        print(f"model.num_neighbors: {neighbors}, all others that a layout of {points} points has")
     for reason in material.left_out:
         print(f"left out: {reason}")
     print(f"the mean face alone: validation NME {material.validation.mean_face_nme(material.mean_face):.2f} %")

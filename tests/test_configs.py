@@ -21,10 +21,13 @@ import pipnet
 from pipnet.config import called, config_dir, dataset_layout, plain, read_split
 from pipnet.data.drawn_photos import write_drawn_photos
 from pipnet.data.face_rules import FaceRules
+from pipnet.data.images import write_image
 from pipnet.data.readers import READERS
+from pipnet.data.synthetic import draw_faces
 from pipnet.data.transforms import Augment
 from pipnet.inference.detect import detector_factory
 from pipnet.layouts import get_layout
+from pipnet.model import checkpoint
 from pipnet.model.loss import PIPLoss
 from pipnet.model.pipnet import PIPNet
 from pipnet.self_train import build_curriculum
@@ -328,6 +331,28 @@ def test_debug_short_runs_every_line(tmp_path):
     assert [record["epoch"] for record in history] == [1, 2]
     assert all(np.isfinite(record["val_nme"]) for record in history)
     assert (tmp_path / "best.pt").is_file()
+
+
+def test_the_own_set_of_the_documentation_trains_with_the_defaults(tmp_path, capsys):
+    """Six faces of five points: one is kept to validate on, and a point has four neighbours."""
+    own = tmp_path / "own"
+    own.mkdir()
+    documented = (PACKAGE.parent / "data" / "README.md").read_text(encoding="utf-8")
+    (own / "layout.yaml").write_text(documented.split("```yaml\n")[1].split("```")[0])
+    lines = ["image,x0,y0,x1,y1,x2,y2,x3,y3,x4,y4"]
+    for index, face in enumerate(draw_faces(6, seed=0, size=96)):
+        write_image(own / f"p{index}.png", face.image)
+        lines.append(",".join([f"p{index}.png", *map(str, face.points[[36, 45, 30, 48, 54]].ravel())]))
+    (own / "train.csv").write_text("\n".join(lines))
+    overrides = ["dataset=own_csv", f"data_root={tmp_path}", "debug=short", f"folder={tmp_path / 'run'}"]
+    settings = composed(*overrides, "device=cpu", "fit.progress_bar=false", "model.input_size=64", "max_faces=null")
+    with processes("cpu") as team:
+        history = train(settings, team).history
+    assert np.isfinite(history[-1]["val_nme"])
+    said = capsys.readouterr().out
+    assert "5 faces to train, 1 to validate" in said
+    assert "model.num_neighbors: 4, all others that a layout of 5 points has" in said
+    assert checkpoint.load(tmp_path / "run" / "best.pt").net.num_neighbors == 4
 
 
 @pytest.mark.parametrize("curriculum", SELF_TRAINING["curriculum"])
