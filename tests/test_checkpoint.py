@@ -185,7 +185,10 @@ def test_a_layout_of_another_number_of_points(path):
         ({"model": {"faces": 3}}, "unexpected keyword argument 'faces'"),
         ({"layout": {"name": "five"}}, "a layout needs the field 'num_points'"),
         ({"layout": {"name": "five", "num_points": 5, "groups": [{}]}}, "best.pt: .*'name'"),
-        ({"format": "one"}, "has format one"),
+        ({"format": "one"}, "has format 'one', which is no number"),
+        ({"format": [1]}, r"has format \[1\], which is no number"),
+        ({"box_scale": "wide"}, "box_scale is str"),
+        ({"weights": [1.0]}, "weights is list"),
     ],
 )
 def test_arguments_that_cannot_be(path, values, message):

@@ -60,6 +60,55 @@ def test_one_process_writes(both):
     assert names[0] == names[1] == ["best", "events", "last"]
 
 
+FAILING = """
+import sys
+from pathlib import Path
+from pipnet.model.checkpoint import CheckpointError
+from pipnet.training.processes import processes
+from pipnet.training.state import TrainingError
+
+class TwoWordsError(ValueError):
+    def __init__(self, one, two):  # can't be unpickled
+        super().__init__(f"{one} {two}")
+
+def fail(error):
+    raise error
+
+with processes("cpu") as team:
+    lines = []
+    def said(make):
+        try:
+            team.from_main(make)
+        except Exception as error:
+            lines.append(f"{type(error).__name__} {error}")
+    said(lambda: fail(ValueError("a value")))
+    said(lambda: fail(OSError(2, "no file", "a.txt")))
+    said(lambda: fail(TrainingError("a training")))
+    said(lambda: fail(KeyError("a bug")))
+    said(lambda: fail(TwoWordsError("two", "words")))
+    said(lambda: lambda: 0)
+    lines.append(f"in step {team.from_main(lambda: 10 + team.rank)}")
+    (Path(sys.argv[1]) / str(team.rank)).write_text("\\n".join(lines))
+    team.from_main(lambda: fail(CheckpointError("the end")))
+"""
+
+
+@pytest.mark.timeout(300)
+def test_what_fails_on_the_main_process_fails_on_all(tmp_path):
+    script = tmp_path / "failing.py"
+    script.write_text(FAILING)
+    done = torchrun(script, tmp_path)
+    lines = [(tmp_path / rank).read_text().splitlines() for rank in "01"]
+    assert "KeyError 'a bug'" in lines[0]
+    assert "TrainingError a training" in lines[0]
+    assert "in step 10" in lines[0]
+    assert "TwoWordsError two words" in lines[0]
+    assert [line.replace("TwoWordsError", "ValueError") for line in lines[0]] == lines[1]
+    assert len(lines[0]) == 7
+    assert done.returncode == 1
+    assert done.stderr.count("pipnet.model.checkpoint.CheckpointError: the end") == 2
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1500)  # many starts of Python, on a machine that may be busy
 def test_the_command_under_torchrun_stops_and_goes_on_together(tmp_path):

@@ -251,6 +251,12 @@ def test_files_that_are_no_graph(small, tmp_path):
         (json.dumps({"format": 99, "layout": {}, "box_scale": 1, "input_size": 64}), "upgrade pipnet"),
         ("{", "can't be read"),
         (json.dumps({"format": 1}), "can't be read"),
+        (json.dumps({"format": "1", "layout": {}, "box_scale": 1, "input_size": 64}), r"\(format is '1', not a number"),
+        (json.dumps({"format": 1, "layout": {}, "box_scale": [1], "input_size": 64}), "can't be read"),
+        (
+            json.dumps({"format": 1, "layout": 3, "box_scale": 1, "input_size": 64}),
+            "layout, box_scale or input_size is",
+        ),
         (None, "says nothing of its points"),
     ):
         del model.metadata_props[:]

@@ -284,11 +284,20 @@ def _read_metadata(text: str | None, path: Path) -> dict[str, Any]:
         raise ValueError(f"{path} is no network of pipnet: it says nothing of its points; export it again")
     try:
         metadata = json.loads(text)
-        known = metadata["format"], metadata["layout"], metadata["box_scale"], metadata["input_size"]
-    except (ValueError, KeyError, TypeError) as error:
+        version = metadata["format"]
+        if isinstance(version, bool) or not isinstance(version, int):
+            raise TypeError(f"format is {version!r}, not a number")
+        known = version > 1 or (
+            isinstance(metadata["layout"], dict)
+            and float(metadata["box_scale"]) > 0
+            and int(metadata["input_size"]) > 0
+        )
+        if not known:
+            raise TypeError("layout, box_scale or input_size is none")
+    except (ValueError, KeyError, TypeError, RecursionError, OverflowError) as error:
         raise ValueError(
             f"{path}: what the file says of its points can't be read ({error}); export it again"
         ) from error
-    if known[0] > 1:
-        raise ValueError(f"{path} has format {known[0]}, this pipnet reads up to 1; upgrade pipnet")
+    if version > 1:
+        raise ValueError(f"{path} has format {version}, this pipnet reads up to 1; upgrade pipnet")
     return metadata

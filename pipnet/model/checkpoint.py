@@ -128,13 +128,18 @@ def read(path: str | Path) -> dict[str, Any]:
             f"{path} holds no pipnet checkpoint; a bare state dict of the authors' code goes through"
             " pipnet.model.reference.load_reference_weights"
         )
-    if not isinstance(content["format"], int) or content["format"] > FORMAT:
+    if isinstance(content["format"], bool) or not isinstance(content["format"], int):
+        raise CheckpointError(f"{path} has format {content['format']!r}, which is no number; copy or train it again")
+    if content["format"] > FORMAT:
         raise CheckpointError(
             f"{path} has format {content['format']}, this pipnet reads up to {FORMAT}; upgrade pipnet"
         )
     missing = sorted({"layout", "box_scale", "weights", "training"} - set(content))
     if missing:
         raise CheckpointError(f"{path} lacks {missing[0]!r}; it was not written by pipnet.model.checkpoint.save")
+    for key, kind in {"box_scale": int | float, "weights": Mapping, "training": Mapping}.items():
+        if not isinstance(content[key], kind):
+            raise CheckpointError(f"{path}: {key} is {type(content[key]).__name__}; copy or train the file again")
     return content
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -76,19 +77,27 @@ class Processes:
         return values
 
     def from_main(self, make: Callable[[], T]) -> T:
-        """What ``make`` gives or raises on the main process, on all; the others may be machines without its files."""
+        """What ``make`` gives or raises on the main process, on all; the others may be machines without its files.
+
+        Whatever it raises is raised on all at once: nobody waits for a main process that has failed.
+        """
         if self.world_size == 1:
             return make()
-        result: list[Any] = [None]
+        value: Any = None
+        failed: Exception | None = None
+        message: list[Any] = [None]
         if self.is_main:
             try:
-                result = [make()]
-            except (OSError, ValueError) as error:
-                result = [error]
-        dist.broadcast_object_list(result)
-        if isinstance(result[0], Exception):
-            raise result[0]
-        return result[0]
+                value = make()
+                message = [(False, pickle.dumps(value))]  # here, where a failure can still be told
+            except Exception as error:
+                failed, message = error, [(True, pickle.dumps(_portable(error)))]
+        dist.broadcast_object_list(message)
+        has_failed, content = message[0]
+        if has_failed:
+            dist.barrier()  # torchrun ends the others as soon as one ends: first everybody knows why
+            raise failed if failed is not None else pickle.loads(content)
+        return value if self.is_main else pickle.loads(content)
 
     def wait(self) -> None:
         """Until all processes are here."""
@@ -124,6 +133,16 @@ def processes(device: str = "auto") -> Iterator[Processes]:
         yield Processes(dist.get_rank(), world_size, chosen)
     finally:
         dist.destroy_process_group()
+
+
+def _portable(error: Exception) -> Exception:
+    """The error, or what it says in one that other processes can be sent."""
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:  # an exception with arguments of its own, or with an open file among them
+        kind = next((kind for kind in (OSError, ValueError) if isinstance(error, kind)), RuntimeError)
+        return kind(str(error) if kind is not RuntimeError else f"{type(error).__name__}: {error}")
+    return error
 
 
 class _Sum(torch.autograd.Function):
