@@ -6,13 +6,23 @@ never sees a config object.
 
 from __future__ import annotations
 
+import functools
 import inspect
+import os
+import re
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from difflib import get_close_matches
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import hydra
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
@@ -20,6 +30,7 @@ from yaml import YAMLError
 from pipnet.data.readers import dataset_folder, read_dataset
 from pipnet.data.sample import BadItems, Sample
 from pipnet.layouts import LAYOUTS, PointLayout, get_layout
+from pipnet.text_files import read_text, yaml_fault
 
 
 def config_dir() -> str:
@@ -33,6 +44,110 @@ def config_dir() -> str:
         if (candidate / "train.yaml").is_file():  # not some other project's conf/
             return str(candidate)
     raise FileNotFoundError(f"no conf/train.yaml beside or inside {package}; reinstall pipnet")
+
+
+def command(name: str) -> Callable[[Callable[[DictConfig], None]], Callable[[], None]]:
+    """A function as a command: its config is ``conf/NAME.yaml`` with what the command line says.
+
+    What is wrong with the command line or a config is one sentence on stderr and exit code 1. The environment variable
+    ``HYDRA_FULL_ERROR=1`` has Hydra say it, with the traceback.
+    """
+
+    def decorated(function: Callable[[DictConfig], None]) -> Callable[[], None]:
+        run = hydra.main(version_base="1.3", config_path=config_dir(), config_name=name)(function)
+
+        @functools.wraps(function)
+        def main() -> None:
+            if os.environ.get("HYDRA_FULL_ERROR") == "1":
+                return run()
+            os.environ["HYDRA_FULL_ERROR"] = "1"  # otherwise Hydra prints its own words, and nothing comes here
+            try:
+                run()
+            except (HydraException, OmegaConfBaseException, YAMLError, UnicodeDecodeError, OSError) as error:
+                sys.exit(f"error: {_sentence(error, name, sys.argv[1:])}")
+            finally:
+                del os.environ["HYDRA_FULL_ERROR"]
+
+        return main
+
+    return decorated
+
+
+def _sentence(error: Exception, name: str, arguments: list[str]) -> str:
+    """What Hydra or OmegaConf says over several lines, in one, and with what to write instead."""
+    said = " ".join(str(error).split())
+    if isinstance(error, OverrideParseException):
+        return _how_to_quote(error.override, said)
+    if ambiguous := re.match(r"Ambiguous value for argument '(.*?)' 1\.", said):
+        return _how_to_quote(ambiguous[1], said)
+    if unknown := re.match(r"Could not override '(.+?)'\.", said):
+        near = _near(unknown[1], _keys(name, [a for a in arguments if "=" in a and not a.startswith("-")]))
+        hint = f"did you mean {near}?" if near else f"--cfg job prints those there are; +{unknown[1]}=... adds one"
+        return f"there is no key {unknown[1]!r}; {hint}"
+    if twice := re.match(r"Multiple values for (.+?)\.", said):
+        return f"{twice[1]} is given twice; leave out one, and a + before it"
+    if isinstance(error, MissingConfigException) and error.options and error.missing_cfg_file:
+        group, _, chosen = error.missing_cfg_file.removesuffix(".yaml").rpartition("/")
+        near = " or ".join(get_close_matches(chosen, error.options, 2))
+        hint = f"did you mean {near}? There are: " if near else "there are: "
+        return f"there is no {group} {chosen!r}; {hint}{', '.join(error.options)}"
+    if isinstance(error, YAMLError):
+        return f"{getattr(getattr(error, 'problem_mark', None), 'name', 'a config')}, {yaml_fault(error)}"
+    if isinstance(error, UnicodeDecodeError):
+        for option, folder in pairwise([part for argument in arguments for part in argument.split("=", 1)]):
+            if option in ("--config-dir", "-cd"):
+                for file in sorted(Path(folder).rglob("*.yaml")):
+                    try:
+                        file.read_text(encoding="utf-8")
+                    except UnicodeDecodeError:
+                        return f"{file}: no UTF-8 ({said}); save it as UTF-8"
+    return said
+
+
+def _how_to_quote(override: str, said: str) -> str:
+    key, equals, value = override.partition("=")
+    if not equals:
+        with_blank = shlex.quote('KEY="a b"')
+        return f"{override!r} is not KEY=VALUE; a value with a blank needs quotes for the shell and Hydra: {with_blank}"
+    is_list = len(value) > 1 and value[0] + value[-1] == "[]"
+    entries = value[1:-1].split(",") if is_list else [value]
+    bare = [entry.strip("\"'") if entry.startswith(('"', "'")) else entry for entry in map(str.strip, entries)]
+    quoted = ['"' + entry.replace('"', '\\"') + '"' for entry in bare]
+    better = f"{key}=[{','.join(quoted)}]" if is_list else f"{key}={quoted[0]}"
+    with suppress(HydraException):
+        OverridesParser.create().parse_override(better)
+        reason = "Hydra takes a part of the value for its own signs"
+        return f"{override}: {reason}; quote it for Hydra and for the shell: {shlex.quote(better)}"
+    return f"{override!r} can't be read as KEY=VALUE ({said.partition(' See ')[0]})"
+
+
+def _keys(name: str, overrides: list[str]) -> list[str]:
+    """Keys of a command's config, ``optim.lr``, and its groups; as the overrides have it, those that can be used."""
+
+    def walk(values: Any, above: str) -> Iterator[str]:
+        for key, value in values.items() if isinstance(values, dict) else ():
+            yield f"{above}{key}"
+            yield from walk(value, f"{above}{key}.")
+
+    used: list[str] = []
+    config: Any = {}
+    GlobalHydra.instance().clear()
+    with hydra.initialize_config_dir(config_dir(), version_base="1.3"):
+        for override in ["", *overrides]:
+            with suppress(Exception):  # the one that is wrong, and those of a folder of the user's
+                config = OmegaConf.to_container(hydra.compose(name, overrides=[*used, override] if override else []))
+                used += [override] if override else []
+    return [*walk(config, ""), *(path.name for path in Path(config_dir()).iterdir() if path.is_dir())]
+
+
+def _near(key: str, keys: list[str]) -> str:
+    """What a mistyped key may have meant: the same name elsewhere, or a like one; empty where nothing is near."""
+    last = key.rpartition(".")[2]
+    ends = {known: known.rpartition(".")[2] for known in keys}
+    found = [known for known in keys if ends[known] == last] or get_close_matches(key, keys, 2, 0.7)
+    like = get_close_matches(last, set(ends.values()), 1, 0.7)
+    found = found or [known for known in keys if ends[known] in like]
+    return " or ".join(dict.fromkeys(found[:3]))
 
 
 def plain(cfg: DictConfig) -> dict[str, Any]:
@@ -69,9 +184,12 @@ def dataset_config(name: str, data_root: str | Path) -> dict[str, Any]:
         there = ", ".join(sorted(path.stem for path in folder.glob("*.yaml")))
         raise ValueError(f"no dataset {name!r}; there are: {there}; or give the path of a .yaml file")
     try:
-        dataset = plain(OmegaConf.create({"data_root": str(data_root), "dataset": OmegaConf.load(file)}))["dataset"]
+        content = OmegaConf.create(read_text(file))
+        dataset = plain(OmegaConf.create({"data_root": str(data_root), "dataset": content}))["dataset"]
         known = {"name", "reader", "root", "layout", "on_bad", "splits"} <= dataset.keys()
-    except (YAMLError, UnicodeDecodeError, AttributeError) as error:
+    except YAMLError as error:
+        raise ValueError(f"{file} is no YAML that describes a dataset: {yaml_fault(error)}") from error
+    except AttributeError as error:
         raise ValueError(f"{file} is no YAML that describes a dataset; see those in {folder}") from error
     if not known:
         raise ValueError(f"{file} describes no dataset: name, reader, root, layout, on_bad and splits are needed")

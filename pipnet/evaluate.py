@@ -10,16 +10,15 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-import hydra
 from omegaconf import DictConfig
 
-from pipnet.config import config_dir, dataset_layout, one_sentence, plain, read_split
+from pipnet.config import command, dataset_layout, one_sentence, plain, read_split
 from pipnet.inference.landmarker import SHIPPED_GRAPH, SHIPPED_WEIGHTS, FaceLandmarker
 from pipnet.training.evaluation import box_noise_curve, evaluate
 from pipnet.training.evaluation_report import format_table, write_report
 
 
-@hydra.main(version_base="1.3", config_path=config_dir(), config_name="evaluate")
+@command("evaluate")
 def main(cfg: DictConfig) -> None:
     """Measure as the config says; what the user can mend is one sentence and exit code 1."""
     with one_sentence():

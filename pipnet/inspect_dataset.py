@@ -10,11 +10,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import hydra
 import numpy as np
 from omegaconf import DictConfig
 
-from pipnet.config import config_dir, plain, read_split
+from pipnet.config import command, plain, read_split
 from pipnet.data.images import read_image, write_image
 from pipnet.data.report import contact_sheet, dataset_report, face_tile
 from pipnet.data.sample import BadSampleError, OnBad, Sample
@@ -74,7 +73,7 @@ def inspect_dataset(
         raise BadSampleError(f"{len(report.unreadable)} photos can't be read, the first: {report.unreadable[0]}")
 
 
-@hydra.main(version_base="1.3", config_path=config_dir(), config_name="inspect_dataset")
+@command("inspect_dataset")
 def main(cfg: DictConfig) -> None:
     """The command; what the user can mend becomes one sentence on stderr and exit code 1."""
     try:

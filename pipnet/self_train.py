@@ -17,11 +17,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import hydra
 import numpy as np
 from omegaconf import DictConfig
 
-from pipnet.config import called, config_dir, one_sentence, plain
+from pipnet.config import called, command, one_sentence, plain
 from pipnet.data.drawn_photos import write_drawn_photos
 from pipnet.data.face_rules import FaceRules
 from pipnet.data.face_store import UnlabelledFaces
@@ -62,7 +61,7 @@ class _Options:
             )
 
 
-@hydra.main(version_base="1.3", config_path=config_dir(), config_name="self_train")
+@command("self_train")
 def main(cfg: DictConfig) -> None:
     """Self-train as the config says; what the user can mend is one sentence and exit code 1."""
     with one_sentence():

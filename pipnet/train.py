@@ -13,11 +13,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import hydra
 import torch
 from omegaconf import DictConfig
 
-from pipnet.config import called, config_dir, dataset_layout, one_sentence, plain, read_split
+from pipnet.config import called, command, dataset_layout, one_sentence, plain, read_split
 from pipnet.data.dataset import FaceCrops
 from pipnet.data.mixture import MixedFaces
 from pipnet.data.transforms import Augment
@@ -30,7 +29,7 @@ from pipnet.training.preparation import Material, calibrate_checkpoint, prepare,
 from pipnet.training.processes import Processes, processes
 
 
-@hydra.main(version_base="1.3", config_path=config_dir(), config_name="train")
+@command("train")
 def main(cfg: DictConfig) -> None:
     """Train as the config says; what the user can mend is one sentence and exit code 1."""
     with one_sentence():

@@ -1,0 +1,84 @@
+"""What a Hydra command says of a command line or a config that can't be used: one sentence, and what to write."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import shlex
+import sys
+
+import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
+
+def said(monkeypatch, *arguments, command="train"):
+    """What the command ends with."""
+    monkeypatch.setattr(sys, "argv", [command, "--cfg", "job", *arguments])
+    monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
+    with pytest.raises(SystemExit) as caught:
+        importlib.import_module(f"pipnet.{command}").main()
+    assert "HYDRA_FULL_ERROR" not in os.environ
+    message = str(caught.value)
+    assert message.startswith("error: ")
+    assert "\n" not in message
+    return message
+
+
+@pytest.mark.parametrize("value", ["a=b", "é", "a(b", "it's", "a#b", 'say "a"', "a,b", "runs/[1]=é"])
+def test_a_value_that_needs_quotes_is_given_with_them(monkeypatch, value):
+    message = said(monkeypatch, f"folder={value}")
+    quoted = shlex.split(message.partition("for the shell: ")[2])
+    assert len(quoted) == 1
+    assert OverridesParser.create().parse_override(quoted[0]).value() == value
+
+
+def test_a_list_is_quoted_entry_by_entry(monkeypatch):
+    message = said(monkeypatch, "unlabelled=[/a b/é, c=d]", command="self_train")
+    (quoted,) = shlex.split(message.partition("for the shell: ")[2])
+    assert OverridesParser.create().parse_override(quoted).value() == ["/a b/é", "c=d"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["optim.lrr=1"], "there is no key 'optim.lrr'; did you mean optim.lr"),
+        (["lr=1"], "there is no key 'lr'; did you mean optim.lr?"),
+        (["batchsize=3"], "there is no key 'batchsize'; did you mean fit.batch_size?"),
+        (["modell=resnet18"], "there is no key 'modell'; did you mean model?"),
+        (["experimen=quickstart"], "there is no key 'experimen'; did you mean experiment?"),
+        (["dataset.splits.train.coun=3", "dataset=drawn"], "did you mean dataset.splits.train.count"),
+        (["xyzzy=1"], "there is no key 'xyzzy'; --cfg job prints those there are; +xyzzy=... adds one"),
+        (["model=resnet81"], "there is no model 'resnet81'; did you mean resnet18 or resnet101? There are: mobilenet"),
+        (["model=xyzzy"], "there is no model 'xyzzy'; there are: mobilenet_v2, "),
+        (["+experiment=quickstart"], "experiment is given twice; leave out one, and a + before it"),
+        (["folder=my", "runs"], "'runs' is not KEY=VALUE; a value with a blank needs quotes for the shell and Hydra: "),
+        (["é=1"], "'é=1' can't be read as KEY=VALUE"),
+        (["~xyzzy"], "'xyzzy' does not exist"),
+        (["--config-dir", "nowhere"], "nowhere' not found"),
+    ],
+)
+def test_a_slip_is_told_what_was_meant(monkeypatch, arguments, message):
+    assert message in said(monkeypatch, *arguments)
+
+
+@pytest.mark.parametrize("command", ["evaluate", "self_train", "inspect_dataset"])
+def test_every_command_says_it(monkeypatch, command):
+    assert "there is no key 'datasett'; did you mean dataset?" in said(monkeypatch, "datasett=wflw", command=command)
+
+
+@pytest.mark.parametrize("option", [["--config-dir", "{}"], ["--config-dir={}"]])
+def test_a_config_of_the_users_own_is_named(monkeypatch, tmp_path, option):
+    (tmp_path / "dataset").mkdir()
+    (tmp_path / "dataset" / "tabbed.yaml").write_text("name: a\n\troot: b\n")
+    arguments = [part.format(tmp_path) for part in option]
+    assert "tabbed.yaml, line 2: found character '\\t'" in said(monkeypatch, *arguments, "dataset=tabbed")
+    (tmp_path / "dataset" / "latin.yaml").write_bytes("name: é\n".encode("cp1252"))
+    assert "latin.yaml: no UTF-8" in said(monkeypatch, *arguments, "dataset=latin")
+
+
+def test_a_good_command_line_runs(monkeypatch, capsys):
+    from pipnet.train import main
+
+    monkeypatch.setattr(sys, "argv", ["train", "--cfg", "job", 'name="a=é"', "optim.lr=0.5"])
+    main()
+    assert "name: a=é" in capsys.readouterr().out
