@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import faulthandler
+import json
 import resource
 import time
 import warnings
@@ -23,14 +24,27 @@ from typing import Any
 
 import cv2
 import numpy as np
-from fuzzing_material import arrays, boxes, changed, changes, valid_photos, valid_videos, with_right_checksums
+from fuzzing_material import (
+    arrays,
+    boxes,
+    changed,
+    changes,
+    coco_documents,
+    valid_labels,
+    valid_photos,
+    valid_videos,
+    with_right_checksums,
+)
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
 from pipnet.data.images import MAX_PIXELS, image_size, read_image
+from pipnet.data.readers import read_dataset
+from pipnet.data.readers_text import read_pts
 from pipnet.inference.detect import Detections
+from pipnet.inference.file_boxes import FileBoxes
 from pipnet.inference.landmarker import FaceLandmarker
-from pipnet.layouts import PointLayout
+from pipnet.layouts import PointLayout, load_layout
 
 LONGEST_S = 20
 MEMORY_GB = 12  # address space; one that is asked for more than this fails, and pipnet must say so
@@ -170,6 +184,50 @@ def photo_arrays(folder: Path) -> Callable[[], None]:
     return check
 
 
+def check_labels(samples: Any, bad: Any) -> None:
+    assert len({sample.name for sample in samples}) == len(samples)
+    for sample in samples:
+        assert sample.points.shape == (2, 2)
+        assert not np.isinf(sample.points).any()
+        assert np.abs(sample.box).max() < 1000
+    assert not any("\n" in reason for reason in bad.reasons)
+
+
+def label_files(folder: Path) -> Callable[[], None]:
+    files, two = valid_labels(), PointLayout("two", 2, mirror=(1, 0), names=("left", "right"))
+    for name in ("a.png", "b.png"):
+        (folder / name).write_bytes(valid_photos()["rgb.bmp"])
+    readers: dict[str, Callable[[Path], Any]] = {
+        "face.pts": lambda path: read_pts(path, 2),
+        "layout.yaml": load_layout,
+        "boxes.csv": FileBoxes,
+        "boxes.json": FileBoxes,
+    }
+
+    def check_dataset(path: Path) -> None:
+        reader = "coco" if path.suffix == ".json" else "csv"
+        more = {"root": folder, "layout": two, "file": path.name, "images": "."}
+        for part in ("include", "only", "exclude"):
+            read = attempt(lambda part=part: read_dataset(reader, on_bad="skip", validation=part, **more))
+            if read is not None:
+                check_labels(*read)
+        attempt(lambda: read_dataset(reader, **more))
+
+    @given(st.sampled_from(sorted(files)), changes, coco_documents())
+    def check(name: str, how: list[Any], document: Any) -> None:
+        path = folder / f"case{Path(name).suffix}"
+        path.write_bytes(changed(files[name], how))
+        if name in readers:
+            attempt(lambda: readers[name](path))
+        else:
+            check_dataset(path)
+        path = folder / "case.json"
+        path.write_text(json.dumps(document))
+        check_dataset(path)
+
+    return check
+
+
 def real_network(folder: Path) -> Callable[[], None]:
     files, landmarker = valid_photos(), shipped_landmarker()
 
@@ -195,7 +253,13 @@ def shipped_landmarker() -> FaceLandmarker:
     return FaceLandmarker.load(device="cpu")
 
 
-CHECKS = {"photos": photo_files, "videos": video_files, "arrays": photo_arrays, "network": real_network}
+CHECKS = {
+    "photos": photo_files,
+    "videos": video_files,
+    "arrays": photo_arrays,
+    "labels": label_files,
+    "network": real_network,
+}
 
 
 def run(what: str, examples: int, seconds: float, folder: Path) -> None:

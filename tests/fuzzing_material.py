@@ -1,9 +1,11 @@
-"""What the fuzz tests throw at pipnet: damaged photos and videos, strange arrays and boxes."""
+"""What the fuzz tests throw at pipnet: damaged photos, videos and labels, strange arrays and boxes."""
 
 from __future__ import annotations
 
+import json
 import tempfile
 import zlib
+from copy import deepcopy
 from functools import cache
 from io import BytesIO
 from pathlib import Path
@@ -165,3 +167,65 @@ boxes = (
     | st.lists(st.lists(number, max_size=5), max_size=3)
     | st.sampled_from(["box", 7, [["a", "b", "c", "d"]], [None] * 4, np.zeros((2, 2, 4)), {}, object()])
 )
+
+
+COCO: dict[str, Any] = {
+    "images": [{"id": 1, "file_name": "a.png", "width": 64, "height": 48}, {"id": 2, "file_name": "b.png"}],
+    "annotations": [
+        {"id": 1, "image_id": 1, "category_id": 1, "keypoints": [10, 11, 2, 30, 12, 1], "bbox": [10, 11, 20, 5]},
+        {"id": 2, "image_id": 2, "category_id": 1, "keypoints": [[12, 11, 2], [33, 12, 1]], "bbox": [12, 11, 20, 5]},
+    ],
+    "categories": [{"id": 1, "name": "face", "keypoints": ["left", "right"]}, {"id": 2, "name": "dog"}],
+}
+
+
+@cache
+def valid_labels() -> dict[str, bytes]:
+    """A small file of each kind of text that a command reads, two faces of two points; the photo is a.png."""
+    table = "image,x0,y0,x1,y1,subset\na.png,10,11,30.5,12,x;y\na.png,12,11,33,12,\n"
+    boxes_table = "image,x0,y0,x1,y1\na.png,10,11,30,40\n"
+    pts = "version: 1\nn_points: 2\n{\n10.0 11.0\n30.5 12.0\n}\n"
+    layout = "name: two\nnum_points: 2\nmirror_pairs: [[0, 1]]\ngroups:\n  - {name: eyes, indices: [0, 1]}\n"
+    return {
+        "labels.csv": table.encode(),
+        "unicode_text.csv": table.replace(",", "\t").encode("utf-16"),
+        "coco.json": json.dumps(COCO).encode(),
+        "face.pts": pts.encode("utf-8-sig"),
+        "layout.yaml": layout.encode(),
+        "boxes.csv": boxes_table.encode(),
+        "boxes.json": b'{"a.png": [[10, 11, 30, 40, 0.5]], "clip.mp4": {"0": [[1, 2, 3, 4]]}}',
+    }
+
+
+odd_values = (
+    st.none()
+    | st.booleans()
+    | st.integers(-3, 3)
+    | st.sampled_from([1e9, -1e9, 10**400, float("inf"), float("nan"), "", "a.png", "../a", "\ud800", "a\nb", "\0"])
+    | st.sampled_from([[], {}, [1], [[1]], {"id": 1}, [[10, 11, 2]] * 2, ["right", "left"]])
+)
+
+
+@st.composite
+def coco_documents(draw: st.DrawFn) -> Any:
+    """COCO keypoints in which some values are others, are gone, or stand twice."""
+    document = deepcopy(COCO)
+    for _ in range(draw(st.integers(0, 4))):
+        place: Any = document
+        while True:
+            keys = list(place) if isinstance(place, dict) else list(range(len(place)))
+            if not keys:
+                break
+            key = draw(st.sampled_from(keys))
+            if isinstance(place[key], dict | list) and draw(st.integers(0, 3)):
+                place = place[key]
+                continue
+            how = draw(st.sampled_from(["set", "set", "gone", "twice"]))
+            if how == "gone":
+                del place[key]
+            elif how == "twice" and isinstance(place, list):
+                place.append(deepcopy(place[key]))
+            else:
+                place[key] = deepcopy(draw(odd_values))
+            break
+    return document

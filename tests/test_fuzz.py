@@ -1,8 +1,10 @@
-"""Damaged files, strange arrays and boxes: a right answer or one clear sentence; no crash, no hang, no gigabytes.
+"""Damaged files, labels that contradict themselves, strange arrays and boxes: a right answer or one clear sentence.
+
+No crash, no hang, no gigabytes.
 
 What is thrown is in ``fuzzing_material.py``, what may come back in ``fuzzing.py``, which runs in a process of its own:
 a crash in a decoder is a failed test, and the file that did it is kept. ``PIPNET_FUZZ_SECONDS=300`` goes on with new
-examples for so long in each of the four tests.
+examples for so long in each of the five tests.
 """
 
 from __future__ import annotations
@@ -33,7 +35,9 @@ def fuzz(what: str, examples: int, folder: Path, *more: str) -> subprocess.Compl
 
 
 @pytest.mark.timeout(300 + 2 * SECONDS)
-@pytest.mark.parametrize(("what", "examples"), [("photos", 300), ("arrays", 300), ("videos", 50), ("network", 25)])
+@pytest.mark.parametrize(
+    ("what", "examples"), [("photos", 300), ("arrays", 300), ("labels", 200), ("videos", 50), ("network", 25)]
+)
 def test_a_right_answer_or_one_sentence(what, examples, tmp_path):
     done = fuzz(what, examples, tmp_path, "--seconds", str(SECONDS))
     if done.returncode:

@@ -86,6 +86,7 @@ class BadItems:
         Raises:
             BadSampleError: Under ``on_bad="raise"``.
         """
+        reason = reason.replace("\n", "\\n")  # of a name: a reason is one line
         if self.on_bad == "raise":
             raise BadSampleError(f"{reason} (on_bad=skip leaves such items out and lists them)")
         self.reasons.append(reason)
