@@ -97,6 +97,16 @@ def test_cofw_bad_record(cofw):
     assert "record 3: the photo can't be read" in bad.reasons[1]
 
 
+def test_cofw_point_far_outside_its_photo(cofw):
+    points = np.stack([points_of(i, 29) for i in range(2)])
+    points[1, 7] = 1e9, 5
+    write_cofw(cofw / "COFW_train_color.mat", [colour_photo()] * 2, points)
+    with pytest.raises(
+        BadSampleError, match=r"COFW_train_color\.mat, record 2: point 7, 999999999, 4, lies more than 3"
+    ):
+        read_cofw(cofw)
+
+
 def test_cofw_wrong_files(tmp_path, cofw):
     with pytest.raises(ValueError, match=r"labels \(3, 87\) for 3 photos, expected 204 values"):
         read_dataset("cofw", root=cofw, layout=L68)
