@@ -55,8 +55,8 @@ def replacing(path: str | Path) -> Iterator[Path]:
 def openable(path: str | os.PathLike[str]) -> Iterator[str]:
     """A name under which a C++ library can open a file, to read it or to write into it, while the block lasts.
 
-    A name is bytes, and OpenCV crashes on one that is no UTF-8 (an old disk, an unpacked archive). Such a file gets a
-    link in a temporary folder; any other one keeps its name.
+    A name is bytes, and OpenCV crashes on one that is no UTF-8 (an old disk, an unpacked archive). Such a file, or its
+    folder, gets a link in a temporary folder; any other one keeps its name.
 
     Raises:
         OSError: The link can't be made.
@@ -70,11 +70,16 @@ def openable(path: str | os.PathLike[str]) -> Iterator[str]:
     if is_utf8(name):
         yield name
         return
-    suffix = Path(name).suffix
+    file = Path(os.path.abspath(name))
     with tempfile.TemporaryDirectory() as folder:
-        link = Path(folder) / f"file{suffix if is_utf8(suffix) else ''}"
-        link.symlink_to(os.path.abspath(name))
-        yield str(link)
+        link = Path(folder) / "link"
+        if is_utf8(file.name):  # the folder, so that what lies beside the file is found too
+            link.symlink_to(file.parent, target_is_directory=True)
+            yield str(link / file.name)
+        else:
+            link = link.with_suffix(file.suffix if is_utf8(file.suffix) else "")
+            link.symlink_to(file)
+            yield str(link)
 
 
 def is_utf8(name: str) -> bool:

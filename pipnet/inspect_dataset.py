@@ -15,6 +15,7 @@ import numpy as np
 from omegaconf import DictConfig
 
 from pipnet.config import config_dir, plain, read_split
+from pipnet.console import careful_output
 from pipnet.data.images import read_image, write_image
 from pipnet.data.report import contact_sheet, dataset_report, face_tile
 from pipnet.data.sample import BadSampleError, OnBad, Sample
@@ -77,6 +78,7 @@ def inspect_dataset(
 @hydra.main(version_base="1.3", config_path=config_dir(), config_name="inspect_dataset")
 def main(cfg: DictConfig) -> None:
     """The command; what the user can mend becomes one sentence on stderr and exit code 1."""
+    careful_output()
     try:
         arguments = plain(cfg)
         del arguments["data_root"]  # it has done its work: the dataset's root is made from it

@@ -17,7 +17,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 # Floors from the ground up; a module uses its own floor and those below, except for what APART says.
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("layouts", "geometry", "atomic"),
+    ("layouts", "geometry", "atomic", "console"),
     ("formats", "alignment", "pose", "openings"),
     ("faces", "metrics"),
     ("data", "model"),
