@@ -74,8 +74,10 @@ def test_a_reader_that_leaves_ends_nothing(folder, tmp_path):
 def test_an_inspection_prints_what_the_pipe_can_not_hold(folder, tmp_path):
     root = tmp_path / "own"
     folder.rename(root)
-    (root / "layout.yaml").write_text("name: own\nnames: [a, b]\n", encoding="utf-8")
-    (root / "train.csv").write_text("image,x_0,y_0,x_1,y_1\na.jpg,20,20,60,70\n写真.jpg,1,1,5,5\n", encoding="utf-8")
+    (root / "layout.yaml").write_text(
+        "name: own\nnum_points: 2\nmirror_pairs: []\nnorm_pair: [0, 1]\n", encoding="utf-8"
+    )
+    (root / "train.csv").write_text("image,x0,y0,x1,y1\na.jpg,20,20,60,70\n写真.jpg,1,1,5,5\n", encoding="utf-8")
     command = [sys.executable, "-m", "pipnet.inspect_dataset", "dataset=own_csv", "split=trainval"]
     command += [f"data_root={tmp_path}", "on_bad=skip", f"output={tmp_path / 'out'}", f"hydra.run.dir={tmp_path}"]
     environment = {**os.environ, "PYTHONIOENCODING": "cp1252"}

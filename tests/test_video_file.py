@@ -1,4 +1,4 @@
-"""Videos that OpenCV only says it reads, names that are no text, and rates of every kind; the files are written here."""
+"""Videos that OpenCV only says it reads, names that are no text, rates of every kind; files are written here."""
 
 from __future__ import annotations
 
