@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Files that appear whole or not at all, and names of files that every library can open."""
 
 from __future__ import annotations
 
@@ -49,6 +49,46 @@ def replacing(path: str | Path) -> Iterator[Path]:
                 error.errno, f"{path} can't be written: {error.strerror}; free disk space or choose another folder"
             ) from error
         raise
+
+
+@contextmanager
+def openable(path: str | os.PathLike[str]) -> Iterator[str]:
+    """A name under which a C++ library can open a file, to read it or to write into it, while the block lasts.
+
+    A name is bytes, and OpenCV crashes on one that is no UTF-8 (an old disk, an unpacked archive). Such a file, or its
+    folder, gets a link in a temporary folder; any other one keeps its name.
+
+    Raises:
+        OSError: The link can't be made.
+
+    Example:
+        >>> with openable("photos/a.mp4") as name:
+        ...     name
+        'photos/a.mp4'
+    """
+    name = os.fspath(path)
+    if is_utf8(name):
+        yield name
+        return
+    file = Path(os.path.abspath(name))
+    with tempfile.TemporaryDirectory() as folder:
+        link = Path(folder) / "link"
+        if is_utf8(file.name):  # the folder, so that what lies beside the file is found too
+            link.symlink_to(file.parent, target_is_directory=True)
+            yield str(link / file.name)
+        else:
+            link = link.with_suffix(file.suffix if is_utf8(file.suffix) else "")
+            link.symlink_to(file)
+            yield str(link)
+
+
+def is_utf8(name: str) -> bool:
+    """Whether the name of a file is text; Python marks the bytes of one that is not with lone surrogates."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _umask() -> int:

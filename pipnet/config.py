@@ -27,6 +27,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from pipnet.console import careful_output
 from pipnet.data.readers import dataset_folder, read_dataset
 from pipnet.data.sample import BadItems, Sample
 from pipnet.layouts import LAYOUTS, PointLayout, get_layout
@@ -58,6 +59,7 @@ def command(name: str) -> Callable[[Callable[[DictConfig], None]], Callable[[], 
 
         @functools.wraps(function)
         def main() -> None:
+            careful_output()
             if os.environ.get("HYDRA_FULL_ERROR") == "1":
                 return run()
             os.environ["HYDRA_FULL_ERROR"] = "1"  # otherwise Hydra prints its own words, and nothing comes here
@@ -227,9 +229,13 @@ def read_split(dataset: Mapping[str, Any], split: str) -> tuple[list[Sample], Ba
 
 @contextmanager
 def one_sentence() -> Iterator[None]:
-    """Turn an error that the user can mend into one sentence on stderr and exit code 1; a bug keeps its traceback."""
+    """Turn an error that the user can mend into one sentence on stderr and exit code 1; a bug keeps its traceback.
+
+    Whatever is printed in it can be: see :func:`pipnet.console.careful_output`.
+    """
     from pipnet.training.engine import TrainingError
 
+    careful_output()
     try:
         yield
     except (OSError, ValueError, TrainingError) as error:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from pipnet.atomic import replacing
+from pipnet.console import as_text
 from pipnet.layouts import PointLayout
 
 _BOX = ("box_x0", "box_y0", "box_x1", "box_y1")
@@ -88,7 +89,7 @@ def coco_of(
         for face in range(len(points))
     ]
     return {
-        "images": [{"id": 1, "file_name": file_name, "width": width, "height": height}],
+        "images": [{"id": 1, "file_name": as_text(file_name), "width": width, "height": height}],
         "annotations": annotations,
         "categories": [coco_category(layout)],
     }

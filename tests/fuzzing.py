@@ -3,7 +3,7 @@
     python tests/fuzzing.py WHAT --examples N [--seconds S] [--folder DIR]
 
 WHAT is a name of ``CHECKS``. The same N examples every time; with ``--seconds`` other ones follow until the time is up.
-The file under work is ``DIR/case.*``, so that it is there after a crash of the interpreter. An example that takes
+The file under work is ``DIR/case*.*``, so that it is there after a crash of the interpreter. An example that takes
 longer than 20 seconds ends the process with the stack of where it was.
 """
 
@@ -19,6 +19,7 @@ from collections import Counter
 from collections.abc import Callable
 from functools import cache, wraps
 from itertools import count
+from os import fsdecode
 from pathlib import Path
 from typing import Any
 
@@ -150,10 +151,11 @@ def photo_files(folder: Path) -> Callable[[], None]:
 
 def video_files(folder: Path) -> Callable[[], None]:
     files = valid_videos()
+    names = st.sampled_from([b"case", b"case-\xe9", "case-顔 [a,b];c'd".encode()])
 
-    @given(st.sampled_from(sorted(files)), changes)
-    def check(name: str, how: list[Any]) -> None:
-        path = folder / f"case{Path(name).suffix}"
+    @given(st.sampled_from(sorted(files)), changes, names)
+    def check(name: str, how: list[Any], called: bytes) -> None:
+        path = folder / f"{fsdecode(called)}{Path(name).suffix}"
         path.write_bytes(changed(files[name], how))
         check_one_video_file(path)
 

@@ -55,7 +55,7 @@ def valid_photos() -> dict[str, bytes]:
 
 @cache
 def valid_videos() -> dict[str, bytes]:
-    """Twelve small frames as Motion JPEG and as MPEG-4."""
+    """Twelve small frames as Motion JPEG and as MPEG-4; uncompressed, interlaced; ten frames of one picture."""
     files = {}
     with tempfile.TemporaryDirectory() as folder:
         for name, code in (("mjpg.avi", "MJPG"), ("mp4v.mp4", "mp4v")):
@@ -65,6 +65,10 @@ def valid_videos() -> dict[str, bytes]:
                 writer.write(np.roll(drawn_photo(), 3 * shift, axis=1))
             writer.release()
             files[name] = path.read_bytes()
+    frames = [cv2.cvtColor(np.roll(drawn_photo(), 3 * i, axis=1), cv2.COLOR_RGB2YUV_I420).tobytes() for i in range(12)]
+    for name, kind, shown in (("interlaced.y4m", "t", frames), ("still.y4m", "p", frames[:1] * 10)):
+        head = f"YUV4MPEG2 W64 H48 F25:1 I{kind} A1:1 C420jpeg\n".encode()
+        files[name] = head + b"".join(b"FRAME\n" + frame for frame in shown)
     return files
 
 

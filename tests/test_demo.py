@@ -184,7 +184,8 @@ def test_folder_with_subfolders(weights, tmp_path, capsys):
             str(folder / n) for n in ("b.jpg", "a/x.png", "a/deep/y.PNG")
         ]
         assert "3 of 4 photos done, 3 faces" in lines[-1]
-        assert complaints.count("\n") == 1
+        assert complaints.splitlines()[0] == "pipnet.demo: left out, as no photos by their names: 1 .txt"
+        assert complaints.count("\n") == 2
         assert "broken.jpg" in complaints
         written = {path.relative_to(folder).as_posix() for path in folder.rglob("*landmarks*")}
         assert sorted(written) == expected

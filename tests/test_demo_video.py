@@ -136,7 +136,8 @@ def test_a_damaged_video_is_done_to_its_end(frames, tmp_path, capsys):
     assert complaints == ""
     broken = int(printed.splitlines()[1].rpartition("broken frames: ")[2])
     assert broken > 0
-    assert len(read_video(tmp_path / "out.mp4")[0]) == FRAMES - broken
+    lasts = len(read_video(tmp_path / "out.mp4")[0])
+    assert FRAMES - broken <= lasts <= FRAMES  # the picture before stands for one that is broken
 
 
 @pytest.mark.parametrize("when", ["while it plays", "at the end"])
@@ -348,7 +349,7 @@ def test_an_encoder_that_does_not_open(tmp_path, monkeypatch, capfd, clip):
 
 def test_a_recording_by_time_repeats_and_leaves_out(tmp_path):
     path = tmp_path / "a.avi"
-    record = Recording(path, SIZE, 10.0, by_time=True)
+    record = Recording(path, SIZE, 10.0, longest_hold_s=1.0)
     times = [5.0, 5.01, 5.1, 5.4, 5.5, 60.0, 60.1]  # too soon, on time, late, on time, after a long gap
     for picture, time_s in zip(noise(len(times)), times, strict=True):
         record.write(picture, time_s)
@@ -359,7 +360,7 @@ def test_a_recording_by_time_repeats_and_leaves_out(tmp_path):
 def test_pictures_of_another_size_are_brought_to_the_first(tmp_path):
     record = Recording(tmp_path / "a.mp4", SIZE, FPS)
     record.write(noise(1)[0], 0.0)
-    record.write(np.zeros((100, 100, 3), np.uint8), 0.1)
+    record.write(np.zeros((100, 100, 3), np.uint8), 1 / FPS)
     record.finish()
     assert [picture.shape for picture in read_video(tmp_path / "a.mp4")[0]] == [(240, 320, 3)] * 2
 

@@ -17,7 +17,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 # Floors from the ground up; a module uses its own floor and those below, except for what APART says.
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("geometry", "atomic", "text_files"),
+    ("geometry", "atomic", "console", "text_files"),
     ("layouts",),
     ("formats", "alignment", "pose", "openings"),
     ("faces", "metrics"),

@@ -11,6 +11,7 @@ import itertools
 import json
 import os
 import shutil
+import time
 from pathlib import Path
 
 import cv2
@@ -163,6 +164,7 @@ def test_the_switches_change_what_is_painted_over_the_video(page, scene, path):
     box = np.concatenate([truth.min(axis=0), truth.max(axis=0)])
     flipped = np.array([1 - box[2], box[1], 1 - box[0], box[3]])
     page.start_camera()
+    free_picture(page)
     assert page["mirror"].is_selected()
     np.testing.assert_allclose(painted(page), flipped, atol=0.05)
     page["mirror"].click()
@@ -181,6 +183,53 @@ def test_the_switches_change_what_is_painted_over_the_video(page, scene, path):
     page.until(lambda: painted(page) is None, "nothing is painted with all switches off")
     page["in-step"].click()  # the picture itself is painted, with its points
     page.until(lambda: (page.pixels("live-canvas")[..., 3] == 255).all(), "the frame fills the canvas")
+
+
+def free_picture(page):
+    """The picture does not wait for its points, by the user's choice, whatever this machine's delay is."""
+    page["in-step"].click()
+    if page["in-step"].is_selected():
+        page["in-step"].click()
+
+
+def test_the_picture_waits_by_itself_where_points_come_late(page, landmarker, monkeypatch):
+    """A landmarker that takes a tenth of a second, on any machine; and the user's choice counts more."""
+    look = FaceLandmarker.__call__
+
+    def slow(self, *arguments, **options):
+        time.sleep(0.1)
+        return look(self, *arguments, **options)
+
+    monkeypatch.setattr(FaceLandmarker, "__call__", slow)
+    assert not page["in-step"].is_selected()
+    page.start_camera()
+    page.until(page["in-step"].is_selected, "the picture waits")
+    page.until(lambda: (page.pixels("live-canvas")[..., 3] == 255).all(), "the frame fills the canvas")
+    page["in-step"].click()
+    shown = "return document.getElementById('fps').textContent"
+    page.run("document.getElementById('fps').textContent = ''; window.seen = 0;")
+    page.run("new MutationObserver(() => window.seen++).observe(document.getElementById('fps'), {childList: true});")
+    page.until(lambda: page.run("return window.seen") >= 12, f"three seconds of frames ({page.run(shown)})")
+    assert not page["in-step"].is_selected()
+
+
+def test_the_picture_does_not_flicker_between_waiting_and_not(page):
+    script = """
+        const [delays, done] = arguments;
+        import("./readout.js").then(({ Waiting }) => {
+            const waiting = new Waiting();
+            done(delays.map((delay) => waiting.add(delay)));
+        });
+    """
+    few, many = 10, 30
+    delays = [50] * many + [80] * few + [50] * many + [80] * many + [50] * many + [30] * many
+    waits = page.driver.execute_async_script(script, delays)
+    changes = [i for i in range(1, len(waits)) if waits[i] != waits[i - 1]]
+    slow, fast = 2 * many + few, 4 * many + few
+    assert not waits[0]
+    assert len(changes) == 2  # not by a few slow frames, and not between the two limits
+    assert slow < changes[0] < slow + many
+    assert fast < changes[1] < fast + many
 
 
 def test_a_recording_has_the_form_of_the_command_line(page, scene, path):

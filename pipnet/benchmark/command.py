@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipnet.benchmark.interruption import Interrupt, remembered_interrupt
 from pipnet.benchmark.options import parse
+from pipnet.console import careful_output
 from pipnet.demo.wording import said
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ _QUICK_FACES = 50
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """See :func:`pipnet.benchmark.main`."""
+    careful_output()
     parser, options = parse(arguments)
     options.command = shlex.join(sys.argv[1:] if arguments is None else arguments)
     with remembered_interrupt() as interrupt:

@@ -14,7 +14,24 @@ from pipnet.atomic import replacing
 from pipnet.data.headers import claimed_size, foreign_kind, is_cut_off
 from pipnet.data.sample import BadSampleError
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+# What a photo in a folder is known by: all that OpenCV decodes, and what it doesn't but people keep as photos, so that
+# each of these is told of and none is left out in silence.
+IMAGE_SUFFIXES = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".bmp", ".dib", ".webp", ".avif", ".gif", ".tif", ".tiff"),
+    *(".mpo", ".jp2", ".pbm", ".pgm", ".ppm", ".pnm", ".pam", ".pxm", ".pfm", ".hdr", ".pic", ".sr", ".ras", ".exr"),
+    *(".heic", ".heif", ".jxl", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf"),
+)
+
+
+def is_photo_name(name: str) -> bool:
+    """Whether a file in a folder counts as a photo, by its name; hidden ones, also macOS's ``._``, don't.
+
+    Example:
+        >>> is_photo_name("a.JFIF"), is_photo_name("._a.jpg"), is_photo_name("a.txt")
+        (True, False, False)
+    """
+    return not name.startswith(".") and name.lower().endswith(IMAGE_SUFFIXES)
+
 
 _REPLACE = "replace the file (a fresh download or copy), or leave it out"
 # A header of 30 bytes can claim any size, and the decoder would take the memory for it. 16384 x 16384 is 0.8 GB as RGB.

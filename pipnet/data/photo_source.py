@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from pipnet.data.images import IMAGE_SUFFIXES
+from pipnet.data.images import is_photo_name
 
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")  # how such a file begins; Windows writes them
 
@@ -14,9 +15,7 @@ _UTF_16 = (b"\xff\xfe", b"\xfe\xff")  # how such a file begins; Windows writes t
 def photo_paths(source: str | os.PathLike[str]) -> Iterator[Path]:
     """The photos of a source, in the order in which the disk has them: nothing is sorted, nothing is kept.
 
-    A folder is searched with all its subfolders for the suffixes of :data:`pipnet.data.images.IMAGE_SUFFIXES`; names
-    that begin with a dot are left out. Links are followed, but not back into a folder that is being searched. A
-    subfolder that can't be listed comes out as itself: it is no photo, and whoever reads it will say so.
+    A folder is searched as by :func:`photos_below`.
 
     A ``.txt`` file holds one path a line, seen from its own folder, and every line counts, whatever its suffix.
 
@@ -25,7 +24,7 @@ def photo_paths(source: str | os.PathLike[str]) -> Iterator[Path]:
     """
     source = Path(source)
     check_source(source)
-    yield from _below(source, ()) if source.is_dir() else _listed(source)
+    yield from photos_below(source) if source.is_dir() else _listed(source)
 
 
 def check_source(source: str | os.PathLike[str]) -> None:
@@ -68,21 +67,50 @@ def seen_from(source: str | os.PathLike[str], path: Path) -> str:
     return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.as_posix()
 
 
-def _below(folder: Path, above: tuple[tuple[int, int], ...]) -> Iterator[Path]:
+def photos_below(
+    folder: Path, *, in_order: bool = False, but: Collection[Path] = (), others: Counter[str] | None = None
+) -> Iterator[Path]:
+    """The photos of a folder and all its subfolders, by the suffixes of :data:`pipnet.data.images.IMAGE_SUFFIXES`.
+
+    Names that begin with a dot are left out. Links are followed, but not back into a folder that is being searched. A
+    link that leads nowhere comes out, if it is called like a photo, and so does a subfolder that can't be listed, as
+    itself: whoever reads them will say so.
+
+    Args:
+        folder: Where to look.
+        in_order: Sorted by name, a folder's photos before those of its subfolders; else in the order of the disk.
+        but: Folders that are not entered, resolved.
+        others: Counts the other files by suffix.
+    """
+    yield from _below(folder, (), in_order, but, others)
+
+
+def _below(
+    folder: Path,
+    above: tuple[tuple[int, int], ...],
+    in_order: bool,
+    but: Collection[Path],
+    others: Counter[str] | None,
+) -> Iterator[Path]:
     """``above`` are the folders on the way here, by device and number: a link to one of them would never end."""
     try:
         status = folder.stat()
         here = (status.st_dev, status.st_ino)
         if here in above:
             return
-        with os.scandir(folder) as entries:
+        with os.scandir(folder) as listed:
+            entries = sorted(listed, key=lambda entry: (_is_folder(entry), entry.name)) if in_order else listed
             for entry in entries:
+                path = folder / entry.name
                 if entry.name.startswith("."):
                     continue
                 if _is_folder(entry):
-                    yield from _below(folder / entry.name, (*above, here))
-                elif entry.name.lower().endswith(IMAGE_SUFFIXES):
-                    yield folder / entry.name
+                    if not but or path.resolve() not in but:
+                        yield from _below(path, (*above, here), in_order, but, others)
+                elif is_photo_name(entry.name):
+                    yield path
+                elif others is not None:
+                    others[path.suffix.lower() or "no suffix"] += 1
     except (OSError, RecursionError):  # the latter a thousand folders deep
         yield folder
 

@@ -28,6 +28,8 @@ Results, in the folder ``--output`` (here, unless given) or under the file name 
 * JSON: ``{"a.jpg": [[x0, y0, x1, y1], [x0, y0, x1, y1, score]], "empty.jpg": []}``, and with the frames of a video
   ``{"clip.mp4": {"0": [[x0, y0, x1, y1]], "1": []}}``.
 
+In JSON and CSV the name of a file that is no text (no UTF-8) has its odd bytes as ``\\xe9``.
+
 Names fit by their ends: ``a.jpg`` is ``/home/me/a.jpg``. Every face of the file is kept (``--min-score`` is 0 then).
 
 A window needs a display; without one the demo says so and goes on. Ctrl-C, like ``q`` in the window, ends a video or a
@@ -52,8 +54,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit status.
     """
+    from pipnet.console import careful_output
     from pipnet.demo import starting
 
+    careful_output()
     # Not where another program calls: its Ctrl-C is its own.
     if arguments is None:
         starting.end_at_once_on_ctrl_c()

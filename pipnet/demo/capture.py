@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import threading
 import time
@@ -15,6 +16,7 @@ from typing import Any, Protocol
 import cv2
 import numpy as np
 
+from pipnet.atomic import openable
 from pipnet.demo.output import name_of_address
 
 # What opens a camera by index, or an address, as cv2.VideoCapture does.
@@ -29,6 +31,15 @@ _HIGHEST_INDEX = 10
 _OPEN_TIMEOUT_MS = 10_000
 JOIN_S = 3.0  # for a thread that may hang in a driver, or in the net
 _SILENT = 0  # OpenCV's log level
+_SAMPLE = 8  # every eighth pixel of every eighth row
+_STILL_FRAMES = 50
+_FORGETFUL_AVCODEC = 62  # of FFmpeg 8, whose errors of conversion OpenCV 4.13 and 5.0 don't look at
+NOT_CONVERTED = (
+    "this OpenCV can't decode these frames, which may be interlaced; convert the video, as"
+    " `ffmpeg -i OLD -vf bwdif NEW.mp4` does, or install opencv-python 5"
+)
+_FFMPEG_OPTIONS = "OPENCV_FFMPEG_CAPTURE_OPTIONS"  # read whenever a video is opened
+_filter_lock = threading.Lock()
 
 
 class CaptureError(ValueError):
@@ -170,9 +181,26 @@ class Camera:
             for _ in range(_FIRST_FRAME_TRIES):
                 image = read_bgr(capture)
                 if image is not None:
-                    return capture, image
+                    return self._whole_pictures(capture, image)
         capture.release()
         return None
+
+    def _whole_pictures(self, capture: Any, image: np.ndarray) -> tuple[Any, np.ndarray]:
+        """The capture, or one that deinterlaces, where a stream gives one picture twice; see :func:`gives_nothing`."""
+        if isinstance(self.source, int) or self._opener is not open_capture:
+            return capture, image
+        first, image = image, read_bgr(capture)
+        if image is None or not np.array_equal(sampled(first), sampled(image)):
+            return capture, first if image is None else image
+        other = open_deinterlaced(self.source)
+        whole = read_bgr(other)
+        if whole is not None:
+            capture.release()
+            return other, whole
+        if gives_nothing(capture):
+            capture.release()
+            raise CaptureError(f"{self.source}: {NOT_CONVERTED}")
+        return capture, image
 
     def _read(self, capture: Any) -> None:
         """The thread: whatever ends it, nobody waits for a frame that can't come."""
@@ -255,7 +283,55 @@ def open_capture(source: int | str) -> Any:
     if isinstance(source, str) and "://" in source:
         patience = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, _OPEN_TIMEOUT_MS, cv2.CAP_PROP_READ_TIMEOUT_MSEC, _OPEN_TIMEOUT_MS]
         return cv2.VideoCapture(source, cv2.CAP_FFMPEG, patience)
-    return cv2.VideoCapture(source)
+    if isinstance(source, int):
+        return cv2.VideoCapture(source)
+    with openable(source) as name:
+        return cv2.VideoCapture(name)
+
+
+def open_deinterlaced(source: str, turned: float = 0.0) -> Any:
+    """The video of a file or address through FFmpeg's filters, which make whole pictures of interlaced ones.
+
+    OpenCV 5 reads interlaced frames without an error and hands out memory that nobody wrote to: its converter refuses
+    them, and nobody asks it. Not every OpenCV has the filters; then the capture is not open. It knows no number of
+    frames.
+
+    Args:
+        source: File or address.
+        turned: ``CAP_PROP_ORIENTATION_META`` of the video, which the filters leave aside: degrees, clockwise.
+    """
+    turn = {90: ",transpose=clock", 180: ",hflip,vflip", 270: ",transpose=cclock"}.get(round(turned) % 360, "")
+    with openable(source) as name, _filter_lock:
+        before = os.environ.get(_FFMPEG_OPTIONS)
+        os.environ[_FFMPEG_OPTIONS] = "input_format;lavfi"
+        try:
+            quoted = re.sub(r"([\\':])", r"\\\1", name)  # once for the filter, once more for the graph
+            quoted = re.sub(r"([\\'\[\],;])", r"\\\1", quoted)
+            return cv2.VideoCapture(
+                f"movie=filename={quoted},bwdif=mode=send_frame:deint=interlaced{turn}", cv2.CAP_FFMPEG
+            )
+        finally:
+            if before is None:
+                del os.environ[_FFMPEG_OPTIONS]
+            else:
+                os.environ[_FFMPEG_OPTIONS] = before
+
+
+def sampled(image: np.ndarray) -> np.ndarray:
+    """A few of the pixels, a copy: enough to tell two pictures apart."""
+    return image[::_SAMPLE, ::_SAMPLE].copy()
+
+
+def gives_nothing(capture: Any) -> bool:
+    """Whether a capture gives one picture again and again, in an OpenCV that does so with frames it can't convert.
+
+    Only for where :func:`open_deinterlaced` can't tell: a video that really stands still looks the same.
+    """
+    version = re.search(r"avcodec:\s+YES \((\d+)", cv2.getBuildInformation())
+    if version is None or int(version[1]) < _FORGETFUL_AVCODEC:
+        return False
+    pictures = [sampled(image) for image in (read_bgr(capture) for _ in range(_STILL_FRAMES)) if image is not None]
+    return len(pictures) > 1 and all(np.array_equal(picture, pictures[0]) for picture in pictures)
 
 
 def read_bgr(capture: Any) -> np.ndarray | None:

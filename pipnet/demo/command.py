@@ -75,10 +75,11 @@ def _run_web(parser: argparse.ArgumentParser, options: argparse.Namespace) -> in
 def _run_photos(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
     from pipnet.demo.sources import Photo, photos_in
 
-    troubles: list[str] = []
     folder, file = _where(parser, options, [*(options.image or [])], single=len(options.image or [1]) == 1)
     if options.source == given.FOLDER:
-        photos, troubles = photos_in(options.folder, folder)
+        photos, left_out = photos_in(options.folder, folder)
+        if left_out:
+            print(f"pipnet.demo: {left_out}", file=sys.stderr)
     else:
         photos = [Photo(path) for path in options.image or [None]]
     _make_folder(parser, folder)
@@ -87,10 +88,7 @@ def _run_photos(parser: argparse.ArgumentParser, options: argparse.Namespace) ->
     from pipnet.demo.photos import PhotoRun
 
     started()
-    run_ = PhotoRun(photos, landmarker, options, folder=folder, file=file, boxes=boxes)
-    for trouble in troubles:
-        run_.complain(trouble)
-    return run_.run()
+    return PhotoRun(photos, landmarker, options, folder=folder, file=file, boxes=boxes).run()
 
 
 def _run_moving(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:

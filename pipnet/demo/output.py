@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from pipnet.atomic import replacing
+from pipnet.console import as_text
 from pipnet.faces import FaceLandmarks
 from pipnet.formats import row_columns
 from pipnet.layouts import PointLayout
@@ -59,7 +60,7 @@ def name_of_address(address: str) -> str:
 def write_json(path: Path, source: str, image: np.ndarray, faces: FaceLandmarks) -> None:
     """The faces of one photo."""
     height, width = image.shape[:2]
-    content = {"image": source, "width": width, "height": height, **faces.to_dict()}
+    content = {"image": as_text(source), "width": width, "height": height, **faces.to_dict()}
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(content) + "\n", encoding="utf-8")
 
@@ -145,7 +146,7 @@ class VideoRecord(_PendingText):
 
     def __init__(self, path: Path, source: str, size: tuple[int, int], layout: PointLayout) -> None:
         super().__init__(path)
-        head = {"video": source, "width": size[0], "height": size[1], "layout": layout.name}
+        head = {"video": as_text(source), "width": size[0], "height": size[1], "layout": layout.name}
         self.add(json.dumps(head)[:-1] + ', "frames": [')
         self._separator = "\n"
 
@@ -175,7 +176,7 @@ class Table(_PendingText):
 
     def write(self, source: str, number: int, time_s: float, faces: FaceLandmarks) -> None:
         """A row for each face."""
-        for row in faces.to_rows(source=source, frame=number, time_s=round(time_s, 4)):
+        for row in faces.to_rows(source=as_text(source), frame=number, time_s=round(time_s, 4)):
             self._add_row(row.values())
 
     def _add_row(self, row: Iterable[Any]) -> None:

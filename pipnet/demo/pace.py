@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-_LONGEST_WAIT_S = 1.0  # a file's time stamps may jump
+_LONGEST_WAIT_S = 10.0  # a file's time stamps may jump; but slides may stand for seconds
 _BEHIND_FRAMES = 1.5  # from which frames are left out
 _BEHIND_S = 1.0  # from which the clock is set anew: the machine can't keep up at all
 _MOST_SKIPPED = 10  # in a row

@@ -14,6 +14,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from pipnet.atomic import openable
 from pipnet.demo.output import PendingFile
 
 # What OpenCV's own builds can encode, by container; the first that opens is taken. Not H.264: its encoder is missing
@@ -30,19 +31,22 @@ CODECS: dict[str, tuple[str, ...]] = {
 _AHEAD = 8  # pictures that may wait for the encoder
 _LOOK_EVERY = 50  # frames between two looks at the free space
 _LEAST_FREE = 16 * 2**20  # bytes left on the disk at which a recording had better end
-_LONGEST_HOLD_S = 1.0  # that a picture is repeated
+_LONGEST_HOLD_S = 600.0  # that a picture is repeated: a damaged file may claim any time
 _LOST_SHARE = 0.02  # containers without a frame count are off by a frame or two; a full disk loses more
 
 
 class Recording:
-    """A video file that takes its name when it is finished, whole.
+    """A video file that takes its name when it is finished, whole, and lasts as long as what it shows.
+
+    Pictures may come at uneven times (a camera, a screen recording): one is repeated or left out where that keeps each
+    at its time, within half a frame.
 
     Args:
         path: The file; its suffix, one of :data:`CODECS`, says the container.
         size: Width and height of the pictures; others are brought to it.
         fps: Frames a second.
-        by_time: Pictures come at uneven times (a camera): one is repeated or left out where that keeps the video as
-            long as it took. Otherwise each picture is one frame.
+        longest_hold_s: The most that a picture is repeated; where the next one comes later, the video goes on with it
+            as if there had been no gap.
         took: Told the seconds that each picture took, by the thread.
 
     Attributes:
@@ -59,13 +63,13 @@ class Recording:
         size: tuple[int, int],
         fps: float,
         *,
-        by_time: bool = False,
+        longest_hold_s: float = _LONGEST_HOLD_S,
         took: Callable[[float], None] = lambda seconds: None,
     ) -> None:
         self.path = path
         self.nearly_full = False
         self.frames = 0
-        self._size, self._fps, self._by_time, self._took = size, fps, by_time, took
+        self._size, self._fps, self._longest_hold_s, self._took = size, fps, longest_hold_s, took
         self._error: BaseException | None = None
         self._first_s = 0.0
         self._pending = PendingFile(path)
@@ -128,8 +132,7 @@ class Recording:
         if picture.shape[1::-1] != self._size:
             picture = cv2.resize(picture, self._size, interpolation=cv2.INTER_AREA)
         cv2.cvtColor(picture, cv2.COLOR_RGB2BGR, dst=bgr)
-        due = self._due(time_s) if self._by_time else 1
-        for _ in range(due):
+        for _ in range(self._due(time_s)):
             if self.frames % _LOOK_EVERY == 0:
                 self.nearly_full = shutil.disk_usage(self.path.parent).free < _LEAST_FREE
             self._writer.write(bgr)
@@ -140,15 +143,16 @@ class Recording:
         if self.frames == 0:
             self._first_s = time_s
         due = round((time_s - self._first_s) * self._fps) + 1 - self.frames
-        if due <= _LONGEST_HOLD_S * self._fps:
+        if due <= max(self._longest_hold_s * self._fps, 1):
             return max(due, 0)
-        self._first_s = time_s - self.frames / self._fps  # the camera was gone; the video does not wait for it
+        self._first_s = time_s - self.frames / self._fps  # a camera was gone; the video does not wait for it
         return 1
 
 
 def _open_writer(temporary: Path, path: Path, size: tuple[int, int], fps: float) -> cv2.VideoWriter:
     for codec in CODECS[path.suffix.lower()]:
-        writer = cv2.VideoWriter(str(temporary), cv2.VideoWriter.fourcc(*codec), fps, size)
+        with openable(temporary) as name:
+            writer = cv2.VideoWriter(name, cv2.VideoWriter.fourcc(*codec), fps, size)
         if writer.isOpened():
             return writer
         writer.release()
@@ -162,10 +166,11 @@ def _check(temporary: Path, path: Path, frames: int) -> None:
     """OpenCV's writer reports no error, so the file itself must tell: does it open, and hold what was written?"""
     held = -1.0
     if temporary.exists():
-        written = cv2.VideoCapture(str(temporary))
-        if written.isOpened():
-            held = written.get(cv2.CAP_PROP_FRAME_COUNT)
-        written.release()
+        with openable(temporary) as name:
+            written = cv2.VideoCapture(name)
+            if written.isOpened():
+                held = written.get(cv2.CAP_PROP_FRAME_COUNT)
+            written.release()
     if held >= frames * (1 - _LOST_SHARE) - 2:
         return
     if shutil.disk_usage(path.parent).free < _LEAST_FREE:

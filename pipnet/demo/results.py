@@ -57,7 +57,8 @@ class Results:
         self._lost: dict[_File, OSError] = {}
         try:
             if video:
-                self.recording = Recording(path, source.size, source.fps, by_time=source.live, took=took)
+                hold = {"longest_hold_s": 1.0} if source.live else {}  # a camera that was gone is not waited for
+                self.recording = Recording(path, source.size, source.fps, **hold, took=took)
             if options.json:
                 self._record = VideoRecord(path.with_suffix(".json"), called, source.size, layout)
             if options.csv:

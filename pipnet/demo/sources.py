@@ -5,6 +5,7 @@ from __future__ import annotations
 import mimetypes
 import os
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ import numpy as np
 
 from pipnet.data.headers import is_video
 from pipnet.data.images import IMAGE_SUFFIXES, read_image
+from pipnet.data.photo_source import photos_below
 from pipnet.data.sample import BadSampleError
 
 PORTRAIT_NAME = "astronaut"
@@ -52,9 +54,12 @@ class Photo:
 
             return astronaut()
         if self.path.is_dir():
+            if not os.access(self.path, os.R_OK | os.X_OK):
+                raise ValueError(f"{self.path}: this folder can't be listed; check its rights")
             raise ValueError(f"{self.path} is a folder; use --folder")
         if not self.path.is_file():
-            raise ValueError(f"{self.path}: no such photo")
+            link = self.path.is_symlink()
+            raise ValueError(f"{self.path}: {'a link that leads nowhere' if link else 'no such photo'}")
         try:
             return read_image(self.path)
         except BadSampleError:
@@ -63,19 +68,20 @@ class Photo:
             raise
 
 
-def photos_in(folder: Path, results: Path) -> tuple[list[Photo], list[str]]:
-    """All photos of a folder and its subfolders, sorted; hidden ones are left out.
+def photos_in(folder: Path, results: Path) -> tuple[list[Photo], str]:
+    """All photos of a folder and its subfolders, linked ones too, sorted; hidden ones are left out.
 
-    A photo by suffix: see :data:`pipnet.data.images.IMAGE_SUFFIXES`. What an earlier run wrote is not looked at again:
-    ``NAME_landmarks.png`` beside its photo or where ``results`` would have it, and a subfolder that is ``results``. The
-    working folder is searched all the same: results go there when nobody says where.
+    A photo by suffix: see :func:`pipnet.data.photo_source.photos_below`. What an earlier run wrote is not looked at
+    again: ``NAME_landmarks.png`` beside its photo or where ``results`` would have it, and a subfolder that is
+    ``results``. The working folder is searched all the same: results go there when nobody says where.
 
     Args:
         folder: Where to look.
         results: Where results go.
 
     Returns:
-        The photos, and a sentence for each subfolder that can't be read.
+        The photos, and among them each subfolder that can't be read; and a sentence about the files that are no photos
+        by their names, or nothing where there is none.
 
     Raises:
         ValueError: No such folder, or no photo in it.
@@ -83,26 +89,21 @@ def photos_in(folder: Path, results: Path) -> tuple[list[Photo], list[str]]:
     if not folder.is_dir():
         use = "--video" if folder.is_file() and _is_video(folder) else "--image"
         raise ValueError(f"{folder} is no folder; use {use}" if folder.exists() else f"{folder}: no such folder")
-    troubles: list[str] = []
-    found: list[Path] = []
-    left_out = {results.resolve()} - {Path.cwd().resolve()}
-    listing = os.walk(folder, onerror=lambda error: troubles.append(f"{error.filename}: {error.strerror}"))
-    for where, folders, files in listing:
-        here = Path(where)
-        folders[:] = sorted(
-            name for name in folders if not name.startswith(".") and (here / name).resolve() not in left_out
-        )
-        found += [here / name for name in sorted(files) if _is_photo(name)]
-    photos = [Photo(path, path.parent.relative_to(folder)) for path in found]
+    others: Counter[str] = Counter()
+    here = {results.resolve()} - {Path.cwd().resolve()}
+    found = photos_below(folder, in_order=True, but=here, others=others)
+    photos = [Photo(path, path.parent.relative_to(folder) if path != folder else Path()) for path in found]
     written = {
         parent.resolve() / f"{photo.name}_landmarks"
         for photo in photos
         for parent in (photo.path.parent, results / photo.inside)
     }
     photos = [photo for photo in photos if _result_of(photo.path) not in written]
-    if not photos and not troubles:
+    if not photos:
         raise ValueError(f"{folder}: no photo in this folder; looked for {', '.join(IMAGE_SUFFIXES)}")
-    return photos, troubles
+    # Tables and records are what the demo writes itself.
+    kinds = [f"{number} {suffix}" for suffix, number in others.most_common() if suffix not in (".csv", ".json")]
+    return photos, f"left out, as no photos by their names: {', '.join(kinds)}" if kinds else ""
 
 
 def read_ahead(photos: Sequence[Photo]) -> Iterator[tuple[Photo, Future[np.ndarray]]]:
@@ -120,10 +121,6 @@ def _result_of(path: Path) -> Path | None:
     """``folder/NAME_landmarks`` of a picture that has the name of a result, numbered or not."""
     name = re.fullmatch(r"(.+_landmarks)(_\d+)?\.png", path.name)
     return None if name is None else path.parent.resolve() / name[1]
-
-
-def _is_photo(name: str) -> bool:
-    return not name.startswith(".") and name.lower().endswith(IMAGE_SUFFIXES)
 
 
 def _is_video(path: Path) -> bool:

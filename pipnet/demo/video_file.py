@@ -6,13 +6,25 @@ import math
 import queue
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 
-from pipnet.demo.capture import JOIN_S, CaptureError, Frame, OpenCapture, open_capture, read_bgr
+from pipnet.demo.capture import (
+    JOIN_S,
+    NOT_CONVERTED,
+    CaptureError,
+    Frame,
+    OpenCapture,
+    gives_nothing,
+    open_capture,
+    open_deinterlaced,
+    read_bgr,
+    sampled,
+)
 from pipnet.demo.output import name_of_address
 
 # Where nobody knows how many frames there are, so many failed reads in a row are the end, not damage.
@@ -20,6 +32,9 @@ _PATIENCE = 30
 # A stretch of damage may be long where the file says how much is to come; but a file may lie.
 _LONGEST_DAMAGE = 2000
 _DEFAULT_FPS = 30.0
+_RATES = (0.001, 1000.0)  # frames a second that a container may claim; beyond it is the clock's ticks
+_USUAL_RATES = (1.0, 240.0)  # within these it is believed, outside the times of the first frames must say the same
+_ANOTHER_PICTURE = 16.0  # mean difference, of 255, from which two pictures are not of one frame
 # Containers that store how many frames they hold; of others OpenCV gives an estimate.
 _COUNTED = (".mp4", ".m4v", ".mov", ".avi")
 
@@ -46,10 +61,12 @@ class VideoFile:
         self.broken = 0
         capture = _open(source, opener or open_capture)
         fps = float(capture.get(cv2.CAP_PROP_FPS))
-        self.fps = fps if 1 <= fps <= 240 else _DEFAULT_FPS
+        self.fps = fps if _USUAL_RATES[0] <= fps <= _USUAL_RATES[1] else _DEFAULT_FPS
         self.count = _frame_count(capture, fps)
         self._counted = self.count is not None and source.lower().endswith(_COUNTED)
         self._capture = capture
+        self._sample: np.ndarray | None = None  # of the picture before this one
+        self._believed = opener is not None  # only OpenCV's own captures go wrong as _read says
         self._origin: float | None = None  # the container's time of the first frame
         self._previous = -math.inf
         self._number = 0
@@ -58,10 +75,14 @@ class VideoFile:
         self._failure: Exception | None = None
         first = self._next()
         if first is None:
-            capture.release()
+            self._capture.release()
             raise CaptureError(f"{source}: not one frame of this video can be read; is the file damaged?")
         self.size: tuple[int, int] = first.image.shape[1::-1]
-        self._thread = threading.Thread(target=self._decode, args=(first,), name=f"video {source}", daemon=True)
+        ready: list[Frame | None] = [first]
+        if fps != self.fps:
+            ready.append(self._next())
+            self.fps = _rate_by_times(ready[1], fps, self.fps)
+        self._thread = threading.Thread(target=self._decode, args=(ready,), name=f"video {source}", daemon=True)
         self._thread.start()
 
     def take(self, timeout_s: float) -> Frame | None:
@@ -88,12 +109,10 @@ class VideoFile:
                 self._thread.join(0.02)
         self.ended = True
 
-    def _decode(self, first: Frame) -> None:
-        frame: Frame | None = first
+    def _decode(self, ready: list[Frame | None]) -> None:
         try:
-            while frame is not None and not self._closing.is_set():
+            while (frame := ready.pop(0) if ready else self._next()) is not None and not self._closing.is_set():
                 self._frames.put(frame)
-                frame = self._next()
             if self._counted and not self._closing.is_set():
                 self.broken = max(self.broken, self.count - self._number)
         except Exception as error:
@@ -109,7 +128,7 @@ class VideoFile:
         that the file promises were tried.
         """
         start, failed = time.perf_counter(), 0
-        while (image := read_bgr(self._capture)) is None:
+        while (image := self._read()) is None:
             failed += 1
             if self._closing.is_set() or failed > self._most_failures():
                 return None
@@ -119,6 +138,50 @@ class VideoFile:
         frame = Frame(image, self._number, self._time_s(), now - start, now)
         self._number += 1
         return frame
+
+    def _read(self) -> np.ndarray | None:
+        """The next picture, or None.
+
+        OpenCV may say that it has one and hand out memory that nobody wrote to, see
+        :func:`~pipnet.demo.capture.open_deinterlaced`. The sign of that is the picture before, once more, and of the
+        first one nothing; so that one is compared with what the filters make of it. A video that stands still shows the
+        same sign: from there on it goes through the filters, which is right for both.
+        """
+        image = read_bgr(self._capture)
+        if image is None or self._believed:
+            return image
+        before, self._sample = self._sample, sampled(image)
+        if before is not None and not np.array_equal(before, self._sample):
+            return image
+        return self._second_look(image, first=before is None)
+
+    def _second_look(self, image: np.ndarray, *, first: bool) -> np.ndarray:
+        """The picture of the same time through the filters, which are kept where they are needed."""
+        other = open_deinterlaced(self.source, self._capture.get(cv2.CAP_PROP_ORIENTATION_META))
+        whole, origin = self._picture_after(other, self._previous)
+        if whole is None:
+            self._believed = True  # there are no filters here
+            other.release()
+            if first and gives_nothing(open_capture(self.source)):
+                raise CaptureError(f"{self.source}: {NOT_CONVERTED}")
+            return image
+        if first and whole.shape == image.shape and cv2.absdiff(whole, image).mean() < _ANOTHER_PICTURE:
+            other.release()
+            return image
+        self._capture.release()
+        self._capture, self._origin, self._believed = other, origin, True
+        return whole
+
+    def _picture_after(self, capture: Any, time_s: float) -> tuple[np.ndarray | None, float]:
+        """The first picture of a later time, counted from the first one's own, which is returned too."""
+        origin = None
+        with suppress(cv2.error):
+            while not self._closing.is_set() and capture.grab():
+                stamp = capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
+                origin = stamp if origin is None else origin
+                if stamp - origin > time_s:
+                    return capture.retrieve()[1], origin
+        return None, 0.0
 
     def _most_failures(self) -> int:
         if self.count is None:
@@ -160,4 +223,14 @@ def _frame_count(capture: Any, fps: float) -> int | None:
     """Frames that the container promises, or None where it says nothing that can be believed."""
     count = capture.get(cv2.CAP_PROP_FRAME_COUNT)
     # Where a file has no frame rate OpenCV takes the clock's ticks for it, and counts them as frames.
-    return int(count) if np.isfinite(count) and 0 < count < 1e8 and 1 <= fps <= 240 else None
+    return int(count) if np.isfinite(count) and 0 < count < 1e8 and _RATES[0] <= fps < _RATES[1] else None
+
+
+def _rate_by_times(second: Frame | None, claimed: float, default: float) -> float:
+    """Frames a second of a video whose container claims an unusual rate, by the time of its second frame."""
+    if second is None or second.time_s <= 0:
+        return default
+    seen = 1 / second.time_s
+    if _RATES[0] <= claimed <= _RATES[1] and 0.9 < seen / claimed < 1.1:
+        return claimed
+    return min(max(seen, _RATES[0]), _USUAL_RATES[1])

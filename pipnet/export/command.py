@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from pipnet.console import careful_output
 from pipnet.demo.wording import said
 from pipnet.export import options as given
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """See :func:`pipnet.export.main`."""
+    careful_output()
     parser, options = given.parse(arguments)
     try:
         if options.show is not None:
@@ -22,9 +23,6 @@ def run(arguments: Sequence[str] | None = None) -> int:
             print(describe(options.show), flush=True)
             return 0
         return _export(options)
-    except BrokenPipeError:  # a reader, `head` for one, had enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except (ValueError, OSError) as error:
         from pipnet.export.writing import ExportError
 

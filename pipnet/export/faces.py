@@ -13,6 +13,7 @@ import numpy as np
 
 from pipnet.data.calibration_crops import calibration_crops
 from pipnet.data.images import IMAGE_SUFFIXES, read_image
+from pipnet.data.photo_source import photos_below
 from pipnet.data.readers import read_dataset
 from pipnet.data.sample import BadItems, BadSampleError
 from pipnet.data.synthetic import draw_faces
@@ -132,7 +133,7 @@ def _of_photos(loaded: LoadedModel, folder: Path, count: int, seed: int) -> Face
 
     if not folder.is_dir():
         raise FileNotFoundError(f"--faces {folder} is no folder; give a folder with photos of faces")
-    photos = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+    photos = list(photos_below(folder, in_order=True))
     if not photos:
         raise ValueError(f"--faces {folder}: no photo in this folder; looked for {', '.join(IMAGE_SUFFIXES)}")
     detector, crops, bad = RetinaFace(), [], BadItems("skip")

@@ -27,6 +27,7 @@ from pathlib import Path, PurePath
 
 import numpy as np
 
+from pipnet.console import as_text
 from pipnet.inference.detections import UNCALIBRATED, Calibration, Detections
 from pipnet.inference.file_boxes_reading import Entry, read_entries
 
@@ -94,7 +95,7 @@ class FileBoxes:
         Raises:
             ValueError: The file does not know this photo, or has no frames for it, or has only frames.
         """
-        known = self._find(str(name))
+        known = self._find(as_text(str(name)))  # as the demo's own files have it
         frames = self._detections[known]
         if frame is None and list(frames) == [0]:
             return frames[0]  # the demo's table counts a photo as frame 0

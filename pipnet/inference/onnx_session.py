@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
+
+from pipnet.atomic import openable
 
 
 def onnx_session(model: str | Path | bytes, threads: int = 0) -> Any:
@@ -22,9 +25,8 @@ def onnx_session(model: str | Path | bytes, threads: int = 0) -> Any:
     # Idle threads would spin after each run and slow whatever runs next: the other network, the camera, the window.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3  # errors only: ONNX Runtime warns about devices that are not there
-    return onnxruntime.InferenceSession(
-        str(model) if isinstance(model, Path) else model, options, providers=["CPUExecutionProvider"]
-    )
+    with nullcontext(model) if isinstance(model, bytes) else openable(model) as source:
+        return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
 
 
 def threads_from_environment() -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from contextlib import nullcontext
 from functools import cache
 from io import BytesIO
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from pipnet.atomic import replacing
+from pipnet.atomic import openable, replacing
 from pipnet.inference.onnx_session import threads_from_environment
 
 
@@ -88,7 +89,8 @@ def read_openvino(source: str | Path | bytes) -> tuple[Any, str | None]:
     Returns:
         An ``openvino.Model``, and what the file says of itself (JSON), if it does.
     """
-    model = _core().read_model(BytesIO(source) if isinstance(source, bytes) else source)
+    with nullcontext(BytesIO(source)) if isinstance(source, bytes) else openable(source) as there:
+        model = _core().read_model(there)
     key = ["framework", "pipnet"]  # where OpenVINO keeps the metadata of an ONNX file, also in its own format
     metadata = model.get_rt_info(key).astype(str) if model.has_rt_info(key) else None
     _mark_pixels(model)
@@ -110,7 +112,8 @@ def export_openvino(source: str | Path | bytes, path: str | Path) -> None:
     with replacing(path) as description, replacing(path.with_suffix(".bin")) as weights:
         written = description.with_suffix(".bin")
         try:
-            openvino.save_model(model, description, compress_to_fp16=False)
+            with openable(description) as name:
+                openvino.save_model(model, name, compress_to_fp16=False)
             os.replace(written, weights)
         except RuntimeError as error:  # how OpenVINO reports a full disk
             raise OSError(f"{path} can't be written: {str(error).strip().splitlines()[-1]}") from error

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from pipnet.atomic import replacing
+from pipnet.console import as_text
 from pipnet.metrics import Interval, bootstrap, error_statistics, mean_error
 from pipnet.training.evaluation import Evaluation, NoiseLevel
 from pipnet.training.evaluation_pictures import draw_box_noise, draw_ced, draw_worst_faces
@@ -54,7 +55,7 @@ def write_report(
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     metrics = {**(about or {}), **measure(evaluation, noise=noise, resamples=resamples)}
-    metrics["skipped"] = [*unread, *evaluation.bad]
+    metrics["skipped"] = [as_text(reason) for reason in (*unread, *evaluation.bad)]
     with replacing(folder / "metrics.json") as temporary:
         temporary.write_text(json.dumps(metrics, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     _write_per_face(evaluation, folder / "per_face.csv")
@@ -212,7 +213,7 @@ def _write_per_face(evaluation: Evaluation, path: Path) -> None:
         for face, sample in enumerate(evaluation.samples):
             writer.writerow(
                 [
-                    sample.name,
+                    as_text(sample.name),
                     "+".join(sample.subsets),
                     int(not evaluation.missed[face]),
                     _text(evaluation.ious[face]),

@@ -6,11 +6,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from torch.utils.tensorboard import SummaryWriter
 
 from pipnet.atomic import replacing
+from pipnet.data.images import read_image
 from pipnet.training.pseudo_labels import PseudoLabels
 from pipnet.training.pseudo_labels_report import write_sheet, write_table
 
@@ -44,9 +44,9 @@ def report_labels(folder: Path, name: str, number: int, labels: PseudoLabels) ->
         for key, value in percentiles.items():
             writer.add_scalar(f"confidence/{key}", value, number)
         writer.add_histogram("confidence", confidence, number)
-        sheet = cv2.imread(str(labels.folder / "sheet.png"))
-        if sheet is not None:
-            writer.add_image("pseudo_labels", np.ascontiguousarray(sheet[..., ::-1]), number, dataformats="HWC")
+        sheet = labels.folder / "sheet.png"
+        if sheet.is_file():
+            writer.add_image("pseudo_labels", read_image(sheet), number, dataformats="HWC")
     about = {"stage": name, **labels.about, "confidence": percentiles}
     with replacing(summary) as temporary:
         temporary.write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")

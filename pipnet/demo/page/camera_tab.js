@@ -4,7 +4,7 @@ import { cameras, closeCamera, everyFrame, openCamera } from "./camera.js";
 import { drawFaces } from "./drawing.js";
 import { saveJson, savePng, timestamp } from "./download.js";
 import { FaceFollower } from "./follower.js";
-import { clearReadout, Speedometer } from "./readout.js";
+import { clearReadout, Speedometer, Waiting } from "./readout.js";
 
 const element = (id) => document.getElementById(id);
 const NEED_PICTURE = ["live-picture", "live-json", "record"];
@@ -24,6 +24,7 @@ export class CameraTab {
     element("live-json").addEventListener("click", () => this.saveJson());
     element("live-picture").addEventListener("click", () => this.savePicture());
     for (const id of ["mirror", "in-step"]) element(id).addEventListener("change", () => this.look());
+    element("in-step").addEventListener("change", () => (this.chosen = true)); // by hand, which counts from now on
     // A camera that was unplugged while it ran is opened again when one appears.
     navigator.mediaDevices?.addEventListener?.("devicechange", () => {
       if (this.unplugged) this.start();
@@ -69,6 +70,7 @@ export class CameraTab {
 
   follow() {
     this.speed = new Speedometer();
+    this.waiting = new Waiting(element("in-step").checked);
     this.follower = new FaceFollower(this.video, {
       open: () => this.page.askAbout(),
       answer: (result) => this.show(result),
@@ -116,6 +118,11 @@ export class CameraTab {
     const draw = performance.now() - started;
     const faces = result.answer.faces;
     this.speed.add(faces, result.delay + draw, { ...result.parts, draw });
+    const waits = this.waiting.add(this.speed.delay);
+    if (!this.chosen && element("in-step").checked !== waits) {
+      element("in-step").checked = waits;
+      this.look();
+    }
     if (this.rows) this.record(result.answer);
     this.canvas.dataset.faces = faces.length;
   }

@@ -77,6 +77,26 @@ export function showTimes(total, parts) {
   );
 }
 
+/**
+ * Whether the picture had better wait for its points, by the delay of frame after frame, milliseconds.
+ *
+ * Above 60 ms points visibly trail a face that moves; the picture goes free again only well below that, and only after
+ * some frames that agree, so that it does not flicker between the two.
+ */
+export class Waiting {
+  constructor(waits = false) {
+    this.waits = waits;
+    this.against = 0; // frames in a row that speak for the other state
+  }
+
+  add(delay) {
+    const other = this.waits ? delay < 45 : delay > 60;
+    this.against = other ? this.against + 1 : 0;
+    if (this.against === 15) Object.assign(this, { waits: !this.waits, against: 0 });
+    return this.waits;
+  }
+}
+
 /** Running means over the frames of a camera, shown a few times a second. */
 export class Speedometer {
   constructor() {
