@@ -115,7 +115,7 @@ def one_sentence() -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError, TrainingError) as error:
-        sys.exit(f"error: {error}")
+        sys.exit("; ".join([f"error: {error}", *getattr(error, "__notes__", [])]))
 
 
 def called(what: Callable[..., Any], group: str, arguments: Mapping[str, Any], **more: Any) -> Any:

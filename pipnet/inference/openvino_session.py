@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import threading
-from functools import cache
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import numpy as np
 
 from pipnet.atomic import replacing
 from pipnet.inference.onnx_session import threads_from_environment
+from pipnet.inference.sessions import Session
 
 
 class OpenVinoSession:
@@ -64,19 +64,19 @@ class OpenVinoSession:
         return request
 
     def _compile(self, model: Any) -> Any:
-        return _core().compile_model(model, "CPU", self._settings)
+        return _core.get().compile_model(model, "CPU", self._settings)
 
 
-@cache
-def _core() -> Any:
-    """OpenVINO, once for the process and for good.
-
-    Each core gives the thread that makes it a stack for signal handlers, and takes it away when it goes. When several
-    go in another order than they came (2026.4), the next Ctrl-C finds none, and the process ends in a crash.
-    """
+def _new_core() -> Any:
     import openvino
 
     return openvino.Core()
+
+
+# OpenVINO, once for the process and for good. Each core gives the thread that makes it a stack for signal handlers, and
+# takes it away when it goes. When several go in another order than they came (2026.4), the next Ctrl-C finds none, and
+# the process ends in a crash.
+_core = Session(_new_core)
 
 
 def read_openvino(source: str | Path | bytes) -> tuple[Any, str | None]:
@@ -88,7 +88,7 @@ def read_openvino(source: str | Path | bytes) -> tuple[Any, str | None]:
     Returns:
         An ``openvino.Model``, and what the file says of itself (JSON), if it does.
     """
-    model = _core().read_model(BytesIO(source) if isinstance(source, bytes) else source)
+    model = _core.get().read_model(BytesIO(source) if isinstance(source, bytes) else source)
     key = ["framework", "pipnet"]  # where OpenVINO keeps the metadata of an ONNX file, also in its own format
     metadata = model.get_rt_info(key).astype(str) if model.has_rt_info(key) else None
     _mark_pixels(model)
