@@ -15,7 +15,7 @@ import numpy as np
 from pipnet.inference.device import choose_device
 from pipnet.inference.onnx_session import onnx_session, threads_from_environment
 from pipnet.inference.openvino_session import OpenVinoSession, read_openvino
-from pipnet.inference.sessions import Session, settle_torch
+from pipnet.inference.sessions import Session, may_have_threads
 
 if TYPE_CHECKING:
     from pipnet.model.checkpoint import LoadedModel
@@ -106,7 +106,8 @@ class TorchRuntime(_Network):
         """See :meth:`Runtime.__call__`."""
         import torch
 
-        settle_torch()
+        if not may_have_threads() and torch.get_num_threads() > 1:
+            torch.set_num_threads(1)
         # Channels stay last in memory: the permuted view is torch's own channels_last format, no copy is made.
         batch = torch.from_numpy(crops).to(self.device).permute(0, 3, 1, 2)
         points_unit, scores, face_scores = (part.cpu().numpy() for part in self.net.predict(batch))

@@ -8,6 +8,7 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
@@ -56,24 +57,25 @@ class Session(Generic[T]):
 
 
 _sessions: weakref.WeakSet[Session[Any]] = weakref.WeakSet()
-_torch_lost_its_threads = False
+_torch_may_have_threads = True
 
 
-def settle_torch() -> None:
-    """Let PyTorch compute on one thread in a forked process: its OpenMP would wait for the threads of the parent."""
-    global _torch_lost_its_threads
-    if _torch_lost_its_threads:
-        import torch
-
-        torch.set_num_threads(1)
-        _torch_lost_its_threads = False
+def may_have_threads() -> bool:
+    """Whether PyTorch may compute on several threads; in a forked process its OpenMP would wait for the parent's."""
+    return _torch_may_have_threads
 
 
 def _forked() -> None:
-    global _torch_lost_its_threads
-    _torch_lost_its_threads = "torch" in sys.modules
+    global _torch_may_have_threads
+    _torch_may_have_threads = _torch_may_have_threads and "torch" not in sys.modules
     for session in list(_sessions):
         session._leave()
+    if "onnxruntime" in sys.modules or "openvino" in sys.modules:
+        # What they tear down when a program ends waits for their threads as well, even where there was no session
+        # (1.32). Python has ended by then, so nothing is lost when the process does without it.
+        with suppress(AttributeError):  # not in every C library
+            libc = ctypes.CDLL(None)
+            libc.on_exit(ctypes.cast(libc._exit, ctypes.c_void_p), None)
 
 
 if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork
