@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import inspect
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
@@ -105,6 +107,34 @@ def read_split(dataset: Mapping[str, Any], split: str) -> tuple[list[Sample], Ba
         on_bad=dataset["on_bad"],
         **dict(dataset["splits"][split]),
     )
+
+
+class WritableFolder(Callback):
+    """Refuses a folder that can't be written to, before Hydra makes it and before any work is done.
+
+    Args:
+        key: Of the config, that names the folder.
+    """
+
+    def __init__(self, key: str) -> None:
+        self.key = key
+
+    def on_run_start(self, config: DictConfig, **_: Any) -> None:
+        """What Hydra calls first.
+
+        Raises:
+            SystemExit: One sentence that names the folder and the key.
+        """
+        try:
+            folder = Path(str(config[self.key])).absolute()
+        except OmegaConfBaseException:
+            return  # a value is missing or refers to none; the command says so
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder):
+                pass
+        except OSError as error:
+            sys.exit(f"error: folder {folder} can't be written ({error.strerror}); choose another: {self.key}=FOLDER")
 
 
 @contextmanager

@@ -470,7 +470,6 @@ def test_a_detection_that_is_no_box_names_the_photo(tmp_path):
 
 
 @pytest.mark.data
-@pytest.mark.skipif("PIPNET_DATA" not in os.environ, reason="needs the real faces")
 def test_tight_chips_are_not_lost(tmp_path):
     chips = sorted((Path(os.environ["PIPNET_DATA"]) / "unlabelled" / "utkface").glob("*.jpg"))[::100]
     (tmp_path / "all.txt").write_text("\n".join(map(str, chips)))
