@@ -254,6 +254,10 @@ def test_a_detector_that_fails_names_the_photo(tmp_path, failure):
 
     with pytest.raises(type(failure)) as refusal:
         gathered(tmp_path / "photos", tmp_path / "pool", detector=fails)
+    assert refusal.value is failure
+    (note,) = failure.__notes__
+    assert note.startswith("the detector failed on ")
+    assert "0.png; choose another detector" in note
     assert "\n" not in str(refusal.value)
 
 

@@ -129,6 +129,7 @@ class FaceLandmarker:
     def from_model(cls, loaded: LoadedModel, *, detector: str | Detector = "retinaface") -> FaceLandmarker:
         """A landmarker from a loaded checkpoint; it runs on the device where the network is."""
         runtime = TorchRuntime(loaded.net)
+        runtime.metadata = {"backbone": getattr(loaded.net, "arguments", {}).get("backbone", type(loaded.net).__name__)}
         return cls(runtime, layout=loaded.layout, box_scale=loaded.box_scale, detector=detector)
 
     def __repr__(self) -> str:

@@ -70,7 +70,7 @@ class _Network:
 
     def __repr__(self) -> str:
         """In a line: ``300w_mobilenet_v2_int8.onnx (mobilenet_v2), openvino in int8, 2 threads``."""
-        backbone = str(self.metadata.get("backbone", "a network"))
+        backbone = str(self.metadata.get("backbone", "a network in memory"))
         network = f"{self.file} ({backbone})" if self.file else backbone
         return f"{network}, {self.name} in {self.metadata.get('precision', 'fp32')}, {self._where()}"
 
@@ -100,7 +100,7 @@ class TorchRuntime(_Network):
         self.threads = threads
         self.input_size = net.input_size
         self.device = next((weights.device for weights in net.parameters()), torch.device("cpu"))
-        self.metadata = {"backbone": net.arguments["backbone"], "precision": "fp32"}
+        self.metadata = {}
 
     def __call__(self, crops: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """See :meth:`Runtime.__call__`."""
