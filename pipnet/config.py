@@ -12,6 +12,7 @@ import os
 import re
 import shlex
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from difflib import get_close_matches
@@ -23,6 +24,7 @@ import hydra
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
@@ -227,19 +229,43 @@ def read_split(dataset: Mapping[str, Any], split: str) -> tuple[list[Sample], Ba
     )
 
 
+class WritableFolder(Callback):
+    """Refuses a folder that can't be written to, before Hydra makes it and before any work is done.
+
+    Args:
+        key: Of the config, that names the folder.
+    """
+
+    def __init__(self, key: str) -> None:
+        self.key = key
+
+    def on_run_start(self, config: DictConfig, **_: Any) -> None:
+        """What Hydra calls first.
+
+        Raises:
+            SystemExit: One sentence that names the folder and the key.
+        """
+        try:
+            folder = Path(str(config[self.key])).absolute()
+        except OmegaConfBaseException:
+            return  # a value is missing or refers to none; the command says so
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder):
+                pass
+        except OSError as error:
+            sys.exit(f"error: folder {folder} can't be written ({error.strerror}); choose another: {self.key}=FOLDER")
+
+
 @contextmanager
 def one_sentence() -> Iterator[None]:
-    """Turn an error that the user can mend into one sentence on stderr and exit code 1; a bug keeps its traceback.
-
-    Whatever is printed in it can be: see :func:`pipnet.console.careful_output`.
-    """
+    """Turn an error that the user can mend into one sentence on stderr and exit code 1; a bug keeps its traceback."""
     from pipnet.training.engine import TrainingError
 
-    careful_output()
     try:
         yield
     except (OSError, ValueError, TrainingError) as error:
-        sys.exit(f"error: {error}")
+        sys.exit("; ".join([f"error: {error}", *getattr(error, "__notes__", [])]))
 
 
 def called(what: Callable[..., Any], group: str, arguments: Mapping[str, Any], **more: Any) -> Any:

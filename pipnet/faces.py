@@ -18,7 +18,8 @@ from pipnet.layouts import PointLayout, can_map, get_layout, map_points
 class FaceLandmarks:
     """Points on every face of an image.
 
-    Always this type: an image without a face gives ``len(faces) == 0`` and points of shape ``(0, N, 2)``.
+    Always this type: an image without a face gives ``len(faces) == 0`` and points of shape ``(0, N, 2)``. Its arrays
+    are its own, copies of those it is made from.
 
     Attributes:
         points: ``(F, N, 2)`` float32, ``x, y`` in pixels of the source image (0-based pixel centres).
@@ -48,7 +49,7 @@ class FaceLandmarks:
 
     def __post_init__(self) -> None:
         for name in ("points", "scores", "boxes"):
-            object.__setattr__(self, name, np.asarray(getattr(self, name), dtype=np.float32))
+            object.__setattr__(self, name, np.array(getattr(self, name), dtype=np.float32))
         faces = len(self.points)
         expected = {
             "points": (faces, self.layout.num_points, 2),
@@ -59,9 +60,9 @@ class FaceLandmarks:
             if getattr(self, name).shape != shape:
                 raise ValueError(f"{name} must have shape {shape}, got {getattr(self, name).shape}")
         of_faces = self.scores.mean(axis=1) if self.face_scores is None else self.face_scores
-        object.__setattr__(self, "face_scores", np.asarray(of_faces, dtype=np.float32))
+        object.__setattr__(self, "face_scores", np.array(of_faces, dtype=np.float32))
         if self.ids is not None:
-            object.__setattr__(self, "ids", np.asarray(self.ids, dtype=np.int64))
+            object.__setattr__(self, "ids", np.array(self.ids, dtype=np.int64))
         for name in ("face_scores", "ids"):
             value = getattr(self, name)
             if value is not None and value.shape != (faces,):

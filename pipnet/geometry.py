@@ -88,8 +88,8 @@ def crop_squares(boxes: np.ndarray, box_scale: float) -> np.ndarray:
     for index, box in enumerate(np.asarray(boxes, dtype=np.float64).reshape(-1, 4).tolist()):
         x0, y0, x1, y1 = box
         longer = max(x1 - x0, y1 - y0)
-        if not (longer > 0 and all(map(math.isfinite, box))):
-            raise ValueError(f"box {index} {box} has no extent; boxes are x0, y0, x1, y1 with x0 < x1")
+        if not (longer > 0 and x0 <= x1 and y0 <= y1 and all(map(math.isfinite, box))):
+            raise ValueError(f"box {index} {box} has no extent; boxes are x0, y0, x1, y1 with x0 < x1 and y0 < y1")
         squares.append(((x0 + x1) / 2, (y0 + y1) / 2, box_scale * longer))
     return np.array(squares).reshape(-1, 3)
 

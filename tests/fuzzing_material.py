@@ -44,6 +44,7 @@ def valid_photos() -> dict[str, bytes]:
         "palette.bmp": ("BMP", photo.convert("P"), {}),
         "lzw.tiff": ("TIFF", photo, {"compression": "tiff_lzw"}),
         "plain.tiff": ("TIFF", photo, {}),
+        "turned.avif": ("AVIF", photo, {"exif": turned.tobytes()}),
     }
     files = {}
     for name, (kind, image, options) in kinds.items():

@@ -15,7 +15,7 @@ ARGUMENTS = (
     "self_training.epoch_faces=32",
     # Plain gradient descent: Adam would turn rounding in a gradient near zero into a whole step.
     "optim.name=sgd",
-    "optim.lr=0.01",
+    "optim.lr=0.001",
 )
 
 

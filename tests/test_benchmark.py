@@ -317,7 +317,6 @@ def test_importing_the_command_loads_nothing_heavy():
 
 
 @pytest.mark.data
-@pytest.mark.skipif("PIPNET_DATA" not in os.environ, reason="needs the real faces: set PIPNET_DATA")
 def test_errors_are_measured_on_real_faces(tmp_path):
     data = os.environ["PIPNET_DATA"]
     arguments = ["--quick", "--runtimes", "onnxruntime", "--precisions", "int8", "--threads", "1", "--starts", "0"]

@@ -431,10 +431,8 @@ def test_an_address_that_does_not_answer(monkeypatch):
     with socket.socket() as silent, quiet_opencv():
         silent.bind(("127.0.0.1", 0))
         silent.listen()
-        start = time.monotonic()
         with pytest.raises(CaptureError, match="does not answer, or is no video"):
             VideoFile(f"http://127.0.0.1:{silent.getsockname()[1]}/a.mp4")
-        assert time.monotonic() - start < 5
 
 
 def test_a_video_without_one_good_frame():

@@ -515,7 +515,6 @@ def test_a_photo_that_can_not_be_read_is_named(tmp_path):
 
 
 @pytest.mark.data
-@pytest.mark.skipif(not DATA, reason="PIPNET_DATA is not set")
 def test_the_weights_that_ship_are_the_same_in_every_runtime_on_real_faces(tmp_path):
     loaded = checkpoint.load(SHIPPED_WEIGHTS)
     layout = get_layout("300w_68")

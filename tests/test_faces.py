@@ -27,6 +27,23 @@ def test_face_scores_are_the_mean_of_the_points_unless_given():
     assert three_faces().ids is None
 
 
+def test_its_arrays_are_its_own():
+    given = {
+        "points": np.zeros((1, 2, 2), np.float32),
+        "scores": np.zeros((1, 2), np.float32),
+        "boxes": np.zeros((1, 4), np.float32),
+        "face_scores": np.zeros(1, np.float32),
+        "ids": np.zeros(1, np.int64),
+    }
+    faces = FaceLandmarks(layout=LAYOUT, **given)
+    one = faces[:1]
+    for name, array in given.items():
+        array += 1
+        getattr(faces, name)[...] += 2
+        assert (getattr(faces, name) == 2).all()
+        assert (getattr(one, name) == 0).all()
+
+
 def test_indexing_keeps_scores_and_ids():
     faces = three_faces(face_scores=[0.1, 0.2, 0.3], ids=[5, 2**40, 6])
     assert faces.ids.dtype == np.int64

@@ -224,7 +224,7 @@ def test_crop_squares_of_no_box():
     assert crop_squares(np.zeros((0, 4)), 1.2).shape == (0, 3)
 
 
-@pytest.mark.parametrize("bad", [[5, 5, 5, 5], [0, 0, np.nan, 4], [9, 9, 3, 3], [0, 0, np.inf, 1]])
+@pytest.mark.parametrize("bad", [[5, 5, 5, 5], [0, 0, np.nan, 4], [9, 9, 3, 3], [9, 3, 3, 9], [0, 0, np.inf, 1]])
 def test_crop_squares_names_the_box_without_extent(bad):
     with pytest.raises(ValueError, match=r"box 1 .* has no extent"):
         crop_squares(np.array([[0, 0, 1, 1], bad], dtype=float), 1.0)

@@ -350,3 +350,32 @@ def test_floats_in_files(tmp_path):
     Image.fromarray(np.random.default_rng(0).random((8, 8)).astype(np.float32)).save(tmp_path / "a.tiff")
     with pytest.raises(BadSampleError, match=r"a\.tiff: not an image, or a damaged one"):
         read_image(tmp_path / "a.tiff")
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_an_avif_is_turned_and_mirrored_once_as_a_jpeg_is(tmp_path, orientation):
+    """Its encoders put the orientation into the container (irot, imir); turning twice would undo a half turn."""
+    picture = np.full((40, 60, 3), 30, np.uint8)
+    picture[:20, :30], picture[:20, 30:], picture[20:, :30] = (220, 30, 30), (30, 220, 30), (30, 30, 220)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    for kind in ("JPEG", "AVIF"):  # which takes the tag out of what it is given
+        Image.fromarray(picture).save(tmp_path / f"a.{kind.lower()}", kind, exif=exif, quality=95)
+    jpeg, avif = (read_image(tmp_path / name) for name in ("a.jpeg", "a.avif"))
+    assert avif.shape == jpeg.shape == ((60, 40, 3) if orientation > 4 else (40, 60, 3))
+    assert np.abs(avif.astype(int) - jpeg).mean() < 8
+    assert image_size(tmp_path / "a.avif") == (jpeg.shape[1], jpeg.shape[0])
+
+
+def test_an_avif_of_every_kind_is_rgb_and_a_damaged_one_is_refused(tmp_path):
+    photo = Image.fromarray(smooth_image(40, 60))
+    for mode in ("RGB", "RGBA", "L"):
+        photo.convert(mode).save(tmp_path / f"{mode}.avif", quality=95)
+        read = read_image(tmp_path / f"{mode}.avif")
+        assert (read.shape, read.dtype) == ((40, 60, 3), np.uint8)
+        assert read.flags.writeable
+        assert np.abs(read.astype(int) - np.asarray(photo.convert(mode).convert("RGB"))).mean() < 8
+    cut = tmp_path / "cut.avif"
+    cut.write_bytes((tmp_path / "RGB.avif").read_bytes()[:-100])
+    with pytest.raises(BadSampleError, match=r"cut\.avif: not an image, or a damaged one"):
+        read_image(cut)

@@ -200,6 +200,8 @@ def test_no_box_is_an_empty_result(landmarker, net, photo, boxes):
         ([[10, 10, 20, 20], [10, 10, np.nan, 20]], r"box 1 .*nan"),
         ([10, 10, 10, 10], "box 0"),
         ([20, 10, 10, 40], "x0 < x1"),
+        ([20, 10, 20, 40], "box 0 .* is no box; .* x0 < x1 and y0 < y1"),  # no width
+        ([[0, 0, 9, 9], [20, 40, 30, 40]], "box 1 .* is no box; .* x0 < x1 and y0 < y1"),  # no height
         ("face", "must be numbers"),
         ([[1, 2, 3, 4], [1, 2]], "must be numbers"),
     ],
@@ -278,6 +280,32 @@ def test_detector_is_built_once_and_only_when_needed(net, photo, monkeypatch):
     assert built == [1]
     np.testing.assert_array_equal(faces.boxes, [[30, 30, 50, 50], [10, 10, 20, 20]])  # best first
     np.testing.assert_allclose(faces.points[:, 2], [[40, 40 + 0.75 * 25], [15, 15 + 0.75 * 12.5]], atol=1e-4)
+
+
+def test_a_detectors_box_without_width_is_refused_and_labels_on_a_line_are_not(net, photo):
+    flat = FaceLandmarker.from_model(model_of(net), detector=lambda image: Detections([[20, 10, 20, 40]], [0.9]))
+    with pytest.raises(ValueError, match=r"box 0 .* is no box"):
+        flat(photo)
+    assert len(flat.predict_batch([photo], [np.array([20.0, 10.0, 20.0, 40.0])])) == 1
+
+
+def test_an_error_of_ones_own_detector_arrives_as_itself(net, photo):
+    """With its type and its traceback, of one photo and of many; a ValueError of two arguments among them."""
+
+    def decodes(image):
+        b"\xff".decode("ascii")
+
+    def stops(image):
+        raise LookupError("no model")
+
+    for detector, kind in ((decodes, UnicodeDecodeError), (stops, LookupError)):
+        landmarker = FaceLandmarker.from_model(model_of(net), detector=detector)
+        for images, notes in ((photo, []), ([photo, photo], ["photo 0"])):
+            with pytest.raises(kind) as caught:
+                landmarker(images)
+            assert type(caught.value) is kind
+            assert caught.traceback[-1].name == detector.__name__
+            assert getattr(caught.value, "__notes__", []) == notes
 
 
 def test_nobody_in_the_photo_is_an_empty_result(net):

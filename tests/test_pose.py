@@ -148,7 +148,6 @@ def test_the_portrait_looks_into_the_camera_as_the_record_says():
 
 
 @pytest.mark.data
-@pytest.mark.skipif("PIPNET_DATA" not in os.environ, reason="PIPNET_DATA is not set")
 def test_real_faces_and_their_mirror_images():
     from pipnet.data.images import read_image
     from pipnet.data.readers import read_dataset

@@ -276,10 +276,10 @@ def test_wflw_without_lists(tmp_path):
 
 
 def real(folder: str) -> Path:
-    root = os.environ.get("PIPNET_DATA")
-    if root is None or not (Path(root) / folder).is_dir():
+    path = Path(os.environ["PIPNET_DATA"]) / folder
+    if not path.is_dir():
         pytest.skip(f"PIPNET_DATA has no {folder}")
-    return Path(root) / folder
+    return path
 
 
 @pytest.mark.data

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import json
+import re
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +17,7 @@ from skimage.data import astronaut
 
 from pipnet.geometry import crop_of_square
 from pipnet.inference import landmarker, runtimes
+from pipnet.inference.detect import RetinaFace
 from pipnet.inference.landmarker import SHIPPED_GRAPH, SHIPPED_WEIGHTS, FaceLandmarker
 from pipnet.inference.onnx_session import threads_from_environment
 from pipnet.inference.openvino_session import export_openvino
@@ -206,6 +208,37 @@ def test_an_openvino_that_does_not_work_leaves_it_to_onnx_runtime(small, tmp_pat
     monkeypatch.setattr(importlib, "import_module", broken)
     with pytest.warns(UserWarning, match=r"openvino can't be imported \(.*\); install it again; onnxruntime serves"):
         assert FaceLandmarker.load(graph, device="cpu").runtime.name == "onnxruntime"
+
+    def homeless(package: str) -> None:
+        if package == "openvino":
+            raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(importlib, "import_module", homeless)
+    with pytest.warns(UserWarning, match=r"can't be imported \(Could not .*\); set HOME; onnxruntime serves instead"):
+        assert FaceLandmarker.load(graph, device="cpu").runtime.name == "onnxruntime"
+
+
+def test_a_landmarker_says_what_it_is(small, tmp_path, monkeypatch):
+    """Network, runtime, precision, threads, detector."""
+    graph, weights = tmp_path / "net.onnx", tmp_path / "net.pt"
+    export_onnx(small, graph)
+    checkpoint.save(weights, small.net, layout=small.layout, box_scale=1.25, training={})
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    for path, runtime, threads, expected in (
+        (None, "onnxruntime", 1, "300w_mobilenet_v2_int8.onnx (mobilenet_v2), onnxruntime in int8, 1 thread"),
+        (graph, "openvino", 2, "net.onnx (mobilenet_v3_small), openvino in fp32, 2 threads"),
+        (graph, "onnxruntime", 0, "net.onnx (mobilenet_v3_small), onnxruntime in fp32, 3 threads"),
+        (weights, "onnxruntime", 1, "net.pt (mobilenet_v3_small), onnxruntime in fp32, 1 thread"),
+    ):
+        loaded = FaceLandmarker.load(path, device="cpu", runtime=runtime, threads=threads)
+        assert repr(loaded) == f"FaceLandmarker({expected}, detector retinaface)"
+    loaded = FaceLandmarker.load(weights, device="cpu", runtime="torch", detector=RetinaFace(threads=1))
+    said = r"FaceLandmarker\(net\.pt \(mobilenet_v3_small\), torch in fp32, \d+ threads?, detector RetinaFace\)"
+    assert re.fullmatch(said, repr(loaded))
+    said = r"FaceLandmarker\(mobilenet_v3_small, torch in fp32, \d+ threads?, detector retinaface\)"
+    assert re.fullmatch(said, repr(FaceLandmarker.from_model(small)))
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    assert "all threads" in repr(FaceLandmarker.load(graph, device="cpu", runtime="onnxruntime"))
 
 
 def test_weights_of_an_openvino_file_that_are_missing(small, tmp_path):

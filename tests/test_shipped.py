@@ -94,7 +94,6 @@ def test_readme_and_card_say_what_was_measured(record: ModuleType):
 
 
 @pytest.mark.data
-@pytest.mark.skipif(not DATA, reason="PIPNET_DATA is not set")
 @pytest.mark.parametrize("key", ["common", "common_detector", "wflw", "wflw_detector"])
 def test_the_claimed_figures_are_reproduced(key: str, record: ModuleType, landmarker: FaceLandmarker):
     reader, folder, layout_name, options, boxes, _ = record.SETS[key]
@@ -110,7 +109,6 @@ def test_the_claimed_figures_are_reproduced(key: str, record: ModuleType, landma
 
 
 @pytest.mark.data
-@pytest.mark.skipif(not DATA, reason="PIPNET_DATA is not set")
 @pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
 def test_the_claimed_figures_of_the_8_bit_graph_are_reproduced(runtime: str, record: ModuleType):
     """Within 0.05: the bar for the loss by 8 bits, which CPUs round differently."""

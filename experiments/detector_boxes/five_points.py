@@ -38,7 +38,7 @@ def detect(image: np.ndarray, tight: np.ndarray, detector: RetinaFace) -> tuple[
     The photos are so small that one search without reduction finds every face.
     """
     network_input = cv2.dnn.blobFromImage(image, mean=_PIXEL_MEAN[::-1], swapRB=True)
-    offsets, confidences, points = detector._session.run(None, {"input": network_input})
+    offsets, confidences, points = detector._session.get().run(None, {"input": network_input})
     kept = np.flatnonzero(confidences[0, :, 1] > detector.score_threshold)
     boxes = _decode(offsets[0, kept], kept, *image.shape[:2]) - 0.5
     anchors = _decode(np.zeros((len(kept), 4)), kept, *image.shape[:2]) - 0.5

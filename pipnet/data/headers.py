@@ -75,6 +75,17 @@ def foreign_kind(data: bytes) -> str | None:
     return None
 
 
+def is_avif(data: bytes) -> bool:
+    """Whether a file begins as an AVIF does: the brand is among those that it names.
+
+    Example:
+        >>> is_avif(b"\\0\\0\\0\\x18ftypmif1\\0\\0\\0\\0mif1avif"), is_avif(b"\\0\\0\\0\\x18ftypheic")
+        (True, False)
+    """
+    brands = data[8 : min(_number(data, 0, 4, "big"), 256)]
+    return data[4:8] == b"ftyp" and (b"avif" in brands or b"avis" in brands)
+
+
 def is_video(data: bytes) -> bool:
     """Whether a file begins as MP4, QuickTime, Matroska, WebM or AVI do.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import cv2
 import numpy as np
 
 from pipnet.atomic import replacing
-from pipnet.data.headers import claimed_size, foreign_kind, is_cut_off
+from pipnet.data.headers import claimed_size, foreign_kind, is_avif, is_cut_off
 from pipnet.data.sample import BadSampleError
 
 # What a photo in a folder is known by: all that OpenCV decodes, and what it doesn't but people keep as photos, so that
@@ -46,9 +47,10 @@ def read_image(source: str | os.PathLike[str] | np.ndarray) -> np.ndarray:
 
     A file is read once and decoded from memory. A photo with an EXIF orientation tag is turned upright, as
     ``cv2.imread`` does and hence as the authors' code and most others read the datasets: labels count in the upright
-    photo. (No image of 300W or WFLW that was at hand carries the tag. If your own labels count in the stored pixels,
-    remove the tag.) Grey becomes three equal channels, an alpha channel is dropped, 16 bits are scaled to 8. Of an
-    animation or a file with several pictures the first one is taken.
+    photo. So is an AVIF whose container says how to turn or mirror it. (No image of 300W or WFLW that was at hand
+    carries the tag. If your own labels count in the stored pixels, remove the tag.) Grey becomes three equal channels,
+    an alpha channel is dropped, 16 bits are scaled to 8. Of an animation or a file with several pictures the first one
+    is taken.
 
     Args:
         source: Path of a file that OpenCV can decode, or an image: uint8 or uint16, ``(H, W)``, ``(H, W, 1)``,
@@ -109,7 +111,11 @@ def decode_image(data: bytes, name: str | os.PathLike[str]) -> np.ndarray:
     if width * height > MAX_PIXELS:
         raise BadSampleError(f"{name}: {_too_large(width, height)}")
     image = None
-    if not is_cut_off(data):
+    if is_avif(data):
+        image = _decode_avif(data, name)
+        if image is not None:
+            return image
+    elif not is_cut_off(data):
         try:
             image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
         except (cv2.error, MemoryError):  # not a format, or a size, that OpenCV takes
@@ -117,6 +123,25 @@ def decode_image(data: bytes, name: str | os.PathLike[str]) -> np.ndarray:
     if image is None:
         raise BadSampleError(f"{name}: {_what_is_wrong(data)}; {_REPLACE}")
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
+
+
+def _decode_avif(data: bytes, name: str | os.PathLike[str]) -> np.ndarray | None:
+    """By Pillow, which says how the container wants the picture turned; OpenCV (5.0) decodes it as it is stored.
+
+    Raises:
+        BadSampleError: Too large.
+    """
+    from PIL import ImageOps
+    from PIL.AvifImagePlugin import AvifImageFile  # not Image.open, whose own limit is lower
+
+    try:
+        stored = AvifImageFile(BytesIO(data))
+        width, height = stored.size
+        if width * height <= MAX_PIXELS:
+            return np.array(ImageOps.exif_transpose(stored).convert("RGB"))
+    except Exception:  # Pillow lets errors of any kind through where a file is damaged
+        return None
+    raise BadSampleError(f"{name}: {_too_large(width, height)}")
 
 
 def write_image(path: Path, image: np.ndarray) -> None:
@@ -190,7 +215,7 @@ def _size_from_header(path: Path) -> tuple[int, int] | None:
     orientation = tags.get(_EXIF_ORIENTATION, 1)
     if orientation == 1 and not unreadable:
         return width, height
-    if unreadable or kind not in ("JPEG", "MPO"):  # it depends on the version of OpenCV which others are turned
+    if unreadable or kind not in ("JPEG", "MPO", "AVIF"):  # it depends on the version of OpenCV which others are turned
         return None
     return (height, width) if orientation in _QUARTER_TURNS else (width, height)
 

@@ -54,7 +54,7 @@ def detector_factory(detector: str | Detector) -> Callable[[], Detector]:
         ValueError: no face detector 'haar'; there are: retinaface, yunet:FILE; or pass a callable of your own
     """
     if callable(detector):
-        return lambda: detector
+        return partial(_as_it_is, detector)  # not a lambda, which can't be pickled
     name, _, file = str(detector).partition(":")
     if name in DETECTORS_WITH_FILE and file:
         return partial(DETECTORS_WITH_FILE[name], file)
@@ -64,3 +64,7 @@ def detector_factory(detector: str | Detector) -> Callable[[], Detector]:
         return DETECTORS[detector]
     there = ", ".join([*DETECTORS, *(f"{known}:FILE" for known in DETECTORS_WITH_FILE)])
     raise ValueError(f"no face detector {detector!r}; there are: {there}; or pass a callable of your own")
+
+
+def _as_it_is(detector: Detector) -> Detector:
+    return detector

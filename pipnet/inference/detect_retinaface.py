@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import cv2
@@ -10,6 +11,7 @@ import numpy as np
 from pipnet.inference.detect_passes import Passes, check_settings, search_in_passes
 from pipnet.inference.detections import Calibration, Detections
 from pipnet.inference.onnx_session import onnx_session
+from pipnet.inference.sessions import Session
 
 # Record and command: experiments/detector_boxes; tests/test_detect.py compares the two.
 RETINAFACE_CALIBRATION = Calibration(shift=(0.0, 0.128), scale=(1.0412, 0.7495))
@@ -70,7 +72,8 @@ class RetinaFace:
         self.max_side = max_side
         self.nms_threshold = nms_threshold
         self.calibration = calibration
-        self._session = _session(threads)
+        self._session = Session(partial(_session, threads))
+        self._session.get()
 
     def __call__(self, image: np.ndarray) -> Detections:
         """Find the faces of a photo.
@@ -94,7 +97,7 @@ class RetinaFace:
         """One pass: boxes ``(K, 4)`` in pixels of this image, counted from its edge, and scores ``(K,)``."""
         # (1, 3, h, w) float32, mean subtracted and RGB turned into the network's BGR in one pass
         network_input = cv2.dnn.blobFromImage(image, mean=_PIXEL_MEAN[::-1], swapRB=True)
-        offsets, confidences, _ = self._session.run(None, {"input": network_input})
+        offsets, confidences, _ = self._session.get().run(None, {"input": network_input})
         kept = np.flatnonzero(confidences[0, :, 1] > self.score_threshold)
         return _decode(offsets[0, kept], kept, *image.shape[:2]), confidences[0, kept, 1]
 

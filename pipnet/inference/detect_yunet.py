@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy as np
 from pipnet.inference.detect_passes import Passes, check_settings, search_in_passes
 from pipnet.inference.detect_retinaface import RETINAFACE_CALIBRATION
 from pipnet.inference.detections import Calibration, Detections
+from pipnet.inference.sessions import Session
 
 # Not measured: no YuNet file was at hand. Both networks learned their boxes from WIDER FACE's labels, so RetinaFace's
 # calibration is the best guess; `experiments/detector_boxes/fit.py DATA_ROOT --yunet FILE` fits YuNet's own.
@@ -53,10 +55,10 @@ class YuNet:
         ValueError: The file is no YuNet, or cut off; or a threshold or ``max_side`` is out of range.
 
     Example:
-        >>> YuNet("nowhere.onnx")
+        >>> YuNet("/nowhere.onnx")
         Traceback (most recent call last):
         ...
-        FileNotFoundError: nowhere.onnx: no such YuNet file; get face_detection_yunet_2023mar.onnx (or 2026may) from
+        FileNotFoundError: /nowhere.onnx: no such YuNet file; get face_detection_yunet_2023mar.onnx (or 2026may) from
         OpenCV's model zoo, github.com/opencv/opencv_zoo
 
     Reference:
@@ -77,8 +79,8 @@ class YuNet:
         self.max_side = max_side
         self.nms_threshold = nms_threshold
         self.calibration = calibration
-        self._net = _load(Path(model), score_threshold, nms_threshold)
-        self._lock = threading.Lock()
+        self._net = Session(partial(_load, Path(model).absolute(), score_threshold, nms_threshold))
+        self._net.get()
 
     def __call__(self, image: np.ndarray) -> Detections:
         """Find the faces of a photo.
@@ -101,17 +103,18 @@ class YuNet:
     def _search(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """One pass: boxes ``(K, 4)`` in pixels of this image, counted from its edge, and scores ``(K,)``."""
         bgr = cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2BGR)
-        with self._lock:
-            self._net.setInputSize((image.shape[1], image.shape[0]))
-            found = self._net.detect(bgr)[1]  # (K, 15): x, y, width, height, five points, score
+        net, lock = self._net.get()
+        with lock:
+            net.setInputSize((image.shape[1], image.shape[0]))
+            found = net.detect(bgr)[1]  # (K, 15): x, y, width, height, five points, score
         if found is None:
             return np.zeros((0, 4)), np.zeros(0)
         found = found.astype(np.float64)
         return np.concatenate([found[:, :2], found[:, :2] + found[:, 2:4]], axis=1), found[:, 14]
 
 
-def _load(path: Path, score_threshold: float, nms_threshold: float) -> Any:
-    """A ``cv2.FaceDetectorYN`` of a file that was seen to have YuNet's outputs."""
+def _load(path: Path, score_threshold: float, nms_threshold: float) -> tuple[Any, threading.Lock]:
+    """A ``cv2.FaceDetectorYN`` of a file that was seen to have YuNet's outputs, and the lock of its calls."""
     try:
         data = np.frombuffer(path.read_bytes(), np.uint8)
     except FileNotFoundError:
@@ -122,11 +125,12 @@ def _load(path: Path, score_threshold: float, nms_threshold: float) -> Any:
         try:
             _check_outputs(data)
             # From memory, so that neither the file's suffix nor letters beyond ASCII in its path matter.
-            return cv2.FaceDetectorYN.create(
+            net = cv2.FaceDetectorYN.create(
                 "onnx", data, np.zeros(0, np.uint8), _PROBE, score_threshold, nms_threshold, _CANDIDATES
             )
         except (cv2.error, ValueError):
             raise ValueError(f"{path}: not a YuNet of 2023 or later, or a damaged file; {_WHERE}") from None
+    return net, threading.Lock()
 
 
 def _check_outputs(data: np.ndarray) -> None:

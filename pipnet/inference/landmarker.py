@@ -70,6 +70,7 @@ class FaceLandmarker:
         self.layout = layout
         self.box_scale = box_scale
         self._build_detector = detector_factory(detector)
+        self._detector_name = detector if isinstance(detector, str) else _name_of(detector)
         self._detector: Detector | None = None
 
     @classmethod
@@ -128,7 +129,12 @@ class FaceLandmarker:
     def from_model(cls, loaded: LoadedModel, *, detector: str | Detector = "retinaface") -> FaceLandmarker:
         """A landmarker from a loaded checkpoint; it runs on the device where the network is."""
         runtime = TorchRuntime(loaded.net)
+        runtime.metadata = {"backbone": getattr(loaded.net, "arguments", {}).get("backbone", type(loaded.net).__name__)}
         return cls(runtime, layout=loaded.layout, box_scale=loaded.box_scale, detector=detector)
+
+    def __repr__(self) -> str:
+        """In a line: network, runtime, precision, threads, detector."""
+        return f"FaceLandmarker({self.runtime!r}, detector {self._detector_name})"
 
     @property
     def detector(self) -> Detector:
@@ -202,10 +208,14 @@ class FaceLandmarker:
         for index, photo in enumerate(photos):
             try:
                 image = read_image(photo)
-                own = None if boxes is None else boxes[index]
-                of_photo = self._detect(image, stacklevel=4) if own is None else as_boxes(own)
+                own = None if boxes is None or boxes[index] is None else as_boxes(boxes[index])
             except ValueError as error:  # BadSampleError is one
                 raise type(error)(f"photo {index}: {error}") from error
+            try:
+                of_photo = self._detect(image, stacklevel=4) if own is None else own
+            except Exception as error:  # of the user's own detector, maybe: it stays what it is
+                error.add_note(f"photo {index}")
+                raise
             waiting.append((image, of_photo))
             if sum(len(b) for _, b in waiting) >= _BATCH_SIZE or sum(i.nbytes for i, _ in waiting) >= _HELD_BYTES:
                 done += self._together(waiting)
@@ -229,7 +239,7 @@ class FaceLandmarker:
                 f" not of {self.layout.name!r}; if the points look wrong, give boxes= or a detector of your own",
                 stacklevel=stacklevel,
             )
-        return self.detector(image).boxes
+        return as_boxes(self.detector(image).boxes)
 
     def predict_batch(
         self, images: Sequence[np.ndarray], boxes: Sequence[np.ndarray], batch_size: int = 32
@@ -253,7 +263,7 @@ class FaceLandmarker:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
         if not len(images):
             return FaceLandmarks.empty(self.layout)
-        return self._predict(images, as_boxes(np.stack(boxes)), batch_size)
+        return self._predict(images, as_boxes(np.stack(boxes), flat=True), batch_size)
 
     def _predict(self, images: Sequence[np.ndarray], boxes: np.ndarray, batch_size: int) -> FaceLandmarks:
         """One face for each pair of photo and box."""
@@ -275,8 +285,16 @@ class FaceLandmarker:
         return FaceLandmarks(points, scores, boxes, self.layout, face_scores)
 
 
-def as_boxes(boxes: ArrayLike) -> np.ndarray:
+def _name_of(detector: Detector) -> str:
+    return str(getattr(detector, "__name__", type(detector).__name__))
+
+
+def as_boxes(boxes: ArrayLike, *, flat: bool = False) -> np.ndarray:
     """A user's boxes as float64 ``(F, 4)``.
+
+    Args:
+        boxes: ``(F, 4)`` or ``(4,)``.
+        flat: Whether one without width or without height is taken too: labelled points may lie on a line.
 
     Raises:
         ValueError: Another shape, a value that is not finite (or beyond 1e12, or a size below 0.001 pixels), or a
@@ -302,7 +320,7 @@ def as_boxes(boxes: ArrayLike) -> np.ndarray:
     if boxes.ndim != 2 or boxes.shape[1] != 4:
         raise ValueError(f"boxes must have shape (F, 4) or (4,), got {boxes.shape}")
     for index, box in enumerate(boxes.tolist()):  # not by NumPy, whose many calls take longer for a few boxes
-        if not _is_box(*box):
+        if not (_is_box(*box) and (flat or (box[0] < box[2] and box[1] < box[3]))):
             raise ValueError(
                 f"box {index} {box} is no box; boxes are x0, y0, x1, y1 with x0 < x1 and y0 < y1, in pixels of the"
                 " photo"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import threading
 from contextlib import nullcontext
-from functools import cache
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import numpy as np
 
 from pipnet.atomic import openable, replacing
 from pipnet.inference.onnx_session import threads_from_environment
+from pipnet.inference.sessions import Session
 
 
 class OpenVinoSession:
@@ -65,19 +65,19 @@ class OpenVinoSession:
         return request
 
     def _compile(self, model: Any) -> Any:
-        return _core().compile_model(model, "CPU", self._settings)
+        return _core.get().compile_model(model, "CPU", self._settings)
 
 
-@cache
-def _core() -> Any:
-    """OpenVINO, once for the process and for good.
-
-    Each core gives the thread that makes it a stack for signal handlers, and takes it away when it goes. When several
-    go in another order than they came (2026.4), the next Ctrl-C finds none, and the process ends in a crash.
-    """
+def _new_core() -> Any:
     import openvino
 
     return openvino.Core()
+
+
+# OpenVINO, once for the process and for good. Each core gives the thread that makes it a stack for signal handlers, and
+# takes it away when it goes. When several go in another order than they came (2026.4), the next Ctrl-C finds none, and
+# the process ends in a crash.
+_core = Session(_new_core)
 
 
 def read_openvino(source: str | Path | bytes) -> tuple[Any, str | None]:
@@ -90,7 +90,7 @@ def read_openvino(source: str | Path | bytes) -> tuple[Any, str | None]:
         An ``openvino.Model``, and what the file says of itself (JSON), if it does.
     """
     with nullcontext(BytesIO(source)) if isinstance(source, bytes) else openable(source) as there:
-        model = _core().read_model(there)
+        model = _core.get().read_model(there)
     key = ["framework", "pipnet"]  # where OpenVINO keeps the metadata of an ONNX file, also in its own format
     metadata = model.get_rt_info(key).astype(str) if model.has_rt_info(key) else None
     _mark_pixels(model)

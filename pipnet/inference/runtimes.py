@@ -6,14 +6,16 @@ import importlib
 import importlib.util
 import json
 import warnings
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from pipnet.inference.device import choose_device
-from pipnet.inference.onnx_session import onnx_session
+from pipnet.inference.onnx_session import onnx_session, threads_from_environment
 from pipnet.inference.openvino_session import OpenVinoSession, read_openvino
+from pipnet.inference.sessions import Session, may_have_threads
 
 if TYPE_CHECKING:
     from pipnet.model.checkpoint import LoadedModel
@@ -58,8 +60,29 @@ class Runtime(Protocol):
         ...
 
 
-class TorchRuntime:
+class _Network:
+    """What the runtimes here have in common: what they say of themselves."""
+
+    name: str
+    file = ""
+    threads = 0
+    metadata: dict[str, Any]
+
+    def __repr__(self) -> str:
+        """In a line: ``300w_mobilenet_v2_int8.onnx (mobilenet_v2), openvino in int8, 2 threads``."""
+        backbone = str(self.metadata.get("backbone", "a network in memory"))
+        network = f"{self.file} ({backbone})" if self.file else backbone
+        return f"{network}, {self.name} in {self.metadata.get('precision', 'fp32')}, {self._where()}"
+
+    def _where(self) -> str:
+        threads = self.threads or threads_from_environment()
+        return "1 thread" if threads == 1 else f"{threads or 'all'} threads"
+
+
+class TorchRuntime(_Network):
     """A :class:`~pipnet.model.pipnet.PIPNet` in PyTorch, on the device where its weights are.
+
+    In a forked process PyTorch computes on one thread: more of them would wait for those of the parent, for ever.
 
     Args:
         net: In eval mode.
@@ -74,21 +97,29 @@ class TorchRuntime:
         if threads:
             torch.set_num_threads(threads)
         self.net = net
+        self.threads = threads
         self.input_size = net.input_size
         self.device = next((weights.device for weights in net.parameters()), torch.device("cpu"))
-        self.metadata: dict[str, Any] = {}
+        self.metadata = {}
 
     def __call__(self, crops: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """See :meth:`Runtime.__call__`."""
         import torch
 
+        if not may_have_threads() and torch.get_num_threads() > 1:
+            torch.set_num_threads(1)
         # Channels stay last in memory: the permuted view is torch's own channels_last format, no copy is made.
         batch = torch.from_numpy(crops).to(self.device).permute(0, 3, 1, 2)
         points_unit, scores, face_scores = (part.cpu().numpy() for part in self.net.predict(batch))
         return points_unit, scores, face_scores
 
+    def _where(self) -> str:
+        import torch
 
-class OnnxRuntime:
+        return "1 thread" if torch.get_num_threads() == 1 else f"{torch.get_num_threads()} threads"
+
+
+class OnnxRuntime(_Network):
     """A graph of :func:`pipnet.model.graph.export_onnx` on ONNX Runtime.
 
     An object may be called from several threads.
@@ -113,20 +144,18 @@ class OnnxRuntime:
         if content is None:
             _check_there(path)
         _import("onnxruntime")
-        try:
-            self._session = onnx_session(path if content is None else content, threads)
-        except Exception as error:  # ONNX Runtime has an exception of its own for each way a file can be wrong
-            raise _damaged(path, "an ONNX file", error) from error
-        self.metadata = _read_metadata(self._session.get_modelmeta().custom_metadata_map.get("pipnet"), path)
+        self._session = Session(partial(_onnxruntime, path.absolute(), content, threads))
+        self.metadata = self._session.get()[1]
         self.input_size = int(self.metadata["input_size"])
+        self.file, self.threads = path.name, threads
 
     def __call__(self, crops: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """See :meth:`Runtime.__call__`."""
-        points_unit, scores, face_scores = self._session.run(None, {"crops": crops})
+        points_unit, scores, face_scores = self._session.get()[0].run(None, {"crops": crops})
         return points_unit, scores, face_scores
 
 
-class OpenVinoRuntime:
+class OpenVinoRuntime(_Network):
     """A graph of :mod:`pipnet.model.graph` on OpenVINO, the fastest on x86 CPUs.
 
     Arguments, attributes and errors are those of :class:`OnnxRuntime`; the file may also be an ``.xml``.
@@ -141,21 +170,38 @@ class OpenVinoRuntime:
             if path.suffix.lower() == ".xml":
                 _check_description(path)
         _import("openvino")
-        try:
-            model, metadata = read_openvino(path if content is None else content)
-        except Exception as error:
-            raise _damaged(path, "a file for OpenVINO", error) from error
-        self.metadata = _read_metadata(metadata, path)
+        self._session = Session(partial(_openvino, path.absolute(), content, threads))
+        self.metadata = self._session.get()[1]
         self.input_size = int(self.metadata["input_size"])
-        try:
-            self._session = OpenVinoSession(model, threads)
-        except Exception as error:
-            raise RuntimeUnavailableError(f"openvino can't compute {path} here ({_reason(error)})") from error
+        self.file, self.threads = path.name, threads
 
     def __call__(self, crops: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """See :meth:`Runtime.__call__`."""
-        points_unit, scores, face_scores = self._session.run(crops)
+        points_unit, scores, face_scores = self._session.get()[0].run(crops)
         return points_unit, scores, face_scores
+
+
+def _onnxruntime(path: Path, content: bytes | None, threads: int) -> tuple[Any, dict[str, Any]]:
+    """A session, and what its file says of itself."""
+    try:
+        session = onnx_session(path if content is None else content, threads)
+        described = session.get_modelmeta().custom_metadata_map.get("pipnet")
+    except Exception as error:  # ONNX Runtime has an exception of its own for each way a file can be wrong
+        raise _damaged(path, "an ONNX file", error) from error
+    return session, _read_metadata(described, path)
+
+
+def _openvino(path: Path, content: bytes | None, threads: int) -> tuple[OpenVinoSession, dict[str, Any]]:
+    """Likewise."""
+    try:
+        model, described = read_openvino(path if content is None else content)
+    except Exception as error:
+        raise _damaged(path, "a file for OpenVINO", error) from error
+    metadata = _read_metadata(described, path)
+    try:
+        return OpenVinoSession(model, threads), metadata
+    except Exception as error:
+        raise RuntimeUnavailableError(f"openvino can't compute {path} here ({_reason(error)})") from error
 
 
 def open_runtime(
@@ -227,7 +273,7 @@ def _open(path: Path, runtime: str, device: str, threads: int) -> TorchRuntime |
     from pipnet.model import checkpoint  # torch takes seconds to import; a graph needs none of it
 
     if runtime == "torch":
-        return torch_runtime(checkpoint.load(path, device=choose_device(device)), threads=threads)
+        return torch_runtime(checkpoint.load(path, device=choose_device(device)), threads=threads, name=path.name)
     if importlib.util.find_spec("onnx") is None:
         raise RuntimeUnavailableError(
             f"{runtime} needs the package onnx to run the checkpoint {path}; pip install onnx, or give an .onnx file"
@@ -237,12 +283,13 @@ def _open(path: Path, runtime: str, device: str, threads: int) -> TorchRuntime |
     return kinds[runtime](path, threads=threads, content=onnx_graph(checkpoint.load(path)))
 
 
-def torch_runtime(loaded: LoadedModel, *, threads: int = 0) -> TorchRuntime:
-    """A loaded checkpoint on PyTorch, with what a graph of it would say of itself."""
+def torch_runtime(loaded: LoadedModel, *, threads: int = 0, name: str = "") -> TorchRuntime:
+    """A loaded checkpoint on PyTorch, with what a graph of it would say of itself; ``name`` is the file's."""
     from pipnet.model.graph import metadata_of
 
     opened = TorchRuntime(loaded.net, threads=threads)
     opened.metadata = metadata_of(loaded)
+    opened.file = name
     return opened
 
 
@@ -266,6 +313,9 @@ def _import(package: str) -> None:
         importlib.import_module(package)
     except ImportError as error:
         raise RuntimeUnavailableError(f"{package} can't be imported ({_reason(error)}); install it again") from error
+    except Exception as error:  # OpenVINO asks for the home directory, and an account may have none
+        advice = "set HOME" if "home" in str(error) else "install it again"
+        raise RuntimeUnavailableError(f"{package} can't be imported ({_reason(error)}); {advice}") from error
 
 
 def _damaged(path: Path, kind: str, error: Exception) -> ValueError:

@@ -268,9 +268,9 @@ def _rest(detected: np.ndarray | None, claimed: np.ndarray) -> np.ndarray:
 
 
 def _has_extent(boxes: np.ndarray) -> np.ndarray:
-    """Whether boxes ``(F, 4)`` can be cut out: finite and larger than a pixel. ``(F,)``."""
+    """Whether boxes ``(F, 4)`` can be cut out: finite, not flat, and larger than a pixel. ``(F,)``."""
     size = boxes[:, 2:] - boxes[:, :2]
-    return np.isfinite(boxes).all(axis=1) & (size >= 0).all(axis=1) & (size.max(axis=1, initial=0) > 1)
+    return np.isfinite(boxes).all(axis=1) & (size > 0).all(axis=1) & (size.max(axis=1, initial=0) > 1)
 
 
 def _centre_inside(box: np.ndarray, frame: np.ndarray) -> bool:

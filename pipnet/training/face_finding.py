@@ -25,17 +25,14 @@ def find_faces(photo: OpenedPhoto, detector: Detector, face_size: int) -> tuple[
         The record, and the crops of its faces, RGB uint8.
 
     Raises:
-        ValueError: The detector failed on the photo, or gave something that is no box, or a score that is no number.
+        ValueError: The detector gave something that is no box, or a score that is no number. Its own errors arrive as
+            they are, with a note that names the photo.
     """
     assert photo.image is not None
     try:
         found = detector(photo.image)
-    except (OSError, ValueError) as error:  # the photo is good, the detector is not: not to be passed over
-        raise ValueError(
-            f"{photo.path}: the detector failed ({error}); choose another detector, or take the photo out"
-        ) from error
-    except Exception as error:
-        error.add_note(f"the photo was {photo.path}")
+    except Exception as error:  # the photo is good, the detector is not: not to be passed over
+        error.add_note(f"the detector failed on {photo.path}; choose another detector, or take the photo out")
         raise
     _check(found, photo.path)
     height, width = photo.image.shape[:2]

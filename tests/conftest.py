@@ -1,0 +1,11 @@
+"""What holds for all tests."""
+
+import os
+
+import pytest
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Tests marked ``data`` skip by themselves where no real faces are at hand."""
+    if item.get_closest_marker("data") and not os.environ.get("PIPNET_DATA"):
+        pytest.skip("needs the real faces: PIPNET_DATA is not set")
