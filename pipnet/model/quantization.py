@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from pipnet.model.rounding import round_weights
+
 _HEADS = ("/score_head/Conv", "/offset_head/Conv")
 
 
@@ -53,6 +55,8 @@ def quantize(model: Any, crops: np.ndarray, input_name: str) -> Any:
         model = onnx.load(prepared)
         for index, node in enumerate(model.graph.node):
             node.name = node.name or f"prepared_{index}"  # nodes are chosen by name, and fused ones have none
+        exact = onnx.ModelProto()
+        exact.CopyFrom(model)  # the tool moves the weights of what it is given to a file of its own
         _, scaled = _float_pixels(model, input_name)
         target = Path(folder) / "quantized.onnx"
         quantize_static(
@@ -73,6 +77,7 @@ def quantize(model: Any, crops: np.ndarray, input_name: str) -> Any:
             },
         )
         quantized = onnx.load(target)
+        round_weights(quantized, exact, crops, input_name)
     del quantized.metadata_props[:]  # of the tools
     _feed_pixels(quantized, input_name)
     return quantized
