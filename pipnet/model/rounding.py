@@ -22,6 +22,7 @@ LARGEST_SUM = 128  # of two weights of one output channel and one sign
 _LARGEST = 127
 _POSITIONS = 64  # of a feature map that count for the statistics, a face
 _BLOCK = 512  # inputs of a convolution that make up for each other; the work grows with its square
+_AT_ONCE = 32  # of these, after which the errors are handed on to all the others in one product
 _OWN = 64  # inputs of a group, up to which it has statistics of its own; larger groups share theirs
 _DAMPING = 0.01  # of the mean variance, so that inputs that vary together on few faces aren't played off against others
 
@@ -116,14 +117,18 @@ def _rounded(rows: np.ndarray, step: np.ndarray, covariances: Sequence[np.ndarra
         order = np.argsort(-variance.mean(axis=0), kind="stable")
         damping = np.maximum(_DAMPING * variance.mean(axis=1), 1e-9)[:, None, None] * np.eye(len(order))
         share = np.linalg.cholesky(np.linalg.inv(covariance[:, order][:, :, order] + damping)).transpose(0, 2, 1)
-        places = start + order
-        rest, smallest, largest = (values[..., places] for values in (rows, low, high))
-        block = np.empty_like(rest)
-        for index in range(len(order)):
-            block[..., index] = np.clip(np.rint(rest[..., index] / step), smallest[..., index], largest[..., index])
-            error = (rest[..., index] - block[..., index] * step) / share[:, None, index, index]
-            rest[..., index + 1 :] -= error[..., None] * share[:, None, index, index + 1 :]
-        result.append(block[..., np.argsort(order)])
+        # Inputs come first in memory, since they are gone through one by one: (k, G, O).
+        rest, smallest, largest = (np.moveaxis(values[..., start + order], 2, 0).copy() for values in (rows, low, high))
+        block, errors = np.empty_like(rest), np.empty_like(rest)
+        for begin in range(0, len(order), _AT_ONCE):
+            end = min(begin + _AT_ONCE, len(order))
+            for index in range(begin, end):
+                block[index] = np.clip(np.rint(rest[index] / step), smallest[index], largest[index])
+                errors[index] = (rest[index] - block[index] * step) / share[:, index, index, None]
+                rest[index:end] -= share[:, index, index:end].T[..., None] * errors[index]
+            handed_on = share[:, begin:end, end:].transpose(0, 2, 1) @ errors[begin:end].transpose(1, 0, 2)
+            rest[end:] -= handed_on.transpose(1, 0, 2)
+        result.append(np.moveaxis(block[np.argsort(order)], 0, 2))
         start += len(order)
     return np.concatenate(result, axis=2)
 
