@@ -16,8 +16,8 @@ set, and every second one is cut in a box that is off, as those of hard faces ar
 
 Every file is opened again before it gets its name, with each runtime that is installed and can serve it, and compared
 with PyTorch on these faces, or on drawn ones where an fp32 export has none. A 32-bit graph that is off by more than
-0.001 px of the crop is not kept; an 8-bit one that moves points by more than 0.3 % of the crop's side on average is kept
-with a warning. No 8-bit graph overflows the 16 bits in which CPUs without VNNI add (:mod:`pipnet.model.rounding`).
+0.001 px of the crop is not kept; an 8-bit one that moves points by more than 0.3 % of the crop's side on average is
+kept with a warning. No 8-bit graph overflows the 16 bits in which CPUs without VNNI add (`pipnet.model.rounding`).
 
 The card is ``NAME.md`` beside the checkpoint, else a few lines from the training record.
 

@@ -1,7 +1,8 @@
 """An ONNX graph in 8 bits: static quantisation, calibrated on training faces.
 
-ONNX Runtime's own tool does the work. What is decided here: what stays in 32 bits (everything behind the head, where a
-step of 8 bits would be pixels), how ranges are measured, and that the crop, 8 bits already, is not converted twice.
+ONNX Runtime's own tool does the work, except for the rounding of weights. What is decided here: what stays in 32 bits
+(everything behind the head, where a step of 8 bits would be pixels), how ranges are measured, and that the crop, 8 bits
+already, is not converted twice.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ def quantize(model: Any, crops: np.ndarray, input_name: str) -> Any:
     Activations are unsigned with one range a tensor, weights signed with one a channel: the form that both ONNX
     Runtime and OpenVINO compute with 8-bit instructions. A range is the mean over faces of each face's smallest and
     largest value: the extremes over all faces cost more precision than they save outliers
-    (``experiments/efficiency/ranges.py``).
+    (``experiments/efficiency/ranges.py``). Weights are rounded by :mod:`pipnet.model.rounding`.
 
     Needs the packages ``onnx`` and ``onnxruntime``.
 
