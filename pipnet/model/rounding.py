@@ -25,6 +25,7 @@ _BLOCK = 512  # inputs of a convolution that make up for each other; the work gr
 _AT_ONCE = 32  # of these, after which the errors are handed on to all the others in one product
 _OWN = 64  # inputs of a group, up to which it has statistics of its own; larger groups share theirs
 _DAMPING = 0.01  # of the mean variance, so that inputs that vary together on few faces aren't played off against others
+_EXACT = 1e-5  # of the mean square: what sums in 32 bits are good for, where nothing varies, as with a single face
 
 
 def round_weights(quantized: Any, model: Any, crops: np.ndarray, input_name: str) -> None:
@@ -115,8 +116,7 @@ def _rounded(rows: np.ndarray, step: np.ndarray, covariances: Sequence[np.ndarra
         variance = np.einsum("gkk->gk", covariance)
         # Those that vary most first: their errors have most others to make up for them.
         order = np.argsort(-variance.mean(axis=0), kind="stable")
-        damping = np.maximum(_DAMPING * variance.mean(axis=1), 1e-9)[:, None, None] * np.eye(len(order))
-        share = np.linalg.cholesky(np.linalg.inv(covariance[:, order][:, :, order] + damping)).transpose(0, 2, 1)
+        share = np.linalg.cholesky(np.linalg.inv(covariance[:, order][:, :, order])).transpose(0, 2, 1)
         # Inputs come first in memory, since they are gone through one by one: (k, G, O).
         rest, smallest, largest = (np.moveaxis(values[..., start + order], 2, 0).copy() for values in (rows, low, high))
         block, errors = np.empty_like(rest), np.empty_like(rest)
@@ -201,7 +201,10 @@ class _Sums:
             squares = part[:, :, None] * part[:, None, :]
             if len(second) < len(part):
                 second, squares = second / len(part), squares.mean(axis=0, keepdims=True)
-            covariances.append(second / self.count - squares)
+            covariance = second / self.count - squares
+            damping = _DAMPING * np.einsum("gkk->g", covariance), _EXACT * np.einsum("gkk->g", second) / self.count
+            damping = np.maximum(np.maximum(*damping) / covariance.shape[1], 1e-9)
+            covariances.append(covariance + damping[:, None, None] * np.eye(covariance.shape[1]))
         return mean, covariances
 
 
