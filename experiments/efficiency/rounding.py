@@ -1,6 +1,8 @@
 """How the weights of 8-bit graphs are rounded and what they are calibrated on, and what it does to the points.
 
     python experiments/efficiency/rounding.py DATA_ROOT      # rounding.json and its table; 10 minutes
+    git show 8d03673:pipnet/weights/300w_mobilenet_v2_int8.onnx > before.onnx      # of 0.4.0
+    python experiments/efficiency/rounding.py DATA_ROOT --before before.onnx       # only its time beside today's
     python experiments/efficiency/rounding.py --table
 
 The network that ships, made 8-bit in several ways with 100 training faces each, against its 32-bit graph on the 202
@@ -11,6 +13,7 @@ chosen was chosen here. Run it on a CPU without VNNI; only there sums can overfl
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -25,6 +28,7 @@ from pipnet.atomic import replacing
 
 HERE = Path(__file__).resolve().parent
 CALIBRATION_FACES, LOOSE, OFF = 100, 0.3, 0.2
+ROUNDS = 200
 TITLES = {
     "nearest": "to the nearest of 255 steps, as up to 0.4.0",
     "limited": "no sum of two products leaves 16 bits",
@@ -106,6 +110,39 @@ def measure(data_root: Path) -> dict[str, Any]:
     return metrics
 
 
+def time_both(data_root: Path, before: Path) -> dict[str, Any]:
+    """Seconds of an earlier graph over those of the one that ships, in turn on the same crops, by runtime."""
+    from pipnet.benchmark.interleaved import Timed, ratio, time_interleaved
+    from pipnet.data.calibration_crops import calibration_crops
+    from pipnet.data.readers import read_dataset
+    from pipnet.inference.landmarker import SHIPPED_GRAPH
+    from pipnet.inference.runtimes import open_runtime
+    from pipnet.layouts import get_layout
+
+    samples, _ = read_dataset(
+        "300w", root=data_root / "300W", layout=get_layout("300w_68"), part="train", validation="only"
+    )
+    times: dict[str, Any] = {"rounds": ROUNDS, "processor": processor()}
+    for name in RUNTIMES:
+        before_it, now = open_runtime(before, name, threads=1), open_runtime(SHIPPED_GRAPH, name, threads=1)
+        crops = calibration_crops(samples, box_scale=now.metadata["box_scale"], size=now.input_size, count=50)
+        turns = [itertools.cycle(crops[:, None]) for _ in range(2)]
+        both = [
+            Timed(of, lambda run=run, turn=turn: run(next(turn)))
+            for of, run, turn in zip(("before", "now"), (before_it, now), turns, strict=True)
+        ]
+        seconds = time_interleaved(both, rounds=ROUNDS)
+        times[name] = vars(ratio(seconds["before"], seconds["now"]))
+    return times
+
+
+def times_table(metrics: dict[str, Any]) -> str:
+    """How many times as fast the graph that ships is as the one of 0.4.0."""
+    cells = [f"{t['median']:.3f} ({t['low']:.3f} … {t['high']:.3f})" for t in (metrics["times"][r] for r in RUNTIMES)]
+    heads = f"| times as fast as the graph of 0.4.0 | {' | '.join(RUNTIMES.values())} |"
+    return f"{heads}\n|---|---|---|\n| the graph that ships | {' | '.join(cells)} |"
+
+
 def _points(runtime: Any, crops: list[np.ndarray]) -> np.ndarray:
     return np.concatenate([runtime(crop[None])[0] for crop in crops])
 
@@ -130,18 +167,21 @@ def rounding_table(metrics: dict[str, Any]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data_root", nargs="?", type=Path)
-    parser.add_argument("--table", action="store_true", help="print the table of the rounding.json that is there")
+    parser.add_argument("--before", type=Path, metavar="FILE", help="only time this graph against the one that ships")
+    parser.add_argument("--table", action="store_true", help="print the tables of the rounding.json that is there")
     arguments = parser.parse_args()
     file = HERE / "rounding.json"
-    if arguments.table:
-        metrics = json.loads(file.read_text(encoding="utf-8"))
-    elif arguments.data_root is None:
-        parser.error("give the folder that holds 300W, or --table")
-    else:
-        metrics = measure(arguments.data_root)
+    metrics = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    if not arguments.table:
+        if arguments.data_root is None:
+            parser.error("give the folder that holds 300W, or --table")
+        if arguments.before is None:
+            metrics |= measure(arguments.data_root)
+        else:
+            metrics["times"] = time_both(arguments.data_root, arguments.before)
         with replacing(file) as temporary:
             temporary.write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
-    print(rounding_table(metrics))
+    print(rounding_table(metrics), times_table(metrics), sep="\n\n")
 
 
 if __name__ == "__main__":
