@@ -23,6 +23,7 @@ from pipnet.data.sample import BadItems, BadSampleError, Sample
 from pipnet.data.synthetic import draw_faces
 from pipnet.export import export, main
 from pipnet.export.comparing import Difference, compare
+from pipnet.export.faces import find_faces
 from pipnet.export.options import parse
 from pipnet.inference.landmarker import SHIPPED_WEIGHTS, FaceLandmarker
 from pipnet.inference.runtimes import open_fastest, open_runtime
@@ -168,6 +169,25 @@ def test_int8_is_calibrated_on_the_faces_of_the_training(best, format_, capsys):
     # Close, and not the 32-bit graph under another name.
     distance = np.linalg.norm(points - expected, axis=-1)
     assert 1e-5 < np.median(distance) < 0.05
+
+
+def test_int8_that_moves_points_too_far_is_warned_of(best, monkeypatch, capsys):
+    found = [Difference("onnxruntime", 9.0, 0.0031 * 64, 0.1), Difference("openvino", 9.0, 0.0029 * 64, 0.1)]
+    monkeypatch.setattr("pipnet.export.writing.compare", lambda *_: found)
+    assert run(best, "--precision", "int8") == 0
+    said = capsys.readouterr().out
+    assert "warning: on onnxruntime 8 bits move points by 0.31 % of the crop's side on average, more than 0.3 %" in said
+    assert "--calibration-faces" in said
+    assert "--precision fp32" in said
+    assert said.count("warning") == 1
+    assert best.with_name("best_int8.onnx").is_file()  # it is a warning
+
+
+def test_8_bits_are_calibrated_on_boxes_that_are_off_too(best):
+    _, int8 = parse([str(best), "--precision", "int8", "--calibration-faces", "12"])
+    _, fp32 = parse([str(best), "--calibration-faces", "12"])
+    off, plain = (find_faces(small_model(dataset=DRAWN), options).crops for options in (int8, fp32))
+    assert [bool((one == other).all()) for one, other in zip(off, plain, strict=True)] == [True, False] * 6
 
 
 def test_a_file_says_what_it_is(best, capsys):

@@ -6,6 +6,9 @@ import importlib.util
 import json
 import os
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -13,13 +16,15 @@ import numpy as np
 import pytest
 
 from pipnet.data.readers import read_dataset
+from pipnet.geometry import crop_of_square
 from pipnet.inference.landmarker import SHIPPED_GRAPH, SHIPPED_WEIGHTS, FaceLandmarker
 from pipnet.layouts import get_layout
 from pipnet.metrics import mean_error
 from pipnet.model import checkpoint
 from pipnet.training.evaluation import evaluate
 
-RECORD = Path(__file__).resolve().parent.parent / "experiments" / "300w_mobilenet_v2"
+ROOT = Path(__file__).resolve().parent.parent
+RECORD = ROOT / "experiments" / "300w_mobilenet_v2"
 DATA = os.environ.get("PIPNET_DATA", "")
 
 
@@ -108,14 +113,60 @@ def test_the_claimed_figures_are_reproduced(key: str, record: ModuleType, landma
         assert measured == pytest.approx(claimed["all"][norm]["mean"]["value"], abs=0.02)
 
 
+POINTS_OF_CROPS = """
+import sys
+import numpy as np
+from pipnet.inference.onnx_session import onnx_session
+graph, crops, result = sys.argv[1:]
+with open(graph, "rb") as file:
+    np.save(result, onnx_session(file.read(), threads=1).run(["points_unit"], {"crops": np.load(crops)})[0])
+"""
+
+
+def test_a_cpu_without_vnni_has_the_same_points(tmp_path: Path):
+    """Emulated one, with ONNX Runtime's code for such CPUs, against this one, whichever it is."""
+    emulator = shutil.which("qemu-x86_64")
+    if emulator is None:
+        pytest.skip("there is no qemu-x86_64 to emulate another CPU (Debian: apt install qemu-user)")
+    data = pytest.importorskip("skimage.data", reason="scikit-image ships the portrait")
+    crop = crop_of_square(np.array([225.0, 134.0, 126.0]), 256).warp(data.astronaut())
+    np.save(tmp_path / "crops.npy", crop[None])
+    found = []
+    for name, command in (("here", []), ("there", [emulator, "-cpu", "Haswell"])):
+        result = tmp_path / f"{name}.npy"
+        done = subprocess.run(
+            [
+                *command,
+                sys.executable,
+                "-c",
+                POINTS_OF_CROPS,
+                str(SHIPPED_GRAPH),
+                str(tmp_path / "crops.npy"),
+                str(result),
+            ],
+            capture_output=True,
+            text=True,
+            cwd=ROOT,
+            timeout=280,
+        )
+        assert done.returncode == 0, done.stderr
+        found.append(np.load(result) * 256)
+    # What computes in 32 bits behind the heads rounds differently; a sum that was cut off moves points by pixels.
+    assert np.linalg.norm(found[0] - found[1], axis=-1).max() < 0.01
+
+
 @pytest.mark.data
 @pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
-def test_the_claimed_figures_of_the_8_bit_graph_are_reproduced(runtime: str, record: ModuleType):
-    """Within 0.05: the bar for the loss by 8 bits, which CPUs round differently."""
-    claimed = json.loads((RECORD.parent / "efficiency" / "accuracy.json").read_text(encoding="utf-8"))["nme"]
-    reader, folder, layout_name, options, boxes, _ = record.SETS["common"]
+@pytest.mark.parametrize(("key", "bar"), [("common", 0.03), ("wflw", 0.10)])
+def test_the_claimed_figures_of_the_8_bit_graph_are_reproduced(key: str, bar: float, runtime: str, record: ModuleType):
+    """On any CPU: 8 bits cost no more than they may, and what was measured."""
+    exact = json.loads((RECORD / "metrics.json").read_text(encoding="utf-8"))[key]["all"]["outer_eye"]["mean"]["value"]
+    metrics = json.loads((RECORD.parent / "efficiency" / "accuracy.json").read_text(encoding="utf-8"))
+    claimed = metrics["sets"][key][f"shipped {runtime} int8"]["68"]["mean"]["value"]
+    reader, folder, layout_name, options, boxes, _ = record.SETS[key]
     layout = get_layout(layout_name)
     samples, _ = read_dataset(reader, root=Path(DATA) / folder, layout=layout, **options)
     result = evaluate(FaceLandmarker.load(SHIPPED_GRAPH, runtime=runtime), samples, layout=layout, boxes=boxes)
     measured = 100 * float(mean_error(result.errors("outer_eye")))
-    assert measured == pytest.approx(claimed[f"shipped {runtime} int8"], abs=0.05)
+    assert measured <= exact + bar
+    assert measured == pytest.approx(claimed, abs=bar)

@@ -164,9 +164,11 @@ def measure(root: Path, count: int | None = None, rounds: int = ROUNDS) -> dict[
 
 
 def processor() -> str:
-    """Model name of the processor."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "unknown")
+    """Model name of the processor, and whether it has the instructions for 8 bits."""
+    facts = dict(line.partition(":")[::2] for line in reversed(Path("/proc/cpuinfo").read_text().splitlines()))
+    facts = {key.strip(): value.strip() for key, value in facts.items()}
+    has_vnni = {"avx512_vnni", "avx_vnni"} & set(facts.get("flags", "").split())
+    return f"{facts.get('model name', 'unknown')} ({'VNNI' if has_vnni else 'no VNNI'})"
 
 
 def table(metrics: dict[str, Any]) -> str:

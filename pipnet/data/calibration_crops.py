@@ -18,16 +18,18 @@ def calibration_crops(
     size: int,
     count: int = 300,
     seed: int = 0,
+    loose: float = 0.0,
     bad: BadItems | None = None,
 ) -> np.ndarray:
-    """Plain crops, without augmentation, of faces spread evenly over a set.
+    """Crops, without augmentation, of faces spread evenly over a set.
 
     Args:
         samples: Faces; only their photos and boxes are used.
         box_scale: Side of the crop over the longer side of the face box.
         size: S, side of the crops in pixels.
         count: How many; a smaller set gives all it has.
-        seed: Of the choice, :func:`spread_choice`.
+        seed: Of the choice, :func:`spread_choice`, and of the boxes that are off.
+        loose: How far every second box is off, :func:`loosened`; 0 leaves all as they are.
         bad: Takes photos that can't be read; None stops at the first.
 
     Returns:
@@ -44,18 +46,40 @@ def calibration_crops(
     """
     bad = BadItems() if bad is None else bad
     crops = []
-    for index in spread_choice(len(samples), count, seed):
+    rng = np.random.default_rng(seed)
+    for number, index in enumerate(spread_choice(len(samples), count, seed)):
         sample = samples[index]
         try:
             image = read_image(sample.image)
         except BadSampleError as error:
             bad.add(f"{sample.name}: {error}")
             continue
-        square = crop_squares(sample.box, box_scale)[0]
+        box = loosened(sample.box, loose, rng) if number % 2 else sample.box
+        square = crop_squares(box, box_scale)[0]
         crops.append(crop_of_square(square, size).warp(image))
     if not crops:
         raise ValueError(f"no face to calibrate on; the first that was left out: {[*bad.reasons, 'none'][0]}")
     return np.stack(crops)
+
+
+def loosened(box: np.ndarray, amount: float, rng: np.random.Generator) -> np.ndarray:
+    """A box ``(4,)`` moved and resized at random, as those of hard faces are.
+
+    Args:
+        box: ``x0, y0, x1, y1``, source pixels.
+        amount: Largest move along x and along y as a fraction of the longer side, and largest growth or shrinkage;
+            from 0 to below 1, uniform.
+        rng: Draws three numbers.
+
+    Example:
+        >>> loosened(np.array([0.0, 0, 10, 20]), 0.0, np.random.default_rng(0)).tolist()
+        [0.0, 0.0, 10.0, 20.0]
+    """
+    *move, growth = rng.uniform(-amount, amount, 3)
+    size = box[2:] - box[:2]
+    centre = (box[:2] + box[2:]) / 2 + np.array(move) * size.max()
+    half = size / 2 * (1 + growth)
+    return np.concatenate([centre - half, centre + half])
 
 
 def spread_choice(total: int, count: int, seed: int) -> np.ndarray:

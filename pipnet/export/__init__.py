@@ -12,11 +12,12 @@ Layout, box scale, training record and card travel in the file: ``FaceLandmarker
 ``--precision int8`` is calibrated on faces that the network was trained on: the training record says which dataset and
 split, ``--data-root`` (or ``PIPNET_DATA``) where it lies here; ``--dataset`` chooses another, and ``--faces DIR`` takes
 photos without labels, on which faces are detected. ``--calibration-faces`` of them are chosen, spread evenly over the
-set.
+set, and every second one is cut in a box that is off, as those of hard faces are.
 
 Every file is opened again before it gets its name, with each runtime that is installed and can serve it, and compared
 with PyTorch on these faces, or on drawn ones where an fp32 export has none. A 32-bit graph that is off by more than
-0.001 px of the crop is not kept.
+0.001 px of the crop is not kept; an 8-bit one that moves points by more than 0.3 % of the crop's side on average is
+kept with a warning. No 8-bit graph overflows the 16 bits in which CPUs without VNNI add (`pipnet.model.rounding`).
 
 The card is ``NAME.md`` beside the checkpoint, else a few lines from the training record.
 

@@ -39,7 +39,7 @@ def _export(options: argparse.Namespace) -> int:
     from pipnet.export.card import card_of
     from pipnet.export.faces import find_faces
     from pipnet.export.show import megabytes
-    from pipnet.export.writing import missing_package, write
+    from pipnet.export.writing import LIMIT_INT8, missing_package, write
     from pipnet.inference.landmarker import SHIPPED_WEIGHTS
     from pipnet.model import checkpoint
 
@@ -67,5 +67,12 @@ def _export(options: argparse.Namespace) -> int:
             f"  {difference.runtime:<12} largest {difference.largest_px:.2g}, mean {difference.mean_px:.2g}; scores "
             f"{difference.largest_score:.2g} at most"
         )
+    for difference in differences:
+        if options.precision == "int8" and difference.mean_px > LIMIT_INT8 * size:
+            print(
+                f"warning: on {difference.runtime} 8 bits move points by {100 * difference.mean_px / size:.2f} % of "
+                f"the crop's side on average, more than {100 * LIMIT_INT8:g} %. Calibrate on more faces like those it "
+                "will see (--calibration-faces, --dataset or --faces DIR), or export --precision fp32"
+            )
     print(f'use: FaceLandmarker.load("{output}"), or python -m pipnet.demo --weights {output}')
     return 0

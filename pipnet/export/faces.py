@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from pipnet.data.calibration_crops import calibration_crops
+from pipnet.data.calibration_crops import calibration_crops, loosened
 from pipnet.data.images import IMAGE_SUFFIXES, read_image
 from pipnet.data.photo_source import photos_below
 from pipnet.data.readers import read_dataset
@@ -23,6 +23,8 @@ from pipnet.layouts import PointLayout
 from pipnet.model.checkpoint import LoadedModel
 
 _DRAWN = 32  # faces; for a comparison of 32-bit numbers they are as good as photos
+# Of every second box that 8 bits are calibrated on: ranges of good boxes alone cut off what hard faces need.
+_LOOSE = 0.3
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,8 @@ class Faces:
 def find_faces(loaded: LoadedModel, options: argparse.Namespace) -> Faces:
     """The faces that the options name: photos of a folder, a dataset, or what the network was trained on.
 
-    An fp32 export only compares on them, so one without faces at hand takes drawn ones.
+    int8 gets every second face in a box that is off (:func:`pipnet.data.calibration_crops.loosened`). An fp32 export
+    only compares on them, so one without faces at hand takes drawn ones.
 
     Args:
         loaded: Gives crop, layout and training record.
@@ -58,7 +61,7 @@ def find_faces(loaded: LoadedModel, options: argparse.Namespace) -> Faces:
         OSError: A folder is missing or can't be read.
     """
     if options.faces is not None:
-        return _of_photos(loaded, options.faces, options.calibration_faces, options.seed)
+        return _of_photos(loaded, options)
     if options.dataset is not None:
         from pipnet.config import dataset_config, dataset_layout
 
@@ -122,32 +125,46 @@ def _of_dataset(
         on_bad=dataset.get("on_bad", "raise"),
         **dict(dataset["splits"][split]),
     )
-    crop = {"box_scale": loaded.box_scale, "size": loaded.net.input_size}
-    crops = calibration_crops(samples, count=options.calibration_faces, seed=options.seed, bad=bad, **crop)
+    crops = calibration_crops(
+        samples,
+        box_scale=loaded.box_scale,
+        size=loaded.net.input_size,
+        count=options.calibration_faces,
+        seed=options.seed,
+        loose=_loose(options),
+        bad=bad,
+    )
     return Faces(crops, f"of {dataset['name']} ({split})", tuple(bad.reasons))
 
 
-def _of_photos(loaded: LoadedModel, folder: Path, count: int, seed: int) -> Faces:
+def _loose(options: argparse.Namespace) -> float:
+    return _LOOSE if options.precision == "int8" else 0.0
+
+
+def _of_photos(loaded: LoadedModel, options: argparse.Namespace) -> Faces:
     """The surest face of each photo, in the boxes that the face detector gives."""
     from pipnet.inference.detect import RetinaFace
 
+    folder: Path = options.faces
     if not folder.is_dir():
         raise FileNotFoundError(f"--faces {folder} is no folder; give a folder with photos of faces")
     photos = list(photos_below(folder, in_order=True))
     if not photos:
         raise ValueError(f"--faces {folder}: no photo in this folder; looked for {', '.join(IMAGE_SUFFIXES)}")
     detector, crops, bad = RetinaFace(), [], BadItems("skip")
+    rng = np.random.default_rng(options.seed)
     # All photos in random order: those without a face are made up for by others.
-    for index in np.random.default_rng(seed).permutation(len(photos)):
+    for index in rng.permutation(len(photos)):
         try:
             image = read_image(photos[index])
         except BadSampleError as error:
             bad.add(str(error))
             continue
         if len(boxes := detector(image).boxes):  # best detection first
-            square = crop_squares(boxes[:1], loaded.box_scale)[0]
+            box = loosened(boxes[0], _loose(options), rng) if len(crops) % 2 else boxes[0]
+            square = crop_squares(box, loaded.box_scale)[0]
             crops.append(crop_of_square(square, loaded.net.input_size).warp(image))
-        if len(crops) == count:
+        if len(crops) == options.calibration_faces:
             break
     if not crops:
         raise ValueError(f"--faces {folder}: no face found in {len(photos)} photos; give photos of faces")

@@ -1,7 +1,8 @@
 """An ONNX graph in 8 bits: static quantisation, calibrated on training faces.
 
-ONNX Runtime's own tool does the work. What is decided here: what stays in 32 bits (everything behind the head, where a
-step of 8 bits would be pixels), how ranges are measured, and that the crop, 8 bits already, is not converted twice.
+ONNX Runtime's own tool does the work, except for the rounding of weights. What is decided here: what stays in 32 bits
+(everything behind the head, where a step of 8 bits would be pixels), how ranges are measured, and that the crop, 8 bits
+already, is not converted twice.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from pipnet.model.rounding import round_weights
+
 _HEADS = ("/score_head/Conv", "/offset_head/Conv")
 
 
@@ -23,7 +26,7 @@ def quantize(model: Any, crops: np.ndarray, input_name: str) -> Any:
     Activations are unsigned with one range a tensor, weights signed with one a channel: the form that both ONNX
     Runtime and OpenVINO compute with 8-bit instructions. A range is the mean over faces of each face's smallest and
     largest value: the extremes over all faces cost more precision than they save outliers
-    (``experiments/efficiency/ranges.py``).
+    (``experiments/efficiency/ranges.py``). Weights are rounded by :mod:`pipnet.model.rounding`.
 
     Needs the packages ``onnx`` and ``onnxruntime``.
 
@@ -53,6 +56,8 @@ def quantize(model: Any, crops: np.ndarray, input_name: str) -> Any:
         model = onnx.load(prepared)
         for index, node in enumerate(model.graph.node):
             node.name = node.name or f"prepared_{index}"  # nodes are chosen by name, and fused ones have none
+        exact = onnx.ModelProto()
+        exact.CopyFrom(model)  # the tool moves the weights of what it is given to a file of its own
         _, scaled = _float_pixels(model, input_name)
         target = Path(folder) / "quantized.onnx"
         quantize_static(
@@ -73,6 +78,7 @@ def quantize(model: Any, crops: np.ndarray, input_name: str) -> Any:
             },
         )
         quantized = onnx.load(target)
+        round_weights(quantized, exact, crops, input_name)
     del quantized.metadata_props[:]  # of the tools
     _feed_pixels(quantized, input_name)
     return quantized

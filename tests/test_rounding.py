@@ -1,0 +1,133 @@
+"""No 8-bit graph that pipnet writes can overflow the 16 bits in which CPUs without VNNI add: from the file alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import numpy_helper
+
+from pipnet.inference.landmarker import SHIPPED_GRAPH
+from pipnet.layouts import PointLayout
+from pipnet.model import quantization
+from pipnet.model.checkpoint import LoadedModel
+from pipnet.model.graph import onnx_graph
+from pipnet.model.pipnet import PIPNet
+from pipnet.model.rounding import _rounded, _steps
+
+SEVEN = PointLayout("seven", 7, mirror=tuple(range(7)))
+LARGEST_ACTIVATION = 255  # what a byte can hold; runtimes shift signed ones to this range
+PRODUCTS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+NETWORKS: dict[str, dict[str, Any]] = {
+    "mobilenet_v2": {},
+    "mobilenet_v3_small": {},
+    "resnet18": {},
+    "resnet18 with a transposed convolution": {"net_stride": 16},
+}
+
+
+def int8_graph(name: str, options: dict[str, Any]) -> onnx.ModelProto:
+    """Of an untrained network, calibrated on noise."""
+    torch.manual_seed(0)
+    mean_face = np.random.default_rng(1).uniform(0.2, 0.8, (7, 2))
+    net = PIPNet(mean_face, name.split()[0], num_neighbors=2, input_size=64, **options).eval()
+    crops = np.random.default_rng(2).integers(0, 256, (4, 64, 64, 3), dtype=np.uint8)
+    return onnx.load_from_string(onnx_graph(LoadedModel(net, SEVEN, 1.2, {}), calibration=crops))
+
+
+def channels_of(node: onnx.NodeProto, weight: np.ndarray) -> np.ndarray:
+    """Weights ``(output channels, weights of each)``; groups of a transposed convolution together, which asks more."""
+    axis = {"Conv": 0, "ConvTranspose": 1, "MatMul": weight.ndim - 1, "Gemm": 1}[node.op_type]
+    if node.op_type == "Gemm" and any(found.name == "transB" and found.i for found in node.attribute):
+        axis = 0
+    return np.moveaxis(weight.astype(np.int64), axis, 0).reshape(weight.shape[axis], -1)
+
+
+def overflowing(model: onnx.ModelProto) -> tuple[int, list[str]]:
+    """How many products with 8-bit weights there are, and in which of them two can add up to more than 16 bits hold."""
+    tensors = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    scaled = {node.output[0]: node for node in model.graph.node if node.op_type == "DequantizeLinear"}
+    assert not [
+        node.name for node in model.graph.node if node.op_type.startswith(("QLinear", "ConvInteger", "MatMulI"))
+    ]
+    found, wrong = 0, []
+    for node in model.graph.node:
+        if node.op_type not in PRODUCTS or node.input[1] not in scaled:
+            continue
+        weight = tensors[scaled[node.input[1]].input[0]]
+        assert weight.dtype == np.int8, node.name
+        assert not tensors[scaled[node.input[1]].input[2]].any(), node.name  # symmetric: the numbers are what is summed
+        found += 1
+        ordered = np.sort(channels_of(node, weight), axis=1)
+        most = LARGEST_ACTIVATION * ordered[:, -2:].clip(0).sum(axis=1).max()
+        least = LARGEST_ACTIVATION * ordered[:, :2].clip(max=0).sum(axis=1).min()
+        if most > 32767 or least < -32768:
+            wrong.append(f"{node.name}: {least} … {most}")
+    return found, wrong
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_no_two_products_of_an_export_leave_16_bits(name: str):
+    model = int8_graph(name, NETWORKS[name])
+    found, wrong = overflowing(model)
+    assert wrong == []
+    # All of them: none is left out, and none stays in 32 bits.
+    assert found == sum(node.op_type in ("Conv", "ConvTranspose") for node in model.graph.node)
+
+
+def test_no_two_products_of_the_graph_that_ships_leave_16_bits():
+    assert overflowing(onnx.load(SHIPPED_GRAPH)) == (54, [])
+
+
+def test_a_graph_that_is_only_quantised_is_seen_to_overflow(monkeypatch):
+    monkeypatch.setattr(quantization, "round_weights", lambda *_: None)
+    found, wrong = overflowing(int8_graph("resnet18", {"net_stride": 16}))
+    assert len(wrong) > found // 2
+    assert any("ConvTranspose" in name for name in wrong)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda rng: rng.normal(size=(3, 5, 40)),
+        lambda rng: rng.standard_cauchy((3, 5, 40)),
+        lambda rng: np.ones((1, 2, 9)),
+        lambda rng: -np.eye(4)[None],
+        lambda rng: np.zeros((1, 2, 3)),
+        lambda rng: rng.normal(size=(2, 4, 1)),
+    ],
+    ids=["normal", "outliers", "equal", "one each", "nothing", "single"],
+)
+def test_rounded_weights_keep_the_bounds(make: Callable[[np.random.Generator], np.ndarray]):
+    rng = np.random.default_rng(0)
+    rows = make(rng)
+    step = _steps(rows)
+    inputs = rng.normal(size=(len(rows), 64, rows.shape[2])) + rng.normal(size=(1, 64, 1))
+    for covariances in (None, [inputs.transpose(0, 2, 1) @ inputs / 64]):
+        rounded = _rounded(rows, step, covariances)
+        assert np.abs(rounded).max() <= 127
+        for sign in (1, -1):
+            assert np.sort(sign * rounded, axis=2)[:, :, -2:].clip(0).sum(axis=2).max() <= 128
+    nearest = _rounded(rows, step, None) * step[..., None]
+    assert np.abs(nearest - rows).max() <= step.max() * 1.01  # and no weight is cut off
+
+
+def test_later_weights_make_up_for_the_rounding_of_earlier_ones():
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(1, 8, 60))
+    inputs = rng.normal(size=(500, 60)) + 2 * rng.normal(size=(500, 1))  # all rise and fall together
+    covariance = inputs.T @ inputs / len(inputs)
+    step = _steps(rows)
+
+    def error(covariances: list[np.ndarray] | None) -> float:
+        difference = _rounded(rows, step, covariances)[0] * step[0, :, None] - rows[0]
+        return float(np.square(difference @ inputs.T).mean())
+
+    assert error([covariance[None]]) < error(None) / 2
+    # Also in two blocks that know nothing of each other.
+    halves = [covariance[None, :30, :30], covariance[None, 30:, 30:]]
+    assert error(halves) < error(None)
