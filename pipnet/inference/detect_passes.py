@@ -12,10 +12,11 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from pipnet.inference.detections import Calibration, Detections
+from pipnet.inference.detections import CalibratedDetections, Calibration, Detections, five_point_rolls
 
-# The photo as the network gets it, to boxes (K, 4) in its pixels, counted from its edge, and scores (K,).
-Search = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+# The photo as the network gets it, to boxes (K, 4) in its pixels, counted from its edge, scores (K,), and five points
+# of each face (K, 5, 2) in the same pixels.
+Search = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray, np.ndarray]]
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def search_in_passes(
         calibration: Turns the boxes into tight boxes of the points.
 
     Returns:
-        Boxes in source pixels.
+        Boxes in source pixels, turned by the five points as far as these are to be believed.
 
     Raises:
         ValueError: The array is no such photo.
@@ -74,32 +75,31 @@ def search_in_passes(
         raise ValueError(f"the detector takes RGB uint8 (H, W, 3), got {image.dtype} {image.shape}")
     height, width = image.shape[:2]
     factor = min(1.0, max_side / max(height, width))
-    found_boxes, found_scores, smallest = [], [], 0.0
+    found, smallest = [], 0.0
     while True:
-        boxes, scores = _one_pass(image, search, factor)
+        boxes, scores, rolls = _one_pass(image, search, factor)
         longer = (boxes[:, 2:] - boxes[:, :2]).max(axis=1, initial=0) * factor
         last = max(height, width) * factor <= passes.largest  # no face is too large for this pass
         kept = (longer >= smallest) & (longer <= (np.inf if last else passes.largest))
-        found_boxes.append(boxes[kept])
-        found_scores.append(scores[kept])
+        found.append((boxes[kept], scores[kept], rolls[kept]))
         if last:
             break
         factor, smallest = factor / passes.reduction, passes.smallest
-    boxes, scores = np.concatenate(found_boxes), np.concatenate(found_scores)
+    boxes, scores, rolls = map(np.concatenate, zip(*found, strict=True))
     chosen = _suppress(boxes, scores, nms_threshold)
-    return Detections(calibration.apply(boxes[chosen]), scores[chosen])
+    return CalibratedDetections.of(boxes[chosen], scores[chosen], calibration, rolls[chosen])
 
 
-def _one_pass(image: np.ndarray, search: Search, factor: float) -> tuple[np.ndarray, np.ndarray]:
-    """Candidates in the photo reduced by ``factor``: boxes ``(K, 4)`` in source pixels, scores ``(K,)``."""
+def _one_pass(image: np.ndarray, search: Search, factor: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Candidates in the photo reduced by ``factor``: boxes ``(K, 4)`` in source pixels, scores and angles ``(K,)``."""
     height, width = image.shape[:2]
     if factor < 1:
         size = (max(round(width * factor), 1), max(round(height * factor), 1))
         image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-    boxes, scores = search(image)
+    boxes, scores, five = search(image)
     # The networks count from the photo's edge; pixel centres lie half a pixel further in.
     to_source = np.array([width / image.shape[1], height / image.shape[0]] * 2)
-    return boxes * to_source - 0.5, scores
+    return boxes * to_source - 0.5, scores, five_point_rolls(five * to_source[:2])
 
 
 def _suppress(boxes: np.ndarray, scores: np.ndarray, threshold: float) -> np.ndarray:
