@@ -297,7 +297,8 @@ def test_real_detector_feeds_the_network(net):
     assert len(faces) == 1
     x0, y0, x1, y1 = faces.boxes[0]
     aside = turned(np.array([-0.25 * 1.25 * (x1 - x0), 0.0]), faces.angles[0])  # this box is wider than tall
-    np.testing.assert_allclose(faces.points[0, 0], [(x0 + x1) / 2, (y0 + y1) / 2] + aside, atol=1e-3)
+    middle = np.array([x0 + x1, y0 + y1]) / 2
+    np.testing.assert_allclose(faces.points[0, 0], middle + aside, atol=1e-3)
     assert 1 < abs(faces.angles[0]) < 15  # the portrait's head is tilted a little
 
 

@@ -175,10 +175,11 @@ def five_point_rolls(points: np.ndarray) -> np.ndarray:
 
 
 def as_detections(boxes: ArrayLike | Detections) -> Detections:
-    """A user's boxes, whose tilt nobody knows."""
+    """A user's boxes, whose tilt nobody knows, or what a detector gave: of the user's own it may be any object with
+    ``boxes``."""
     if isinstance(boxes, Detections):
         return boxes
-    boxes = as_boxes(boxes)
+    boxes = as_boxes(getattr(boxes, "boxes", boxes))
     return Detections(boxes, np.ones(len(boxes)))
 
 

@@ -273,8 +273,7 @@ class FaceLandmarker:
                 f" not of {self.layout.name!r}; if the points look wrong, give boxes= or a detector of your own",
                 stacklevel=stacklevel,
             )
-        found = self.detector(image)
-        return found if isinstance(found, Detections) else as_detections(found.boxes)
+        return as_detections(self.detector(image))
 
     def predict_batch(
         self,
