@@ -151,6 +151,7 @@ def test_a_kill_and_more_processes_change_no_number(pool, tmp_path, monkeypatch)
     for a, b in zip(numbers(whole), numbers(parts), strict=True):
         np.testing.assert_array_equal(a, b)
     assert sorted(file.name for file in (tmp_path / "parts").iterdir()) == [
+        "angle.npy",
         "disagreement.npy",
         "done.json",
         "points.npy",

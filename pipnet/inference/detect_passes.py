@@ -2,7 +2,7 @@
 
 A network that was trained on faces up to some size misplaces those near it and loses those beyond. So a photo is
 searched at ``max_side``, and again at a fraction of that, until a face can't be too large. And it was trained on faces
-that are more or less upright, and misses a few of those that are not: a photo in which it finds nobody is searched again
+that are more or less upright, and misses a few of those that are not: a photo in which it finds nobody is searched
 in quarter turns.
 """
 
