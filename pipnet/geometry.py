@@ -79,6 +79,17 @@ def box_corners(boxes: np.ndarray, angles: np.ndarray) -> np.ndarray:
     return centre + turned(half * [[-1, -1], [1, -1], [1, 1], [-1, 1]], np.asarray(angles)[..., None])
 
 
+def scale_boxes(boxes: np.ndarray, factor: float) -> np.ndarray:
+    """Boxes ``(..., 4)`` made larger or smaller about their centres.
+
+    Example:
+        >>> scale_boxes(np.array([0.0, 0.0, 4.0, 8.0]), 0.5).tolist()
+        [1.0, 2.0, 3.0, 6.0]
+    """
+    centre, half = (boxes[..., :2] + boxes[..., 2:]) / 2, (boxes[..., 2:] - boxes[..., :2]) / 2 * factor
+    return np.concatenate([centre - half, centre + half], axis=-1)
+
+
 def boxes_seen_turned(boxes: np.ndarray, by: np.ndarray | float, aspect: float = 1.0) -> np.ndarray:
     """Upright boxes around faces of any tilt, as boxes in a frame turned by some angle.
 

@@ -144,8 +144,8 @@ def measure_infants(landmarker: FaceLandmarker, root: Path) -> dict[str, Any]:
 def roll_table(metrics: dict[str, Any]) -> str:
     """Every step."""
     lines = [
-        "| turned by | label boxes: NME | median | FR@10 | face score | detector boxes: NME | FR@10 | missed | face score"
-        " | one upright look: NME | FR@10 |",
+        "| turned by | label boxes: NME | median | FR@10 | face score | detector boxes: NME | FR@10 | missed |"
+        " face score | one upright look: NME | FR@10 |",
         "|---" * 11 + "|",
     ]
     for degrees, ways in metrics["turned"].items():

@@ -2,8 +2,8 @@
 
 A network that was trained on faces up to some size misplaces those near it and loses those beyond. So a photo is
 searched at ``max_side``, and again at a fraction of that, until a face can't be too large. And it was trained on faces
-that are more or less upright, and misses a few of those that are not: a photo in which it finds nobody is searched
-in quarter turns.
+that are more or less upright, and misses a few of those that are not. So a photo in which it is sure of nobody is
+searched in quarter turns as well.
 """
 
 from __future__ import annotations
@@ -16,6 +16,9 @@ import numpy as np
 
 from pipnet.geometry import angle_between, tight_box, turned
 from pipnet.inference.detections import CalibratedDetections, Calibration, Detections, five_point_rolls
+
+# A photo is searched in quarter turns as well unless a face has this score: upright ones of 300W have 0.99 and more.
+_SURE = 0.8
 
 # The photo as the network gets it, to boxes (K, 4) in its pixels, counted from its edge, scores (K,), and five points
 # of each face (K, 5, 2) in the same pixels.
@@ -76,18 +79,28 @@ def search_in_passes(
     """
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
         raise ValueError(f"the detector takes RGB uint8 (H, W, 3), got {image.dtype} {image.shape}")
+    found = []
     for quarters in (0, 1, 3, 2):  # a head to the right, to the left, and upside down
-        seen = np.ascontiguousarray(np.rot90(image, quarters)) if quarters else image
-        boxes, scores, rolls = _all_passes(seen, search, passes, max_side)
-        if len(boxes):
+        found.append(_turned_passes(image, search, passes, max_side, quarters))
+        if found[-1][1].max(initial=0.0) >= _SURE:
             break
+    boxes, scores, rolls = map(np.concatenate, zip(*found, strict=True))
     chosen = _suppress(boxes, scores, nms_threshold)
-    boxes, scores, rolls = boxes[chosen], scores[chosen], rolls[chosen]
-    if quarters:
-        middle, middle_seen = (np.array([photo.shape[1] - 1, photo.shape[0] - 1]) / 2 for photo in (image, seen))
-        corners = turned(boxes.reshape(-1, 2, 2) - middle_seen, 90.0 * quarters) + middle
-        boxes, rolls = tight_box(corners), angle_between(np.nan_to_num(rolls) + 90.0 * quarters, 0.0)
-    return CalibratedDetections.of(boxes, scores, calibration, rolls)
+    return CalibratedDetections.of(boxes[chosen], scores[chosen], calibration, rolls[chosen])
+
+
+def _turned_passes(
+    image: np.ndarray, search: Search, passes: Passes, max_side: int, quarters: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """All passes over the photo turned to the left so many times; boxes and angles are those of the photo itself."""
+    if not quarters:
+        return _all_passes(image, search, passes, max_side)
+    seen = np.ascontiguousarray(np.rot90(image, quarters))
+    boxes, scores, rolls = _all_passes(seen, search, passes, max_side)
+    middle, middle_seen = (np.array([photo.shape[1] - 1, photo.shape[0] - 1]) / 2 for photo in (image, seen))
+    corners = turned(boxes.reshape(-1, 2, 2) - middle_seen, 90.0 * quarters) + middle
+    boxes = tight_box(corners) if len(boxes) else boxes
+    return boxes, scores, angle_between(np.nan_to_num(rolls) + 90.0 * quarters, 0.0)
 
 
 def _all_passes(

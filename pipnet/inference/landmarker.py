@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 
 from pipnet.data.images import read_image
 from pipnet.faces import FaceLandmarks
-from pipnet.geometry import angle_between, crop_of_square, crop_squares, roll_angles, tight_box, turned
+from pipnet.geometry import angle_between, crop_of_square, crop_squares, roll_angles, scale_boxes, tight_box, turned
 from pipnet.inference.detect import Detections, Detector, RetinaFace, YuNet, detector_factory
 from pipnet.inference.detections import as_angles, as_boxes, as_detections, is_box
 from pipnet.inference.device import usable_device
@@ -35,9 +35,11 @@ _BATCH_SIZE = 64
 _HELD_BYTES = 2**28  # of photos that wait until a batch is full
 
 # Chosen on validation faces of 300W that were turned by hand (experiments/roll). A face whose score is lower is looked
-# at in the three other quarter turns as well; one found to be tilted by more than so many degrees in its crop is cut
-# upright and looked at again, up to so many times.
+# at in the three other quarter turns as well, and if that leaves it unsure, in all four in a smaller box, since
+# detectors frame tilted faces too widely. One that is found to be tilted by more than so many degrees in its crop is
+# cut upright and looked at again, up to so many times.
 _SURE = 0.5
+_OTHER_TURNS = (((90.0, 180.0, 270.0), 1.0), ((0.0, 90.0, 180.0, 270.0), 0.75))  # degrees, share of the box
 _TILTED = 15.0
 _UPRIGHTINGS = 2
 
@@ -333,42 +335,54 @@ class FaceLandmarker:
         images = [photo.image for photo, _ in rows]
         looks = self._look(images, boxes, angles, batch_size)
         if self.mean_face is not None and free.any() and self.layout.num_points > 1:
-            self._turn_the_unsure(looks, rows, np.flatnonzero(free), batch_size)
+            self._turn_the_unsure(looks, rows, np.flatnonzero(free), angles.copy(), batch_size)
             for _ in range(_UPRIGHTINGS):
-                self._turn_the_tilted(looks, images, np.flatnonzero(free), batch_size)
+                self._look_again(looks, images, np.flatnonzero(free), batch_size)
         return FaceLandmarks(
             looks.points, looks.scores, looks.boxes, self.layout, looks.face_scores, angles=looks.angles
         )
 
     def _turn_the_unsure(
-        self, looks: _Looks, rows: Sequence[tuple[_Asked, int]], free: np.ndarray, batch_size: int
+        self, looks: _Looks, rows: Sequence[tuple[_Asked, int]], free: np.ndarray, told: np.ndarray, batch_size: int
     ) -> None:
-        """Look at doubtful faces in the three other quarter turns, and keep the surest look of each."""
-        unsure = free[looks.face_scores[free] < _SURE]
-        if not unsure.size:
-            return
-        tried = np.repeat(unsure, 3)
-        by = np.tile([90.0, 180.0, 270.0], unsure.size)
-        boxes = [rows[face][0].found.seen_turned(rows[face][1], turn) for face, turn in zip(tried, by, strict=True)]
-        images = [rows[face][0].image for face in tried]
-        others = self._look(images, np.stack(boxes), angle_between(looks.angles[tried] + by, 0.0), batch_size)
-        best = others.face_scores.reshape(-1, 3).argmax(axis=1) + 3 * np.arange(unsure.size)
-        surer = others.face_scores[best] > looks.face_scores[unsure]
-        looks.take(unsure[surer], others, best[surer])
+        """Look at doubtful faces in other turns, and keep the surest look of each.
 
-    def _turn_the_tilted(self, looks: _Looks, images: Sequence[np.ndarray], free: np.ndarray, batch_size: int) -> None:
-        """Look once more at faces that their own points show to be tilted in their crop."""
+        Args:
+            looks: Changed.
+            rows: Photo and number of each face.
+            free: Which faces may be turned.
+            told: ``(F,)``, the angles from which the turns are counted.
+            batch_size: Faces that go through the network together.
+        """
+        for turns, zoom in _OTHER_TURNS:
+            unsure = free[looks.face_scores[free] < _SURE]
+            if not unsure.size:
+                return
+            tried, by = np.repeat(unsure, len(turns)), np.tile(turns, unsure.size)
+            boxes = [rows[face][0].found.seen_turned(rows[face][1], turn) for face, turn in zip(tried, by, strict=True)]
+            boxes = scale_boxes(np.stack(boxes), zoom)
+            images = [rows[face][0].image for face in tried]
+            others = self._look(images, boxes, angle_between(told[tried] + by, 0.0), batch_size)
+            best = others.face_scores.reshape(unsure.size, -1).argmax(axis=1) + len(turns) * np.arange(unsure.size)
+            surer = others.face_scores[best] > looks.face_scores[unsure]
+            looks.take(unsure[surer], others, best[surer])
+
+    def _look_again(self, looks: _Looks, images: Sequence[np.ndarray], free: np.ndarray, batch_size: int) -> None:
+        """One more look, by their own points, at faces that these show to be tilted in their crop, or still unsure."""
         rolls = self.rolls(looks.points[free].astype(np.float64))
-        tilted = np.abs(angle_between(rolls, looks.angles[free])) > _TILTED
-        if not tilted.any():
+        chosen = np.abs(angle_between(rolls, looks.angles[free])) > _TILTED
+        chosen |= looks.face_scores[free] < _SURE
+        if not chosen.any():
             return
-        faces, rolls = free[tilted], rolls[tilted]
+        faces, rolls = free[chosen], rolls[chosen]
         boxes = tight_box(looks.points[faces].astype(np.float64), rolls)
         usable = np.array([is_box(*box) for box in boxes.tolist()])
+        if not usable.any():
+            return
         faces, rolls, boxes = faces[usable], rolls[usable], boxes[usable]
-        if faces.size:
-            again = self._look([images[face] for face in faces], boxes, rolls, batch_size)
-            looks.take(faces, again, np.arange(faces.size))
+        again = self._look([images[face] for face in faces], boxes, rolls, batch_size)
+        better = again.face_scores >= np.minimum(looks.face_scores[faces], _SURE)
+        looks.take(faces[better], again, np.flatnonzero(better))
 
     def _look(self, images: Sequence[np.ndarray], boxes: np.ndarray, angles: np.ndarray, batch_size: int) -> _Looks:
         """One look at each pair of photo and box; boxes and angles as in :class:`FaceLandmarks`, finite."""
