@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,11 +24,14 @@ class FaceLandmarks:
     Attributes:
         points: ``(F, N, 2)`` float32, ``x, y`` in pixels of the source image (0-based pixel centres).
         scores: ``(F, N)`` float32 in [0, 1]; higher is more trustworthy.
-        boxes: ``(F, 4)`` float32, ``x0, y0, x1, y1``: the face box each prediction was made from, source pixels.
+        boxes: ``(F, 4)`` float32, ``x0, y0, x1, y1``: the face box each prediction was made from, source pixels. It is
+            turned by ``angles`` about its own centre.
         layout: What the N points mean.
         face_scores: ``(F,)`` float32 in [0, 1]: the score of each face as a whole. None, when building, gives the
             mean of the face's point scores.
         ids: ``(F,)`` int64: who is who from frame to frame, or None where nobody is followed (photos).
+        angles: ``(F,)`` float32, degrees: how far the face was turned, clockwise in the picture, where its box was cut.
+            None, when building, is 0 for all.
 
     Raises:
         ValueError: If shapes disagree; the message says which.
@@ -46,6 +49,7 @@ class FaceLandmarks:
     layout: PointLayout
     face_scores: np.ndarray = None  # type: ignore[assignment]  # always an array once built
     ids: np.ndarray | None = None
+    angles: np.ndarray = None  # type: ignore[assignment]  # likewise
 
     def __post_init__(self) -> None:
         for name in ("points", "scores", "boxes"):
@@ -61,9 +65,11 @@ class FaceLandmarks:
                 raise ValueError(f"{name} must have shape {shape}, got {getattr(self, name).shape}")
         of_faces = self.scores.mean(axis=1) if self.face_scores is None else self.face_scores
         object.__setattr__(self, "face_scores", np.array(of_faces, dtype=np.float32))
+        angles = np.zeros(faces) if self.angles is None else self.angles
+        object.__setattr__(self, "angles", np.array(angles, dtype=np.float32))
         if self.ids is not None:
             object.__setattr__(self, "ids", np.array(self.ids, dtype=np.int64))
-        for name in ("face_scores", "ids"):
+        for name in ("face_scores", "ids", "angles"):
             value = getattr(self, name)
             if value is not None and value.shape != (faces,):
                 raise ValueError(f"{name} must have shape {(faces,)}, got {value.shape}")
@@ -94,25 +100,27 @@ class FaceLandmarks:
                 raise IndexError(f"face {index} of {len(self)}")
             index = np.array([index])
         ids = None if self.ids is None else self.ids[index]
-        return FaceLandmarks(
-            self.points[index], self.scores[index], self.boxes[index], self.layout, self.face_scores[index], ids
-        )
+        of_faces = self.face_scores[index], ids, self.angles[index]
+        return FaceLandmarks(self.points[index], self.scores[index], self.boxes[index], self.layout, *of_faces)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types, ready for JSON, with three decimals.
 
         Returns:
-            ``{"layout", "faces"}``; each face is ``{"box", "score", "points", "scores"}``, and ``"id"`` first where
-            there are ids.
+            ``{"layout", "faces"}``; each face is ``{"box", "angle", "score", "points", "scores"}``, and ``"id"`` first
+            where there are ids.
         """
         faces = [
             {
                 "box": np.round(box.astype(float), 3).tolist(),
+                "angle": round(float(angle), 3),
                 "score": round(float(score), 3),
                 "points": np.round(points.astype(float), 3).tolist(),
                 "scores": np.round(scores.astype(float), 3).tolist(),
             }
-            for box, score, points, scores in zip(self.boxes, self.face_scores, self.points, self.scores, strict=True)
+            for box, angle, score, points, scores in zip(
+                self.boxes, self.angles, self.face_scores, self.points, self.scores, strict=True
+            )
         ]
         if self.ids is not None:
             faces = [{"id": int(of_face)} | face for of_face, face in zip(self.ids, faces, strict=True)]
@@ -130,8 +138,8 @@ class FaceLandmarks:
 
         Returns:
             Columns in this order: those given of ``source``, ``frame``, ``time_s``; ``face`` (position in this result),
-            ``id`` (None without ids), ``score``, ``box_x0``, ``box_y0``, ``box_x1``, ``box_y1``, and ``x_0``, ``y_0``,
-            ``s_0`` (score) to the last point. Pixels and scores have three decimals.
+            ``id`` (None without ids), ``score``, ``box_x0``, ``box_y0``, ``box_x1``, ``box_y1``, ``angle``, and
+            ``x_0``, ``y_0``, ``s_0`` (score) to the last point. Pixels and scores have three decimals.
             :func:`pipnet.formats.row_columns` lists them, also for a table without a face.
 
         Example:
@@ -139,7 +147,7 @@ class FaceLandmarks:
             >>> nose = PointLayout("nose", 1, mirror=(0,))
             >>> FaceLandmarks([[[3.5, 4]]], [[0.75]], [[1, 2, 6, 7]], nose).to_rows(frame=12)
             [{'frame': 12, 'face': 0, 'id': None, 'score': 0.75, 'box_x0': 1.0, 'box_y0': 2.0, 'box_x1': 6.0,
-              'box_y1': 7.0, 'x_0': 3.5, 'y_0': 4.0, 's_0': 0.75}]
+              'box_y1': 7.0, 'angle': 0.0, 'x_0': 3.5, 'y_0': 4.0, 's_0': 0.75}]
         """
         given = {"source": source, "frame": frame, "time_s": time_s}
         return formats.rows_of(*self._arrays(), **{name: value for name, value in given.items() if value is not None})
@@ -153,9 +161,10 @@ class FaceLandmarks:
 
         Returns:
             ``images``, ``annotations`` (``keypoints`` as ``x, y, v``, pixels counted from 0, with v = 2 for every point
-            and 0, 0, 0 where it is not finite; ``num_keypoints``, ``bbox`` as x, y, width, height, ``area``, ``score``;
-            beyond COCO's own ``keypoint_scores``, and ``track_id`` where there are ids) and ``categories`` (names of
-            the points and skeleton). :func:`pipnet.formats.write_coco` merges many and writes them.
+            and 0, 0, 0 where it is not finite; ``num_keypoints``, ``bbox`` as x, y, width, height, upright around a
+            turned box, ``area``, ``score``; beyond COCO's own ``keypoint_scores``, and ``track_id`` where there are
+            ids) and ``categories`` (names of the points and skeleton). :func:`pipnet.formats.write_coco` merges many
+            and writes them.
 
         Raises:
             ValueError: The size is not positive.
@@ -265,7 +274,7 @@ class FaceLandmarks:
         return openings.mouth_openings(self._as_68("mouth_opening"))
 
     def _arrays(self) -> tuple[Any, ...]:
-        return self.points, self.scores, self.boxes, self.face_scores, self.ids, self.layout
+        return self.points, self.scores, self.boxes, self.angles, self.face_scores, self.ids, self.layout
 
     def _as_68(self, what: str) -> np.ndarray:
         """The points as those of 300W, ``(F, 68, 2)``."""
@@ -276,3 +285,12 @@ class FaceLandmarks:
                 " take a network of 300w_68 or wflw_98"
             )
         return map_points(self.points, self.layout, layout)
+
+
+def joined(parts: Sequence[FaceLandmarks]) -> FaceLandmarks:
+    """The faces of several results as one; at least one result, all of one layout, without ids."""
+    if len(parts) == 1:
+        return parts[0]
+    names = ("points", "scores", "boxes", "face_scores", "angles")
+    arrays = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
+    return FaceLandmarks(layout=parts[0].layout, **arrays)

@@ -12,6 +12,7 @@ import numpy as np
 
 from pipnet.atomic import replacing
 from pipnet.console import as_text
+from pipnet.geometry import box_corners, tight_box
 from pipnet.layouts import PointLayout
 
 _BOX = ("box_x0", "box_y0", "box_x1", "box_y1")
@@ -26,18 +27,19 @@ def row_columns(layout: PointLayout, given: Sequence[str] = ()) -> list[str]:
 
     Example:
         >>> from pipnet.layouts import get_layout
-        >>> row_columns(get_layout("300w_68"), ["time_s"])[:11]
-        ['time_s', 'face', 'id', 'score', 'box_x0', 'box_y0', 'box_x1', 'box_y1', 'x_0', 'y_0', 's_0']
+        >>> row_columns(get_layout("300w_68"), ["time_s"])[:12]
+        ['time_s', 'face', 'id', 'score', 'box_x0', 'box_y0', 'box_x1', 'box_y1', 'angle', 'x_0', 'y_0', 's_0']
     """
     first = [name for name in ("source", "frame", "time_s") if name in given]
     points = [f"{what}_{point}" for point in range(layout.num_points) for what in "xys"]
-    return [*first, "face", "id", "score", *_BOX, *points]
+    return [*first, "face", "id", "score", *_BOX, "angle", *points]
 
 
 def rows_of(
     points: np.ndarray,
     scores: np.ndarray,
     boxes: np.ndarray,
+    angles: np.ndarray,
     face_scores: np.ndarray,
     ids: np.ndarray | None,
     layout: PointLayout,
@@ -48,7 +50,7 @@ def rows_of(
     columns = row_columns(layout, list(given))[len(given) :]
     first = {name: given[name] for name in ("source", "frame", "time_s") if name in given}
     values = np.dstack([points, scores]).reshape(faces, 3 * layout.num_points)
-    numbers = _rounded(np.column_stack([face_scores, boxes, values]))
+    numbers = _rounded(np.column_stack([face_scores, boxes, angles, values]))
     names = [None] * faces if ids is None else ids.tolist()
     return [first | dict(zip(columns, (face, names[face], *numbers[face]), strict=True)) for face in range(faces)]
 
@@ -57,6 +59,7 @@ def coco_of(
     points: np.ndarray,
     scores: np.ndarray,
     boxes: np.ndarray,
+    angles: np.ndarray,
     face_scores: np.ndarray,
     ids: np.ndarray | None,
     layout: PointLayout,
@@ -71,7 +74,8 @@ def coco_of(
     labelled = np.isfinite(points).all(axis=2)  # (F, N)
     xy = _rounded(np.where(labelled[..., None], points, 0))
     visible = (2 * labelled.astype(int)).tolist()  # COCO's v: 0 not labelled, 2 labelled and not said to be hidden
-    xywh = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)
+    around = tight_box(box_corners(boxes, angles)) if angles.any() else boxes  # COCO's boxes are upright
+    xywh = np.concatenate([around[:, :2], around[:, 2:] - around[:, :2]], axis=1)
     annotations = [
         {
             "id": face + 1,

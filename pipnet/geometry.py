@@ -4,6 +4,9 @@ One convention everywhere: coordinates are 0-based and name pixel *centres*, so 
 ``[-0.5, W - 0.5]``. A crop of side ``size`` covers exactly the square it was cut from: crop pixel ``u`` has its centre
 at ``(u + 0.5) / size`` of the square. Three frames, named by suffix: ``points_px`` (source pixels), ``points_crop``
 (crop pixels), ``points_unit`` (fraction of the crop, 0 at its left/top edge and 1 at its right/bottom edge).
+
+A face may be tilted in the picture. Its angle says by how much, in degrees, clockwise as one sees it (the y axis points
+down). A box with an angle is a box turned by it about its own centre: ``x0, y0, x1, y1`` before turning.
 """
 
 from __future__ import annotations
@@ -15,20 +18,136 @@ import cv2
 import numpy as np
 
 
-def tight_box(points: np.ndarray) -> np.ndarray:
+def tight_box(points: np.ndarray, angles: np.ndarray | float | None = None) -> np.ndarray:
     """Smallest box that holds the points.
 
     Args:
         points: ``(..., N, 2)``, any frame. NaN points (not labelled) are left out.
+        angles: ``(...)``, degrees: the box is the smallest of those turned by so much. None: upright.
 
     Returns:
-        ``(..., 4)`` as ``x0, y0, x1, y1`` in the same frame.
+        ``(..., 4)`` as ``x0, y0, x1, y1`` in the same frame; with angles, before it is turned about its own centre.
 
     Example:
         >>> tight_box(np.array([[2.0, 5.0], [8.0, 1.0]])).tolist()
         [2.0, 1.0, 8.0, 5.0]
+        >>> tight_box(np.array([[0.0, 0.0], [6.0, 6.0]]), 45).round(1).tolist()  # as wide as the diagonal is long
+        [-1.2, 3.0, 7.2, 3.0]
     """
-    return np.concatenate([np.nanmin(points, axis=-2), np.nanmax(points, axis=-2)], axis=-1)
+    if angles is None:
+        return np.concatenate([np.nanmin(points, axis=-2), np.nanmax(points, axis=-2)], axis=-1)
+    angles = np.asarray(angles, dtype=np.float64)
+    box = tight_box(turned(points, -angles[..., None]))
+    centre = turned((box[..., :2] + box[..., 2:]) / 2, angles)
+    half = (box[..., 2:] - box[..., :2]) / 2
+    return np.concatenate([centre - half, centre + half], axis=-1)
+
+
+def turned(vectors: np.ndarray, angles: np.ndarray | float) -> np.ndarray:
+    """Vectors turned clockwise in the picture about the origin.
+
+    Args:
+        vectors: ``(..., 2)``, x to the right and y down.
+        angles: Degrees, broadcast against ``(...)``.
+
+    Example:
+        >>> turned(np.array([1.0, 0.0]), 90).round(6).tolist()  # from the right to the bottom
+        [0.0, 1.0]
+    """
+    radians = np.deg2rad(angles)
+    cos, sin = np.cos(radians), np.sin(radians)
+    x, y = vectors[..., 0], vectors[..., 1]
+    return np.stack([cos * x - sin * y, sin * x + cos * y], axis=-1)
+
+
+def box_corners(boxes: np.ndarray, angles: np.ndarray) -> np.ndarray:
+    """The four corners of turned boxes, in the order in which they are drawn.
+
+    Args:
+        boxes: ``(..., 4)`` as ``x0, y0, x1, y1``.
+        angles: ``(...)``, degrees.
+
+    Returns:
+        ``(..., 4, 2)``, from the upper left as the face sees it.
+
+    Example:
+        >>> box_corners(np.array([0.0, 0.0, 4.0, 2.0]), 90).round(6).tolist()
+        [[3.0, -1.0], [3.0, 3.0], [1.0, 3.0], [1.0, -1.0]]
+    """
+    centre = (boxes[..., None, :2] + boxes[..., None, 2:]) / 2
+    half = (boxes[..., None, 2:] - boxes[..., None, :2]) / 2
+    return centre + turned(half * [[-1, -1], [1, -1], [1, 1], [-1, 1]], np.asarray(angles)[..., None])
+
+
+def scale_boxes(boxes: np.ndarray, factor: float) -> np.ndarray:
+    """Boxes ``(..., 4)`` made larger or smaller about their centres.
+
+    Example:
+        >>> scale_boxes(np.array([0.0, 0.0, 4.0, 8.0]), 0.5).tolist()
+        [1.0, 2.0, 3.0, 6.0]
+    """
+    centre, half = (boxes[..., :2] + boxes[..., 2:]) / 2, (boxes[..., 2:] - boxes[..., :2]) / 2 * factor
+    return np.concatenate([centre - half, centre + half], axis=-1)
+
+
+def boxes_seen_turned(boxes: np.ndarray, by: np.ndarray | float, aspect: float = 1.0) -> np.ndarray:
+    """Upright boxes around faces of any tilt, as boxes in a frame turned by some angle.
+
+    An upright box says how large a face is, whichever way it is tilted. It says how wide and how high the face is in
+    frames at right angles to it, less in those between, and nothing half way.
+
+    Args:
+        boxes: ``(..., 4)``.
+        by: ``(...)``, degrees.
+        aspect: Width over height of such a box around an upright face, for what a box does not say itself.
+
+    Returns:
+        ``(..., 4)``, same centres and areas.
+
+    Example:
+        >>> boxes_seen_turned(np.array([[1.0, 0, 5, 2]] * 3), np.array([0, 90, 45])).round(3).tolist()
+        [[1.0, 0.0, 5.0, 2.0], [2.0, -1.0, 4.0, 3.0], [1.586, -0.414, 4.414, 2.414]]
+    """
+    centre, size = (boxes[..., :2] + boxes[..., 2:]) / 2, boxes[..., 2:] - boxes[..., :2]
+    own = np.maximum(size[..., 0], 1e-9) / np.maximum(size[..., 1], 1e-9)
+    share = np.cos(2 * np.deg2rad(by))  # 1 upright, -1 at right angles
+    stretch = np.sqrt(own**share * aspect ** (1 - np.abs(share)))
+    side = box_size(boxes)
+    half = np.stack([side * stretch, side / stretch], axis=-1) / 2
+    return np.concatenate([centre - half, centre + half], axis=-1)
+
+
+def roll_angles(points: np.ndarray, upright: np.ndarray) -> np.ndarray:
+    """How far faces are tilted clockwise in the picture: the turn that brings an upright face nearest to their points.
+
+    The least-squares turn of Procrustes analysis. A head that looks aside keeps its vertical, so it comes out right.
+
+    Args:
+        points: ``(..., N, 2)``, any frame.
+        upright: ``(N, 2)``, the same points of an upright face, any frame and size; a network's mean face.
+
+    Returns:
+        ``(...)``, degrees in (-180, 180]; 0 where all points lie on one spot.
+
+    Example:
+        >>> upright = np.array([[-1.0, 0], [1, 0], [0, 2]])  # eyes and mouth
+        >>> roll_angles(turned(upright, 30) + 7, upright).round(6).tolist()
+        30.0
+    """
+    # As complex numbers, a turn is a factor.
+    found = points[..., 0] + 1j * points[..., 1]
+    wanted = upright[:, 0] - 1j * upright[:, 1]
+    return np.rad2deg(np.angle(found @ (wanted - wanted.mean())))
+
+
+def angle_between(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """How far ``a`` is turned from ``b``, the shorter way: degrees in [-180, 180).
+
+    Example:
+        >>> angle_between(np.array([-170.0, 10.0]), np.array([170.0, 30.0])).tolist()
+        [20.0, -20.0]
+    """
+    return (a - b + 180.0) % 360.0 - 180.0
 
 
 def box_size(boxes: np.ndarray) -> np.ndarray:
@@ -223,13 +342,21 @@ def _block_means(image: np.ndarray, block: tuple[int, int], extra: tuple[int, in
     return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
 
 
-def crop_of_square(square: np.ndarray, size: int) -> Crop:
-    """The upright crop of a square.
+def crop_of_square(square: np.ndarray, size: int, angle: float = 0.0) -> Crop:
+    """The crop of a square, in which a face that is tilted by ``angle`` is upright.
 
     Args:
         square: ``(3,)``: centre x, centre y, side, in source pixels (a row of :func:`crop_squares`).
         size: Side of the crop in pixels.
+        angle: Degrees, how far face and square are tilted clockwise in the photo.
+
+    Example:
+        >>> crop = crop_of_square(np.array([50.0, 40.0, 20.0]), size=10, angle=90)
+        >>> crop.to_unit(np.array([55.0, 40.0])).round(6).tolist()  # the forehead of a face tilted so is on the right
+        [0.5, 0.25]
     """
+    if angle:
+        return affine_crop(square[:2], (float(square[2]),) * 2, size, angle=-float(angle))
     x, y, side = map(float, square)
     scale, middle = size / side, (size - 1) / 2
     return Crop(np.array([[scale, 0.0, middle - scale * x], [0.0, scale, middle - scale * y]]), size)

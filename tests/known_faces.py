@@ -6,14 +6,10 @@ import numpy as np
 
 from pipnet.data.sample import Sample
 from pipnet.faces import FaceLandmarks
+from pipnet.inference.detections import Detections
 from pipnet.layouts import get_layout
 
 L68, L98 = get_layout("300w_68"), get_layout("wflw_98")
-
-
-@dataclass
-class Found:
-    boxes: np.ndarray
 
 
 @dataclass
@@ -27,6 +23,7 @@ class FakeLandmarker:
 
     def predict_batch(self, images, boxes, batch_size=32):
         self.batches.append((len(images), batch_size))
+        boxes = [box.boxes[0] if isinstance(box, Detections) else box for box in boxes]
         points = [self.predict(number(image), box) for image, box in zip(images, boxes, strict=True)]
         return FaceLandmarks(points, np.full((len(points), self.layout.num_points), 0.5), np.stack(boxes), self.layout)
 
@@ -71,7 +68,8 @@ def detector_of(boxes_of):
 
     def detect(image):
         calls.append(number(image))
-        return Found(np.array(boxes_of(number(image)), dtype=np.float32).reshape(-1, 4))
+        boxes = np.array(boxes_of(number(image)), dtype=np.float32).reshape(-1, 4)
+        return Detections(boxes, np.ones(len(boxes)))
 
     detect.calls = calls
     return detect

@@ -364,7 +364,7 @@ class KnownScores:
     def detector(self, image: np.ndarray) -> Detections:
         return Detections(self.boxes, np.array([0.99, 0.9, 0.8]))
 
-    def __call__(self, image: np.ndarray, boxes: np.ndarray) -> FaceLandmarks:
+    def __call__(self, image: np.ndarray, boxes, angles=None) -> FaceLandmarks:
         points = np.repeat(boxes[:, None, :2] + 20, 68, axis=1)
         scores = {10.0: {10.0: 0.01, 70.0: 0.6}, 70.0: {10.0: 0.05}}
         return FaceLandmarks(
@@ -417,7 +417,7 @@ def test_several_photos_count_what_was_left_out(tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_folder_that_is_stopped_says_so(number, tmp_path, monkeypatch, capsys):
     class Stopped(KnownScores):
-        def __call__(self, image: np.ndarray, boxes: np.ndarray) -> FaceLandmarks:
+        def __call__(self, image: np.ndarray, boxes, angles=None) -> FaceLandmarks:
             signal.raise_signal(number)
             return super().__call__(image, boxes)
 

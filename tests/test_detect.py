@@ -170,7 +170,7 @@ def test_calibration_by_hand():
 def test_detections_are_sorted_and_checked():
     found = Detections(np.arange(12).reshape(3, 4), [0.2, 0.9, 0.5])
     assert found.boxes[:, 0].tolist() == [4, 8, 0]
-    assert found.boxes.dtype == found.scores.dtype == np.float32
+    assert (found.boxes.dtype, found.scores.dtype) == (np.float64, np.float32)
     assert len(Detections(np.zeros((0, 4)), np.zeros(0))) == 0
     for boxes, scores in ((np.zeros((2, 4)), [0.5]), (np.zeros(4), [0.5]), (np.zeros((1, 5)), [0.5])):
         with pytest.raises(ValueError, match="boxes must be"):

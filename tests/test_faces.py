@@ -82,6 +82,7 @@ def test_to_dict_is_json():
     assert back["faces"][0] == {
         "id": 5,
         "box": [0, 1, 2, 3],
+        "angle": 0.0,
         "score": 0.1,
         "points": [[0, 1], [2, 3]],
         "scores": [0.2, 0.4],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import ClassVar
 
 import cv2
 import numpy as np
@@ -12,10 +13,11 @@ import pytest
 import torch
 from skimage.data import astronaut
 
-from pipnet.geometry import crop_of_square, crop_squares
+from pipnet.geometry import crop_of_square, crop_squares, turned
 from pipnet.inference.detect import Detections
+from pipnet.inference.detections import as_boxes
 from pipnet.inference.device import choose_device
-from pipnet.inference.landmarker import FaceLandmarker, as_boxes
+from pipnet.inference.landmarker import FaceLandmarker
 from pipnet.inference.runtimes import TorchRuntime
 from pipnet.layouts import PointLayout, get_layout
 from pipnet.model import checkpoint
@@ -30,6 +32,7 @@ class FixedNet(torch.nn.Module):
     """Answers the same points on every crop, and keeps what it was shown."""
 
     input_size = 32
+    arguments: ClassVar = {"mean_face": None}  # what it sees says nothing of how a face is tilted
 
     def __init__(self) -> None:
         super().__init__()
@@ -45,6 +48,8 @@ class BrightestSpotNet(torch.nn.Module):
     """Finds the centre of what is bright in a crop: its answer depends on the pixels, as a real network's does."""
 
     input_size = 64
+
+    arguments: ClassVar = {"mean_face": None}
 
     def predict(self, crops: torch.Tensor) -> Prediction:
         weights = crops.float().mean(dim=1)  # (B, S, S)
@@ -319,8 +324,10 @@ def test_real_detector_feeds_the_network(net):
     faces = FaceLandmarker.from_model(model_of(net))(astronaut())
     assert len(faces) == 1
     x0, y0, x1, y1 = faces.boxes[0]
-    expected = [(x0 + x1) / 2 - 0.25 * 1.25 * (x1 - x0), (y0 + y1) / 2]  # this box is wider than tall
-    np.testing.assert_allclose(faces.points[0, 0], expected, atol=1e-3)
+    aside = turned(np.array([-0.25 * 1.25 * (x1 - x0), 0.0]), faces.angles[0])  # this box is wider than tall
+    middle = np.array([x0 + x1, y0 + y1]) / 2
+    np.testing.assert_allclose(faces.points[0, 0], middle + aside, atol=1e-3)
+    assert 1 < abs(faces.angles[0]) < 15  # the portrait's head is tilted a little
 
 
 def test_wrong_detector_is_named_at_once(net):
@@ -337,7 +344,7 @@ def test_load_rebuilds_what_was_saved(tmp_path, photo):
     landmarker = FaceLandmarker.load(tmp_path / "tiny.pt", device="cpu")
     assert landmarker.layout == layout
     box = np.array([30.0, 20, 90, 70])
-    faces = landmarker(photo, boxes=box)
+    faces = landmarker(photo, boxes=box, angles=0)  # this network has learnt nothing, and would be asked again
     crop = crop_of_square(crop_squares(box[None], 1.3)[0], 64)
     predicted = real.predict(torch.from_numpy(crop.warp(photo)).permute(2, 0, 1)[None].contiguous())
     np.testing.assert_allclose(faces.points[0], crop.from_unit(predicted.points_unit[0].double().numpy()), atol=1e-2)

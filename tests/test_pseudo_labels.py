@@ -6,22 +6,26 @@ import json
 import pickle
 import signal
 from dataclasses import replace
+from typing import ClassVar
 
 import cv2
 import numpy as np
 import pytest
 import torch
+from known_faces import FakeLandmarker
 from small_training import CPU, LAYOUT
 
 from pipnet.data.dataset import FaceCrops
 from pipnet.data.face_store import FACE, UnlabelledFaces, crop_path
 from pipnet.data.images import read_image
 from pipnet.data.synthetic import draw_faces
-from pipnet.geometry import box_size, crop_of_square, crop_squares, tight_box
-from pipnet.inference.runtimes import TorchRuntime
+from pipnet.geometry import box_size, tight_box
+from pipnet.inference.detections import Detections
+from pipnet.inference.landmarker import FaceLandmarker
 from pipnet.layouts import layout_from_dict
+from pipnet.model.checkpoint import LoadedModel
 from pipnet.model.codec import mean_shape
-from pipnet.model.pipnet import PIPNet, Votes
+from pipnet.model.pipnet import PIPNet, Prediction, Votes
 from pipnet.training import pseudo_labelling, pseudo_labels_report
 from pipnet.training import teacher as looking
 from pipnet.training.processes import Processes
@@ -47,7 +51,7 @@ def write_pool(folder, samples):
     rows = np.zeros(len(samples), FACE)
     for index, sample in enumerate(samples):
         digest = f"{index:032x}"
-        rows[index] = (np.frombuffer(bytes.fromhex(digest), np.uint8), 0, sample.box, 0.9)
+        rows[index] = (np.frombuffer(bytes.fromhex(digest), np.uint8), 0, sample.box, 0.0, 0.9)
         file = crop_path(folder, digest, 0)
         file.parent.mkdir(parents=True, exist_ok=True)
         _, data = cv2.imencode(".png", sample.image[..., ::-1])
@@ -91,17 +95,17 @@ def numbers(labels):
 
 
 def test_points_are_those_of_the_landmarker(pool, tmp_path):
-    """The second look of one view: the plain crop of the tight box of the first."""
+    """The last look of one view: the crop of the tight box of what the landmarker found, turned as it turned it."""
     net = teacher()
     labels = label(pool, tmp_path, net)
-    runtime = TorchRuntime(net)
+    landmarker = FaceLandmarker.from_model(LoadedModel(net, LAYOUT, 1.25, {}))
     for index in range(COUNT):
-        image, box = read_image(pool.path(index)), pool.boxes[index]
-        for _ in range(2):
-            crop = crop_of_square(crop_squares(box, 1.25)[0], 64)
-            points = crop.from_unit(runtime(crop.warp(image)[None])[0][0].astype(np.float64))
-            box = tight_box(points)
-        np.testing.assert_allclose(labels.points(index), points, atol=2e-3)
+        image, told = read_image(pool.path(index)), Detections(pool.boxes[[index]], [1.0], [0.0])
+        first = landmarker(image, boxes=told)
+        box = tight_box(first.points.astype(np.float64), first.angles)
+        again = landmarker(image, boxes=box, angles=first.angles)
+        np.testing.assert_allclose(labels.points(index), again.points[0], atol=2e-3)
+        assert labels.angle[index] == pytest.approx(first.angles[0], abs=1e-3)
     assert (labels.disagreement[:] == 0).all()
     assert (labels.spread[:] >= 0).all()
     assert labels.spread[:].mean() > 0.1
@@ -147,6 +151,7 @@ def test_a_kill_and_more_processes_change_no_number(pool, tmp_path, monkeypatch)
     for a, b in zip(numbers(whole), numbers(parts), strict=True):
         np.testing.assert_array_equal(a, b)
     assert sorted(file.name for file in (tmp_path / "parts").iterdir()) == [
+        "angle.npy",
         "disagreement.npy",
         "done.json",
         "points.npy",
@@ -237,6 +242,12 @@ class Seeing(torch.nn.Module):
         self.unused = torch.nn.Parameter(torch.zeros(1))
         self.mirrored = []
 
+    arguments: ClassVar = {"mean_face": [[0.0, 0.5], [1.0, 0.5]]}
+
+    def predict(self, crops):
+        points = self.count_votes(self.normalize(crops)).points_unit
+        return Prediction(points, torch.ones(len(points), 2), torch.ones(len(points)))
+
     def normalize(self, crops):
         return crops.float()
 
@@ -284,7 +295,7 @@ def test_mirrored_views_are_undone_to_where_the_labels_of_upright_ones_sit(tmp_p
         np.testing.assert_allclose(labels.points(0), expected, atol=0.15)
         found.append(labels)
     assert [swap for (swap,) in net.mirrored] == [
-        *(False, False),  # the detector's box, then the only view
+        *(False, False),  # the landmarker's look, then the only view
         *(False, False, True),
         *(False, False, True, False, True, False),
     ]
@@ -305,15 +316,16 @@ def test_disagreement_is_the_distance_of_the_views_in_box_sizes():
 
         def __call__(self, images, crops):
             self.looks += 1
-            square = np.array([[0.0, 0], [10, 0], [0, 10], [10, 10]]) + np.array([self.looks - 2, 0])
+            square = np.array([[0.0, 0], [10, 0], [0, 10], [10, 10]]) + np.array([self.looks - 1, 0])
             return np.stack([square] * len(crops)), np.ones((len(crops), 4))
 
     looker = looking.Teacher(teacher(), LAYOUT, 1.25, 0.0, 3, 0, 4)
     looker.mirror = np.arange(4)
     looker._see = Moving()
     image = np.zeros((20, 20, 3), np.uint8)
-    found = looker.look([image], np.array([[0.0, 0, 10, 10]]), range(1))
-    np.testing.assert_allclose(found.points[0, :, 0], [1, 11, 1, 11])  # looks 2, 3 and 4 count: 0, 1 and 2
+    looker._landmarker = FakeLandmarker(LAYOUT, lambda face, box: np.repeat([[0.0, 0], [10, 10]], [34, 34], axis=0))
+    found = looker.look([image], np.array([[0.0, 0, 10, 10]]), np.zeros(1), range(1))
+    np.testing.assert_allclose(found.points[0, :, 0], [1, 11, 1, 11])  # of three looks
     np.testing.assert_allclose(found.disagreement[0], np.sqrt(2 / 3) / 10, rtol=1e-5)
 
 
@@ -326,7 +338,7 @@ def test_samples_train_as_labelled_faces_do(pool, tmp_path):
     assert len(crops) == COUNT
     sample = crops.samples[4]
     assert (sample.name, sample.image, sample.weight) == (pool.name(4), pool.path(4), None)
-    np.testing.assert_array_equal(sample.box, tight_box(labels.points(4)))
+    np.testing.assert_array_equal(sample.box, tight_box(labels.points(4), labels.angle[4]))
     assert crops[0, 4]["pool"] == 2
     with pytest.raises(IndexError):
         crops.samples[COUNT]
@@ -344,7 +356,7 @@ def test_a_selection_weighs_and_leaves_out(pool, tmp_path):
     for sample, index in zip(chosen, kept.tolist(), strict=True):
         np.testing.assert_array_equal(sample.points, labels.points(index))
         np.testing.assert_array_equal(sample.weight, confidence[index])
-        np.testing.assert_array_equal(sample.box, tight_box(labels.points(index)))
+        np.testing.assert_array_equal(sample.box, tight_box(labels.points(index), labels.angle[index]))
     with pytest.raises(ValueError, match=r"min_face is a confidence and lies in \[0, 1\], got 3"):
         Selection(min_face=3)
 

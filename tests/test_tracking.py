@@ -59,7 +59,11 @@ class FakeLandmarker:
         boxes = [*map(np.array, self.alarms), *boxes]
         return Detections(np.array(boxes).reshape(-1, 4), np.linspace(0.99, 0.7, len(boxes)))
 
-    def __call__(self, frame: np.ndarray, boxes: np.ndarray) -> FaceLandmarks:
+    def rolls(self, points: np.ndarray) -> np.ndarray:
+        return np.zeros(len(points))
+
+    def __call__(self, frame: np.ndarray, boxes, angles=None) -> FaceLandmarks:
+        boxes = boxes.boxes if isinstance(boxes, Detections) else boxes
         number = number_of(frame)
         self.calls.append((number, len(boxes)))
         points, scores = [], []
@@ -279,7 +283,7 @@ def test_the_detector_missing_a_face_does_not_lose_it():
 
 def test_points_that_are_no_numbers_count_as_a_lost_face():
     class Broken(FakeLandmarker):
-        def __call__(self, frame, boxes):
+        def __call__(self, frame, boxes, angles=None):
             faces = super().__call__(frame, boxes)
             if 10 <= number_of(frame) < 15:
                 faces.points[:, 2] = np.nan

@@ -56,7 +56,7 @@ def calibration_crops(
             continue
         box = loosened(sample.box, loose, rng) if number % 2 else sample.box
         square = crop_squares(box, box_scale)[0]
-        crops.append(crop_of_square(square, size).warp(image))
+        crops.append(crop_of_square(square, size, sample.angle).warp(image))
     if not crops:
         raise ValueError(f"no face to calibrate on; the first that was left out: {[*bad.reasons, 'none'][0]}")
     return np.stack(crops)

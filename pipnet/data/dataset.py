@@ -13,7 +13,7 @@ from torch.utils.data import Dataset, Sampler
 from pipnet.data.images import read_image
 from pipnet.data.sample import Sample
 from pipnet.data.transforms import Augment
-from pipnet.geometry import crop_of_square, crop_squares
+from pipnet.geometry import crop_of_square, crop_squares, turned
 from pipnet.layouts import PointLayout
 
 
@@ -97,15 +97,16 @@ class FaceCrops(Dataset[FaceCrop]):
         square = crop_squares(sample.box, self.box_scale)[0]
         weight = self.all_count if sample.weight is None else sample.weight
         if self.augment is None:
-            crop = crop_of_square(square, self.input_size)
+            crop = crop_of_square(square, self.input_size, sample.angle)
             pixels, points = crop.warp(image), crop.to_unit(sample.points)
         else:
             rng = np.random.default_rng([self.seed, epoch, index])
-            crop, mirrored = self.augment.crop(square, self.input_size, rng)
+            crop, mirrored = self.augment.crop(square, self.input_size, rng, sample.angle)
             pixels = self.augment.paint(crop.warp(image), rng)
             if mirrored:  # what was the left eye is now the right one
                 label_shift = self.label_shift * square[2] / self.box_scale  # source pixels
-                points = crop.to_unit(sample.points - [2 * label_shift, 0.0])[self.mirror]
+                right = turned(np.array([2 * label_shift, 0.0]), sample.angle)
+                points = crop.to_unit(sample.points - right)[self.mirror]
                 weight = weight if weight is self.all_count else weight[self.mirror]
             else:
                 points = crop.to_unit(sample.points)
@@ -125,7 +126,7 @@ class FaceCrops(Dataset[FaceCrop]):
         """Points of all faces on their plain crops, ``(F, N, 2)``, fractions of the crop; reads no image."""
         return np.stack(
             [
-                crop_of_square(square, self.input_size).to_unit(sample.points)
+                crop_of_square(square, self.input_size, sample.angle).to_unit(sample.points)
                 for square, sample in zip(self.squares, self.samples, strict=True)
             ]
         )

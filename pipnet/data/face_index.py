@@ -57,7 +57,14 @@ class Notes:
         for number, face in enumerate(record.faces):
             verdict = self.rules.verdict(score=face.score, size=face.size, inside=face.inside, sharpness=face.sharpness)
             code = 1 + REASONS.index(verdict) if verdict else 0
-            rows[1 + number] = (key, number, face.crop_box, face.score, code)
+            rows[1 + number] = (
+                key,
+                number,
+                face.crop_box,
+                np.nan if face.angle is None else face.angle,
+                face.score,
+                code,
+            )
         self._rows[key[0]].append(rows.tobytes())
         self._held += len(rows)
         if self._held > _ROWS_IN_MEMORY:

@@ -25,9 +25,10 @@ from pipnet.atomic import replacing
 from pipnet.data.images import write_image
 
 FACE = np.dtype(
-    [("digest", "u1", 16), ("number", "<u4"), ("box", "<f4", 4), ("score", "<f4")]  # box in pixels of the crop's file
+    # box in pixels of the crop's file; angle in degrees, NaN where the detector does not say
+    [("digest", "u1", 16), ("number", "<u4"), ("box", "<f4", 4), ("angle", "<f4"), ("score", "<f4")]
 )
-_FORMAT = 1
+_FORMAT = 2
 _DIGEST_BYTES = 16
 
 
@@ -42,6 +43,8 @@ class FoundFace:
         sharpness: See :func:`pipnet.data.face_rules.sharpness`.
         inside: Share of the box that lies inside the photo.
         crop_box: The box in pixels of the crop's file.
+        angle: Degrees, how far the face is tilted clockwise, and its box turned about its own centre; None where the
+            detector does not say.
     """
 
     box: tuple[float, ...]
@@ -50,6 +53,7 @@ class FoundFace:
     sharpness: float
     inside: float
     crop_box: tuple[float, ...]
+    angle: float | None = None
 
 
 @dataclass(frozen=True)
@@ -166,7 +170,8 @@ class UnlabelledFaces:
 
     Attributes:
         boxes: ``(F, 4)`` float32, the detector's boxes, calibrated to the tight box of the points, in pixels of the
-            crop's file (see :meth:`path`); may reach over its border.
+            crop's file (see :meth:`path`); may reach over its border. Turned by ``angles`` about their centres.
+        angles: ``(F,)`` float32, degrees clockwise; NaN where the detector does not say.
         scores: ``(F,)`` float32 of the detector.
 
     Raises:
@@ -186,6 +191,7 @@ class UnlabelledFaces:
         if self._faces.dtype != FACE or self._faces.ndim != 1:
             raise ValueError(f"{file} holds no faces; delete it and gather again")
         self.boxes: np.ndarray = self._faces["box"]
+        self.angles: np.ndarray = self._faces["angle"]
         self.scores: np.ndarray = self._faces["score"]
 
     def __len__(self) -> int:

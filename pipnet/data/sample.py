@@ -31,6 +31,7 @@ class Sample:
         box: The tight box of the points ``(4,)`` unless the dataset's protocol prescribes another, source pixels.
         occluded: ``(N,)`` bool where the dataset says which points are hidden, else None.
         weight: ``(N,)`` in [0, 1], how much each point counts in training, else None: all count fully.
+        angle: Degrees, how far the face is tilted clockwise, and ``box`` turned with it about its own centre.
     """
 
     image: Path | np.ndarray
@@ -40,6 +41,7 @@ class Sample:
     box: np.ndarray = field(default=None)  # type: ignore[assignment]
     occluded: np.ndarray | None = None
     weight: np.ndarray | None = None
+    angle: float = 0.0
 
     def __post_init__(self) -> None:
         points = np.asarray(self.points, dtype=np.float64)

@@ -78,13 +78,14 @@ class Augment:
             if value < 0:
                 raise ValueError(f"{name} must not be negative, got {value}")
 
-    def crop(self, square: np.ndarray, size: int, rng: np.random.Generator) -> tuple[Crop, bool]:
+    def crop(self, square: np.ndarray, size: int, rng: np.random.Generator, tilt: float = 0.0) -> tuple[Crop, bool]:
         """Draw the warp of one face.
 
         Args:
             square: ``(3,)`` centre x, centre y, side, source pixels: a row of :func:`pipnet.geometry.crop_squares`.
             size: Side of the crop in pixels.
             rng: Source of randomness.
+            tilt: Degrees, how far face and square are tilted clockwise; the turn that is drawn starts from upright.
 
         Returns:
             The crop, and whether it is mirrored (points then need ``PointLayout.mirror``).
@@ -100,7 +101,7 @@ class Augment:
         width = side * np.exp(zoom + stretch / 2)
         height = side * np.exp(zoom - stretch / 2)
         centre = np.array([x, y]) + shift * side
-        return affine_crop(centre, (width, height), size, angle=angle, mirror=mirror), mirror
+        return affine_crop(centre, (width, height), size, angle=angle - tilt, mirror=mirror), mirror
 
     def paint(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Change light, sharpness and visibility of a crop.

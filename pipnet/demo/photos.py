@@ -100,7 +100,7 @@ class PhotoRun:
             started = time.perf_counter()
             if self._boxes is not None:
                 self._boxes.seek(photo.source)
-            found = self._landmarker(image, boxes=self._landmarker.detector(image).boxes)
+            found = self._landmarker(image, boxes=self._landmarker.detector(image))
             faces, left_out = surest(found, self._options.min_score, self._options.max_faces)
             milliseconds = 1000 * (time.perf_counter() - started)
             written = self._write(photo, image, faces)

@@ -20,9 +20,9 @@ _REMEMBERED = 4096
 class Stopwatch:
     """Seconds spent in each of :data:`PARTS`, frame by frame.
 
-    ``crop`` is what happens in a landmarker's call before its network runs, ``decode`` what happens after it, ``track``
-    what a tracker does around its calls of detector and landmarker. ``read`` and ``write`` happen on threads of their
-    own, beside the others.
+    ``crop`` is what happens in a landmarker's call before its network first runs, ``decode`` what happens after its
+    last run, ``track`` what a tracker does around its calls of detector and landmarker. ``read`` and ``write`` happen
+    on threads of their own, beside the others.
 
     Example:
         >>> watch = Stopwatch()
@@ -134,10 +134,10 @@ class _WatchedLandmarker:
         with self._watch.part("detect"):
             return detector(image)
 
-    def __call__(self, image: np.ndarray, boxes: np.ndarray) -> Any:
+    def __call__(self, image: np.ndarray, boxes: Any, angles: np.ndarray | None = None) -> Any:
         self._network.first = self._network.last = None
         start = time.perf_counter()
-        faces = self._landmarker(image, boxes=boxes)
+        faces = self._landmarker(image, boxes=boxes, angles=angles)
         end = time.perf_counter()
         if self._network.first is not None:
             self._watch.add("crop", self._network.first - start)

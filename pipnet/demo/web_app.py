@@ -183,7 +183,7 @@ class _Server:
         landmarker = watch.watch(self._landmarker)
         with watch.part("read"):
             image = decode_image(data, name)
-        found = landmarker(image, boxes=landmarker.detector(image).boxes)
+        found = landmarker(image, boxes=landmarker.detector(image))
         faces, left_out = surest(found, self._min_score, self._max_faces)
         height, width = image.shape[:2]
         answer = {"image": name, "width": width, "height": height, **faces.to_dict()}

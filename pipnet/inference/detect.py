@@ -16,7 +16,7 @@ from pathlib import Path
 
 from pipnet.inference.detect_retinaface import RETINAFACE_CALIBRATION, RetinaFace
 from pipnet.inference.detect_yunet import YUNET_CALIBRATION, YuNet
-from pipnet.inference.detections import UNCALIBRATED, Calibration, Detections, Detector
+from pipnet.inference.detections import UNCALIBRATED, CalibratedDetections, Calibration, Detections, Detector
 
 __all__ = [
     "DETECTORS",
@@ -24,6 +24,7 @@ __all__ = [
     "RETINAFACE_CALIBRATION",
     "UNCALIBRATED",
     "YUNET_CALIBRATION",
+    "CalibratedDetections",
     "Calibration",
     "Detections",
     "Detector",

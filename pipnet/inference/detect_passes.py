@@ -1,7 +1,9 @@
 """One search for small faces and further ones for large: what a detector with a largest face needs.
 
 A network that was trained on faces up to some size misplaces those near it and loses those beyond. So a photo is
-searched at ``max_side``, and again at a fraction of that, until a face can't be too large.
+searched at ``max_side``, and again at a fraction of that, until a face can't be too large. And it was trained on faces
+that are more or less upright, and misses a few of those that are not. So a photo in which it is sure of nobody is
+searched in quarter turns as well.
 """
 
 from __future__ import annotations
@@ -12,10 +14,15 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from pipnet.inference.detections import Calibration, Detections
+from pipnet.geometry import angle_between, tight_box, turned
+from pipnet.inference.detections import CalibratedDetections, Calibration, Detections, five_point_rolls
 
-# The photo as the network gets it, to boxes (K, 4) in its pixels, counted from its edge, and scores (K,).
-Search = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+# A photo is searched in quarter turns as well unless a face has this score: upright ones of 300W have 0.99 and more.
+_SURE = 0.8
+
+# The photo as the network gets it, to boxes (K, 4) in its pixels, counted from its edge, scores (K,), and five points
+# of each face (K, 5, 2) in the same pixels.
+Search = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray, np.ndarray]]
 
 
 @dataclass(frozen=True)
@@ -65,41 +72,67 @@ def search_in_passes(
         calibration: Turns the boxes into tight boxes of the points.
 
     Returns:
-        Boxes in source pixels.
+        Boxes in source pixels, turned by the five points as far as these are to be believed.
 
     Raises:
         ValueError: The array is no such photo.
     """
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
         raise ValueError(f"the detector takes RGB uint8 (H, W, 3), got {image.dtype} {image.shape}")
+    found = []
+    for quarters in (0, 1, 3, 2):  # a head to the right, to the left, and upside down
+        found.append(_turned_passes(image, search, passes, max_side, quarters))
+        if found[-1][1].max(initial=0.0) >= _SURE:
+            break
+    boxes, scores, rolls = map(np.concatenate, zip(*found, strict=True))
+    chosen = _suppress(boxes, scores, nms_threshold)
+    return CalibratedDetections.of(boxes[chosen], scores[chosen], calibration, rolls[chosen])
+
+
+def _turned_passes(
+    image: np.ndarray, search: Search, passes: Passes, max_side: int, quarters: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """All passes over the photo turned to the left so many times; boxes and angles are those of the photo itself."""
+    if not quarters:
+        return _all_passes(image, search, passes, max_side)
+    seen = np.ascontiguousarray(np.rot90(image, quarters))
+    boxes, scores, rolls = _all_passes(seen, search, passes, max_side)
+    middle, middle_seen = (np.array([photo.shape[1] - 1, photo.shape[0] - 1]) / 2 for photo in (image, seen))
+    corners = turned(boxes.reshape(-1, 2, 2) - middle_seen, 90.0 * quarters) + middle
+    boxes = tight_box(corners) if len(boxes) else boxes
+    return boxes, scores, angle_between(np.nan_to_num(rolls) + 90.0 * quarters, 0.0)
+
+
+def _all_passes(
+    image: np.ndarray, search: Search, passes: Passes, max_side: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Candidates of all passes: boxes ``(K, 4)`` in pixels of the image, scores and angles ``(K,)``."""
     height, width = image.shape[:2]
     factor = min(1.0, max_side / max(height, width))
-    found_boxes, found_scores, smallest = [], [], 0.0
+    found, smallest = [], 0.0
     while True:
-        boxes, scores = _one_pass(image, search, factor)
+        boxes, scores, rolls = _one_pass(image, search, factor)
         longer = (boxes[:, 2:] - boxes[:, :2]).max(axis=1, initial=0) * factor
         last = max(height, width) * factor <= passes.largest  # no face is too large for this pass
         kept = (longer >= smallest) & (longer <= (np.inf if last else passes.largest))
-        found_boxes.append(boxes[kept])
-        found_scores.append(scores[kept])
+        found.append((boxes[kept], scores[kept], rolls[kept]))
         if last:
             break
         factor, smallest = factor / passes.reduction, passes.smallest
-    boxes, scores = np.concatenate(found_boxes), np.concatenate(found_scores)
-    chosen = _suppress(boxes, scores, nms_threshold)
-    return Detections(calibration.apply(boxes[chosen]), scores[chosen])
+    boxes, scores, rolls = map(np.concatenate, zip(*found, strict=True))
+    return boxes, scores, rolls
 
 
-def _one_pass(image: np.ndarray, search: Search, factor: float) -> tuple[np.ndarray, np.ndarray]:
-    """Candidates in the photo reduced by ``factor``: boxes ``(K, 4)`` in source pixels, scores ``(K,)``."""
+def _one_pass(image: np.ndarray, search: Search, factor: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Candidates in the photo reduced by ``factor``: boxes ``(K, 4)`` in source pixels, scores and angles ``(K,)``."""
     height, width = image.shape[:2]
     if factor < 1:
         size = (max(round(width * factor), 1), max(round(height * factor), 1))
         image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-    boxes, scores = search(image)
+    boxes, scores, five = search(image)
     # The networks count from the photo's edge; pixel centres lie half a pixel further in.
     to_source = np.array([width / image.shape[1], height / image.shape[0]] * 2)
-    return boxes * to_source - 0.5, scores
+    return boxes * to_source - 0.5, scores, five_point_rolls(five * to_source[:2])
 
 
 def _suppress(boxes: np.ndarray, scores: np.ndarray, threshold: float) -> np.ndarray:

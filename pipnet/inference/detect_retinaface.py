@@ -14,7 +14,7 @@ from pipnet.inference.onnx_session import onnx_session
 from pipnet.inference.sessions import Session
 
 # Record and command: experiments/detector_boxes; tests/test_detect.py compares the two.
-RETINAFACE_CALIBRATION = Calibration(shift=(0.0, 0.128), scale=(1.0412, 0.7495))
+RETINAFACE_CALIBRATION = Calibration(shift=(0.0, 0.128), scale=(1.0412, 0.7495), aspect=0.74)
 
 # RetinaFace's anchors: at each stride two squares on every cell, sides in pixels of the network's input.
 _ANCHORS = ((8, (16, 32)), (16, (64, 128)), (32, (256, 512)))
@@ -93,13 +93,14 @@ class RetinaFace:
             calibration=self.calibration,
         )
 
-    def _search(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """One pass: boxes ``(K, 4)`` in pixels of this image, counted from its edge, and scores ``(K,)``."""
+    def _search(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """One pass: boxes ``(K, 4)`` in pixels of this image, counted from its edge, scores, and five points."""
         # (1, 3, h, w) float32, mean subtracted and RGB turned into the network's BGR in one pass
         network_input = cv2.dnn.blobFromImage(image, mean=_PIXEL_MEAN[::-1], swapRB=True)
-        offsets, confidences, _ = self._session.get().run(None, {"input": network_input})
+        offsets, confidences, five = self._session.get().run(None, {"input": network_input})
         kept = np.flatnonzero(confidences[0, :, 1] > self.score_threshold)
-        return _decode(offsets[0, kept], kept, *image.shape[:2]), confidences[0, kept, 1]
+        boxes, points = _decode(offsets[0, kept], five[0, kept], kept, *image.shape[:2])
+        return boxes, confidences[0, kept, 1], points
 
 
 def _session(threads: int) -> Any:
@@ -109,17 +110,20 @@ def _session(threads: int) -> Any:
     return onnx_session(WEIGHTS, threads)
 
 
-def _decode(offsets: np.ndarray, index: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Boxes of chosen anchors.
+def _decode(
+    offsets: np.ndarray, five: np.ndarray, index: np.ndarray, height: int, width: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Boxes and five points of chosen anchors.
 
     Args:
-        offsets: ``(K, 4)``, what the network says of them.
+        offsets: ``(K, 4)``, what the network says of their boxes.
+        five: ``(K, 10)``, and of the points.
         index: ``(K,)``, their positions in its output: stride by stride, row by row, two anchors a cell.
         height: Of the network's input, in pixels.
         width: Likewise.
 
     Returns:
-        ``(K, 4)`` as ``x0, y0, x1, y1``, pixels of the input counted from its edge.
+        ``(K, 4)`` as ``x0, y0, x1, y1`` and ``(K, 5, 2)``, pixels of the input counted from its edge.
     """
     centre, side = np.empty((len(index), 2)), np.empty((len(index), 1))
     first = 0
@@ -131,6 +135,7 @@ def _decode(offsets: np.ndarray, index: np.ndarray, height: int, width: int) -> 
         centre[here] = (np.column_stack([cell % columns, cell // columns]) + 0.5) * stride
         side[here, 0] = np.take(sides, anchor)
         first += count
+    points = centre[:, None] + side[:, None] * five.reshape(-1, 5, 2) * _CENTRE_VARIANCE
     centre += side * offsets[:, :2] * _CENTRE_VARIANCE
     half = side * np.exp(offsets[:, 2:] * _SIZE_VARIANCE) / 2
-    return np.concatenate([centre - half, centre + half], axis=1)
+    return np.concatenate([centre - half, centre + half], axis=1), points

@@ -100,17 +100,16 @@ class YuNet:
             calibration=self.calibration,
         )
 
-    def _search(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """One pass: boxes ``(K, 4)`` in pixels of this image, counted from its edge, and scores ``(K,)``."""
+    def _search(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """One pass: boxes ``(K, 4)`` in pixels of this image, counted from its edge, scores, and five points."""
         bgr = cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2BGR)
         net, lock = self._net.get()
         with lock:
             net.setInputSize((image.shape[1], image.shape[0]))
             found = net.detect(bgr)[1]  # (K, 15): x, y, width, height, five points, score
-        if found is None:
-            return np.zeros((0, 4)), np.zeros(0)
-        found = found.astype(np.float64)
-        return np.concatenate([found[:, :2], found[:, :2] + found[:, 2:4]], axis=1), found[:, 14]
+        found = np.zeros((0, 15)) if found is None else found.astype(np.float64)
+        boxes = np.concatenate([found[:, :2], found[:, :2] + found[:, 2:4]], axis=1)
+        return boxes, found[:, 14], found[:, 4:14].reshape(-1, 5, 2)
 
 
 def _load(path: Path, score_threshold: float, nms_threshold: float) -> tuple[Any, threading.Lock]:

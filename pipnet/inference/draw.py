@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from pipnet.faces import FaceLandmarks
-from pipnet.geometry import tight_box
+from pipnet.geometry import box_corners, tight_box
 from pipnet.inference.canvas import Canvas, Colour, draw_badges
 from pipnet.layouts import PointLayout, get_layout, map_points
 from pipnet.pose import rotation_of
@@ -171,8 +171,9 @@ def _draw_face(
     size = _face_size(around, box, image.shape)
     line, radius = max(_LINE * size, _LEAST_LINE), max(_RADIUS * size, _LEAST_RADIUS)
     boxes = boxes and bool(np.isfinite(box).all())
+    corners = box_corners(box, face.angles[0])
     if boxes:
-        around = np.concatenate([np.minimum(around[:2], box[:2]), np.maximum(around[2:], box[2:])])
+        around = tight_box(np.concatenate([around.reshape(2, 2), corners]))
     reach = _DOT_SHADE * radius + 2  # of the widest stroke; a line's is less
     space = reach + (_AXIS * size if pose else 0)
     canvas = Canvas(image, around + np.array([-space, -space, space, space]), finest=line)
@@ -180,7 +181,7 @@ def _draw_face(
         return None
     doubts = np.clip((_SURE - np.nan_to_num(face.scores[0])) / (_SURE - _DOUBTFUL), 0, 1)
     if boxes:
-        _draw_box(canvas, box, _FRAME * line, colour)
+        _draw_box(canvas, corners, _FRAME * line, colour)
     if contours:
         _draw_contours(canvas, places, labelled, doubts, line, face.layout)
     if points:
@@ -202,8 +203,7 @@ def _face_size(around: np.ndarray, box: np.ndarray, shape: tuple[int, ...]) -> f
     return min(min((side for side in sides if side >= 1), default=1.0), 2.0 * max(shape))
 
 
-def _draw_box(canvas: Canvas, box: np.ndarray, width: float, colour: Colour) -> None:
-    corners = box[[0, 1, 2, 1, 2, 3, 0, 3]].reshape(4, 2)
+def _draw_box(canvas: Canvas, corners: np.ndarray, width: float, colour: Colour) -> None:
     ends = np.roll(corners, -1, axis=0)
     canvas.lines(corners, ends, np.full(4, _LINE_SHADE * width), [_SHADE] * 4)
     canvas.lines(corners, ends, np.full(4, width), [colour] * 4)

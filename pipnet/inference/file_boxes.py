@@ -11,7 +11,9 @@ A CSV has a header; its columns may stand in any order, and others are ignored::
 
 ``image`` is a photo or a video, ``frame`` the frame's number in a video, from 0 (the column may be left out where
 there are photos only). ``x0, y0, x1, y1`` is the tight box of the points in pixels, 0-based and naming pixel centres.
-``score`` lies in [0, 1] and is 1 where it is left out. A row with no numbers says: no face here.
+``score`` lies in [0, 1] and is 1 where it is left out. A column ``angle`` says by how many degrees a face is tilted
+clockwise, and its box turned about its own centre; where it is left out the box is upright, the face anyhow. A row with
+no numbers says: no face here.
 
 A JSON holds the same, as one object::
 
@@ -28,7 +30,7 @@ from pathlib import Path, PurePath
 import numpy as np
 
 from pipnet.console import as_text
-from pipnet.inference.detections import UNCALIBRATED, Calibration, Detections
+from pipnet.inference.detections import UNCALIBRATED, CalibratedDetections, Calibration, Detections
 from pipnet.inference.file_boxes_reading import Entry, read_entries
 
 _NO_FACE = Detections(np.zeros((0, 4)), np.zeros(0))
@@ -166,7 +168,10 @@ class FileDetector:
 
 def _detections(entries: list[Entry], calibration: Calibration) -> Detections:
     boxes = np.array([entry.box for entry in entries], dtype=np.float64).reshape(-1, 4)
-    return Detections(calibration.apply(boxes), [entry.score for entry in entries])
+    angles = np.array([entry.angle for entry in entries], dtype=np.float64)
+    if calibration == UNCALIBRATED:
+        return Detections(boxes, [entry.score for entry in entries], angles)
+    return CalibratedDetections.of(boxes, np.array([entry.score for entry in entries]), calibration, angles)
 
 
 def _parts(name: str) -> tuple[str, ...]:

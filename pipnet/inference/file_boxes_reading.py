@@ -14,7 +14,7 @@ from pipnet.text_files import csv_rows, read_text
 _CORNERS = ("x0", "y0", "x1", "y1")
 # What pipnet's own tables call these columns.
 _ALIASES = {"source": "image"} | {f"box_{corner}": corner for corner in _CORNERS}
-_COLUMNS = "image,x0,y0,x1,y1 (and frame, score where there are such)"
+_COLUMNS = "image,x0,y0,x1,y1 (and frame, score, angle where there are such)"
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,7 @@ class Entry:
         frame: Number of the frame, or None for a photo.
         box: ``x0, y0, x1, y1``, or None: no face here.
         score: In [0, 1].
+        angle: Degrees, how far the box is turned; NaN where the file does not say.
         place: Where it stands in the file, for messages.
     """
 
@@ -33,6 +34,7 @@ class Entry:
     frame: int | None
     box: tuple[float, float, float, float] | None
     score: float
+    angle: float
     place: str
 
 
@@ -75,12 +77,12 @@ def _read_csv(text: str) -> Iterator[Entry]:
         raise _BadEntryError(f"line 1: no column {missing[0]!r} in the header ({shown}); boxes need {_COLUMNS}")
     for number, found in rows:
         place, row = f"line {number}", dict(zip(header, _cells(number, found), strict=False))
-        cells = {name: row.get(name, "").strip() for name in ("image", "frame", *_CORNERS, "score")}
+        cells = {name: row.get(name, "").strip() for name in ("image", "frame", *_CORNERS, "score", "angle")}
         if not cells["image"]:
             raise _BadEntryError(f"{place}: no image; every row names the photo or video of its box")
         corners = [cells[name] for name in _CORNERS]
         box = corners if any(corners) else None
-        yield _entry(cells["image"], cells["frame"] or None, box, cells["score"] or None, place)
+        yield _entry(cells["image"], cells["frame"] or None, box, cells["score"] or None, place, cells["angle"] or None)
 
 
 def _cells(number: int, row: list[str] | str) -> list[str]:
@@ -144,7 +146,7 @@ def _demo_record(record: dict[str, Any], named: dict[str, Any], before: str) -> 
     if not faces:
         yield _entry(name, frame, None, None, place)
     for index, face in enumerate(faces):
-        yield _entry(name, frame, face["box"], face.get("score"), f"{place}, face {index}")
+        yield _entry(name, frame, face["box"], face.get("score"), f"{place}, face {index}", face.get("angle"))
 
 
 def _boxes(name: str, frame: str | None, boxes: Any, place: str) -> Iterator[Entry]:
@@ -158,7 +160,7 @@ def _boxes(name: str, frame: str | None, boxes: Any, place: str) -> Iterator[Ent
         yield _entry(name, frame, box[:4], box[4] if len(box) == 5 else None, f"{place}, box {index}")
 
 
-def _entry(name: str, frame: Any, box: Any, score: Any, place: str) -> Entry:
+def _entry(name: str, frame: Any, box: Any, score: Any, place: str, angle: Any = None) -> Entry:
     """Values as they stand in the file, checked."""
     if frame is not None:
         number = _number(frame, "frame", place)
@@ -177,7 +179,7 @@ def _entry(name: str, frame: Any, box: Any, score: Any, place: str) -> Entry:
     value = 1.0 if score is None else _number(score, "score", place)
     if not 0 <= value <= 1:
         raise _BadEntryError(f"{place}: the score must lie in [0, 1], got {score!r}")
-    return Entry(name, frame, corners, value, place)
+    return Entry(name, frame, corners, value, math.nan if angle is None else _number(angle, "angle", place), place)
 
 
 def _number(value: Any, what: str, place: str) -> float:

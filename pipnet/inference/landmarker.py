@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, overload
 
@@ -13,8 +14,9 @@ from numpy.typing import ArrayLike
 
 from pipnet.data.images import read_image
 from pipnet.faces import FaceLandmarks
-from pipnet.geometry import crop_of_square, crop_squares
-from pipnet.inference.detect import Detector, RetinaFace, YuNet, detector_factory
+from pipnet.geometry import angle_between, crop_of_square, crop_squares, roll_angles, scale_boxes, tight_box, turned
+from pipnet.inference.detect import Detections, Detector, RetinaFace, YuNet, detector_factory
+from pipnet.inference.detections import as_angles, as_boxes, as_detections, is_box
 from pipnet.inference.device import usable_device
 from pipnet.inference.runtimes import GRAPH_RUNTIMES, RUNTIMES, Runtime, TorchRuntime, open_fastest
 from pipnet.layouts import PointLayout, layout_from_dict
@@ -30,8 +32,16 @@ Photo: TypeAlias = str | os.PathLike[str] | np.ndarray
 
 # Faces that go through the network together. A crowd of hundreds in one batch would take gigabytes.
 _BATCH_SIZE = 64
-_FARTHEST_PX, _SMALLEST_PX = 1e12, 1e-3  # of boxes: beyond, the numbers of a crop overflow
 _HELD_BYTES = 2**28  # of photos that wait until a batch is full
+
+# Chosen on validation faces of 300W that were turned by hand (experiments/roll). A face whose score is lower is looked
+# at in the three other quarter turns as well, and if that leaves it unsure, in all four in a smaller box, since
+# detectors frame tilted faces too widely. One that is found to be tilted by more than so many degrees in its crop is
+# cut upright and looked at again, up to so many times.
+_SURE = 0.5
+_OTHER_TURNS = (((90.0, 180.0, 270.0), 1.0), ((0.0, 90.0, 180.0, 270.0), 0.75))  # degrees, share of the box
+_TILTED = 15.0
+_UPRIGHTINGS = 2
 
 # Layouts whose tight box is what the calibration of RetinaFace was fitted to: jaw and brows are on their edge.
 _DETECTOR_LAYOUTS = ("300w_68", "wflw_98")
@@ -46,9 +56,11 @@ class FaceLandmarker:
         box_scale: Side of the square crop over the longer side of the face box, as in training.
         detector: ``"retinaface"``, or a callable ``image -> Detections`` of your own. It is built when it is first
             needed, so calls with boxes never load it.
+        mean_face: ``(N, 2)``, the points of an upright face in any frame, as the network's training had them: what says
+            how a face is tilted. Without one every face is taken for upright.
 
     Raises:
-        ValueError: No such detector.
+        ValueError: No such detector, or the mean face has another number of points than the layout.
 
     Example:
         A stand-in for a network, which sees its one point in the middle of every crop:
@@ -64,11 +76,20 @@ class FaceLandmarker:
     """
 
     def __init__(
-        self, runtime: Runtime, *, layout: PointLayout, box_scale: float, detector: str | Detector = "retinaface"
+        self,
+        runtime: Runtime,
+        *,
+        layout: PointLayout,
+        box_scale: float,
+        detector: str | Detector = "retinaface",
+        mean_face: ArrayLike | None = None,
     ) -> None:
         self.runtime = runtime
         self.layout = layout
         self.box_scale = box_scale
+        self.mean_face = None if mean_face is None else np.asarray(mean_face, dtype=np.float64)
+        if self.mean_face is not None and self.mean_face.shape != (layout.num_points, 2):
+            raise ValueError(f"the mean face must have shape ({layout.num_points}, 2), got {self.mean_face.shape}")
         self._build_detector = detector_factory(detector)
         self._detector_name = detector if isinstance(detector, str) else _name_of(detector)
         self._detector: Detector | None = None
@@ -119,18 +140,27 @@ class FaceLandmarker:
         if path is None:
             path = SHIPPED_GRAPH if graph or (runtime == "auto" and device == "cpu") else SHIPPED_WEIGHTS
         network = open_fastest(path, runtime, device=device, threads=threads)
+        known = network.metadata
         try:
-            layout = layout_from_dict(network.metadata["layout"])
+            layout = layout_from_dict(known["layout"])
+            box_scale, mean_face = float(known["box_scale"]), known.get("mean_face")
+            return cls(network, layout=layout, box_scale=box_scale, detector=detector, mean_face=mean_face)
         except (TypeError, ValueError, KeyError, AttributeError) as error:
             raise ValueError(f"{path}: {error}") from error
-        return cls(network, layout=layout, box_scale=float(network.metadata["box_scale"]), detector=detector)
 
     @classmethod
     def from_model(cls, loaded: LoadedModel, *, detector: str | Detector = "retinaface") -> FaceLandmarker:
         """A landmarker from a loaded checkpoint; it runs on the device where the network is."""
+        arguments = loaded.net.arguments
         runtime = TorchRuntime(loaded.net)
-        runtime.metadata = {"backbone": getattr(loaded.net, "arguments", {}).get("backbone", type(loaded.net).__name__)}
-        return cls(runtime, layout=loaded.layout, box_scale=loaded.box_scale, detector=detector)
+        runtime.metadata = {"backbone": arguments.get("backbone", type(loaded.net).__name__)}
+        return cls(
+            runtime,
+            layout=loaded.layout,
+            box_scale=loaded.box_scale,
+            detector=detector,
+            mean_face=arguments["mean_face"],
+        )
 
     def __repr__(self) -> str:
         """In a line: network, runtime, precision, threads, detector."""
@@ -143,28 +173,55 @@ class FaceLandmarker:
             self._detector = self._build_detector()
         return self._detector
 
-    @overload
-    def __call__(self, image: Photo, boxes: ArrayLike | None = None) -> FaceLandmarks: ...
+    def rolls(self, points: np.ndarray) -> np.ndarray:
+        """How far faces are tilted clockwise in the picture, by their points.
+
+        Args:
+            points: ``(F, N, 2)``, any frame.
+
+        Returns:
+            ``(F,)``, degrees in (-180, 180]; 0 for a network without a mean face.
+        """
+        if self.mean_face is None:
+            return np.zeros(len(points))
+        return roll_angles(points, self.mean_face)
 
     @overload
     def __call__(
-        self, image: Sequence[Photo], boxes: Sequence[ArrayLike | None] | None = None
+        self, image: Photo, boxes: ArrayLike | Detections | None = None, angles: ArrayLike | None = None
+    ) -> FaceLandmarks: ...
+
+    @overload
+    def __call__(
+        self,
+        image: Sequence[Photo],
+        boxes: Sequence[ArrayLike | Detections | None] | None = None,
+        angles: Sequence[ArrayLike | None] | None = None,
     ) -> list[FaceLandmarks]: ...
 
     def __call__(
-        self, image: Photo | Sequence[Photo], boxes: ArrayLike | Sequence[ArrayLike | None] | None = None
+        self,
+        image: Photo | Sequence[Photo],
+        boxes: ArrayLike | Detections | Sequence[ArrayLike | Detections | None] | None = None,
+        angles: ArrayLike | Sequence[ArrayLike | None] | None = None,
     ) -> FaceLandmarks | list[FaceLandmarks]:
-        """Landmarks of the faces in a photo, or in each of many.
+        """Landmarks of the faces in a photo, or in each of many, whichever way they are tilted.
 
-        An object may be called from several threads.
+        The network sees every face upright. The detector's five points say how far it is tilted, where they can be
+        believed. A face whose score then is below 0.5 is looked at in the three other quarter turns, too, and the
+        surest look is kept; one that its own points show to be tilted by more than 15 degrees is turned upright and
+        looked at again. An object may be called from several threads.
 
         Args:
             image: A file, or an RGB array uint8 ``(H, W, 3)``; grey ``(H, W)``, RGBA and uint16 are taken too. Or many:
                 a list or tuple of these, or an array ``(B, H, W, C)``; the faces of all go through the network in
                 common batches. Photos may differ in size, and files are read as they are needed, not all at once.
             boxes: ``(F, 4)`` or ``(4,)``, ``x0, y0, x1, y1``: the *tight boxes of the points*, in pixels of the photo,
-                if you bring your own. They may reach over its border. None runs the detector. Of many photos, one such
-                entry each.
+                if you bring your own. They may reach over its border. Or what a detector gave. None runs the detector.
+                Of many photos, one such entry each.
+            angles: ``(F,)`` or a number, degrees: how far each face is tilted clockwise in the picture, if you know it.
+                Its box is turned by that about its own centre, and the face is looked at once. None, or NaN for one
+                face: found, as described. ``faces.boxes`` and ``faces.angles`` can be given back.
 
         Returns:
             One entry a face, in the order of ``boxes``, or best detection first. No face: length 0, never None. Of many
@@ -173,7 +230,8 @@ class FaceLandmarker:
         Raises:
             pipnet.data.sample.BadSampleError: The file or array is no usable image (a ValueError); of many, the message
                 says which.
-            ValueError: The boxes have another shape, no extent, or are not finite; the message names the box.
+            ValueError: The boxes have another shape, no extent, or are not finite; the message names the box. Or the
+                angles are not one number a box.
 
         Example:
             >>> from pipnet.layouts import PointLayout
@@ -187,69 +245,73 @@ class FaceLandmarker:
             ([2, 0], [[4.0, 4.0]])
         """
         if isinstance(image, list | tuple) or (isinstance(image, np.ndarray) and image.ndim == 4):
-            return self._many(image, boxes)
+            return self._many(image, boxes, angles)
         image = read_image(image)
-        boxes = self._detect(image, stacklevel=3) if boxes is None else as_boxes(boxes)
-        if not len(boxes):
-            return FaceLandmarks.empty(self.layout)
-        return self._predict([image] * len(boxes), boxes, _BATCH_SIZE)
+        found = self._detect(image, stacklevel=3) if boxes is None else as_detections(boxes)
+        asked = _Asked(image, found, as_angles(angles, len(found)))
+        return self._together([asked], _BATCH_SIZE)[0]
 
     def _many(
-        self, photos: Sequence[Photo] | np.ndarray, boxes: Sequence[ArrayLike | None] | None
+        self,
+        photos: Sequence[Photo] | np.ndarray,
+        boxes: Sequence[ArrayLike | Detections | None] | None,
+        angles: Sequence[ArrayLike | None] | None,
     ) -> list[FaceLandmarks]:
         """The faces of each photo; photos wait until their faces fill a batch, or too much memory."""
-        if boxes is not None and (not hasattr(boxes, "__len__") or len(boxes) != len(photos)):
-            count = len(boxes) if hasattr(boxes, "__len__") else type(boxes).__name__
-            raise ValueError(
-                f"many photos need one entry of boxes each, got {len(photos)} photos and {count} for boxes"
-            )
+        for name, given in (("boxes", boxes), ("angles", angles)):
+            if given is not None and (not hasattr(given, "__len__") or len(given) != len(photos)):
+                count = len(given) if hasattr(given, "__len__") else type(given).__name__
+                raise ValueError(
+                    f"many photos need one entry of {name} each, got {len(photos)} photos and {count} for {name}"
+                )
         done: list[FaceLandmarks] = []
-        waiting: list[tuple[np.ndarray, np.ndarray]] = []
+        waiting: list[_Asked] = []
         for index, photo in enumerate(photos):
             try:
                 image = read_image(photo)
-                own = None if boxes is None or boxes[index] is None else as_boxes(boxes[index])
+                own = None if boxes is None or boxes[index] is None else as_detections(boxes[index])
+                known = None if angles is None else angles[index]
+                if own is not None:
+                    as_angles(known, len(own))
             except ValueError as error:  # BadSampleError is one
                 raise type(error)(f"photo {index}: {error}") from error
             try:
-                of_photo = self._detect(image, stacklevel=4) if own is None else own
+                found = self._detect(image, stacklevel=4) if own is None else own
+                waiting.append(_Asked(image, found, as_angles(known, len(found))))
             except Exception as error:  # of the user's own detector, maybe: it stays what it is
                 error.add_note(f"photo {index}")
                 raise
-            waiting.append((image, of_photo))
-            if sum(len(b) for _, b in waiting) >= _BATCH_SIZE or sum(i.nbytes for i, _ in waiting) >= _HELD_BYTES:
-                done += self._together(waiting)
+            held = sum(one.image.nbytes for one in waiting)
+            if sum(len(one.found) for one in waiting) >= _BATCH_SIZE or held >= _HELD_BYTES:
+                done += self._together(waiting, _BATCH_SIZE)
                 waiting.clear()
-        return done + self._together(waiting)
+        return done + self._together(waiting, _BATCH_SIZE)
 
-    def _together(self, photos: Sequence[tuple[np.ndarray, np.ndarray]]) -> list[FaceLandmarks]:
-        """The faces of photos with their boxes, through the network as one."""
-        counts = [len(boxes) for _, boxes in photos]
-        if not sum(counts):
-            return [FaceLandmarks.empty(self.layout) for _ in photos]
-        images = [image for image, boxes in photos for _ in boxes]
-        faces = self._predict(images, np.concatenate([boxes for _, boxes in photos]), _BATCH_SIZE)
-        ends = np.cumsum(counts)
-        return [faces[end - count : end] for count, end in zip(counts, ends, strict=True)]
-
-    def _detect(self, image: np.ndarray, stacklevel: int) -> np.ndarray:
+    def _detect(self, image: np.ndarray, stacklevel: int) -> Detections:
         if isinstance(self.detector, RetinaFace | YuNet) and self.layout.name not in _DETECTOR_LAYOUTS:
             warnings.warn(
                 f"{type(self.detector).__name__}'s boxes are fitted to the points of {' and '.join(_DETECTOR_LAYOUTS)},"
                 f" not of {self.layout.name!r}; if the points look wrong, give boxes= or a detector of your own",
                 stacklevel=stacklevel,
             )
-        return as_boxes(self.detector(image).boxes)
+        found = as_detections(self.detector(image))
+        as_boxes(found.boxes)  # of a detector of the user's own, maybe
+        return found
 
     def predict_batch(
-        self, images: Sequence[np.ndarray], boxes: Sequence[np.ndarray], batch_size: int = 32
+        self,
+        images: Sequence[np.ndarray],
+        boxes: Sequence[np.ndarray],
+        batch_size: int = 32,
+        angles: ArrayLike | None = None,
     ) -> FaceLandmarks:
         """Landmarks of one known face in each of many photos, in batches across photos.
 
         Args:
             images: F photos, RGB uint8 ``(H, W, 3)``.
-            boxes: F tight boxes ``(4,)``, source pixels.
+            boxes: F tight boxes ``(4,)``, source pixels, or what a detector gave of one face.
             batch_size: Faces that go through the network together.
+            angles: ``(F,)``, degrees, NaN where the tilt is not known; None for all. See :meth:`__call__`.
 
         Returns:
             F faces, one a photo, each in the pixels of its own photo.
@@ -263,10 +325,88 @@ class FaceLandmarker:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
         if not len(images):
             return FaceLandmarks.empty(self.layout)
-        return self._predict(images, as_boxes(np.stack(boxes), flat=True), batch_size)
+        known = as_angles(angles, len(images))
+        if not any(isinstance(box, Detections) for box in boxes):  # together: a message names the row
+            boxes = [Detections(box[None], np.ones(1)) for box in as_boxes(np.stack(boxes), flat=True)]
+        asked = [
+            _Asked(image, as_detections(box), known[row : row + 1])
+            for row, (image, box) in enumerate(zip(images, boxes, strict=True))
+        ]
+        return self._predict(asked, batch_size)
 
-    def _predict(self, images: Sequence[np.ndarray], boxes: np.ndarray, batch_size: int) -> FaceLandmarks:
-        """One face for each pair of photo and box."""
+    def _together(self, photos: Sequence[_Asked], batch_size: int) -> list[FaceLandmarks]:
+        """The faces of several photos, through the network as one."""
+        counts = [len(photo.found) for photo in photos]
+        if not sum(counts):
+            return [FaceLandmarks.empty(self.layout) for _ in photos]
+        faces = self._predict(photos, batch_size)
+        if len(photos) == 1:
+            return [faces]
+        ends = np.cumsum(counts)
+        return [faces[end - count : end] for count, end in zip(counts, ends, strict=True)]
+
+    def _predict(self, photos: Sequence[_Asked], batch_size: int) -> FaceLandmarks:
+        """All faces of all photos."""
+        rows = [(photo, row) for photo in photos for row in range(len(photo.found))]
+        known = np.concatenate([photo.angles for photo in photos])
+        told = np.concatenate([photo.found.angles for photo in photos])
+        free = np.isnan(known)
+        angles = np.nan_to_num(np.where(free, told, known))
+        boxes = np.concatenate([photo.found.boxes for photo in photos])
+        images = [photo.image for photo, _ in rows]
+        looks = self._look(images, boxes, angles, batch_size)
+        if self.mean_face is not None and free.any() and self.layout.num_points > 1:
+            self._turn_the_unsure(looks, rows, np.flatnonzero(free), angles.copy(), batch_size)
+            for _ in range(_UPRIGHTINGS):
+                self._look_again(looks, images, np.flatnonzero(free), batch_size)
+        return FaceLandmarks(
+            looks.points, looks.scores, looks.boxes, self.layout, looks.face_scores, angles=looks.angles
+        )
+
+    def _turn_the_unsure(
+        self, looks: _Looks, rows: Sequence[tuple[_Asked, int]], free: np.ndarray, told: np.ndarray, batch_size: int
+    ) -> None:
+        """Look at doubtful faces in other turns, and keep the surest look of each.
+
+        Args:
+            looks: Changed.
+            rows: Photo and number of each face.
+            free: Which faces may be turned.
+            told: ``(F,)``, the angles from which the turns are counted.
+            batch_size: Faces that go through the network together.
+        """
+        for turns, zoom in _OTHER_TURNS:
+            unsure = free[looks.face_scores[free] < _SURE]
+            if not unsure.size:
+                return
+            tried, by = np.repeat(unsure, len(turns)), np.tile(turns, unsure.size)
+            boxes = [rows[face][0].found.seen_turned(rows[face][1], turn) for face, turn in zip(tried, by, strict=True)]
+            boxes = scale_boxes(np.stack(boxes), zoom)
+            images = [rows[face][0].image for face in tried]
+            others = self._look(images, boxes, angle_between(told[tried] + by, 0.0), batch_size)
+            best = others.face_scores.reshape(unsure.size, -1).argmax(axis=1) + len(turns) * np.arange(unsure.size)
+            surer = others.face_scores[best] > looks.face_scores[unsure]
+            looks.take(unsure[surer], others, best[surer])
+
+    def _look_again(self, looks: _Looks, images: Sequence[np.ndarray], free: np.ndarray, batch_size: int) -> None:
+        """One more look, by their own points, at faces that these show to be tilted in their crop, or still unsure."""
+        rolls = self.rolls(looks.points[free].astype(np.float64))
+        chosen = np.abs(angle_between(rolls, looks.angles[free])) > _TILTED
+        chosen |= looks.face_scores[free] < _SURE
+        if not chosen.any():
+            return
+        faces, rolls = free[chosen], rolls[chosen]
+        boxes = tight_box(looks.points[faces].astype(np.float64), rolls)
+        usable = np.array([is_box(*box) for box in boxes.tolist()])
+        if not usable.any():
+            return
+        faces, rolls, boxes = faces[usable], rolls[usable], boxes[usable]
+        again = self._look([images[face] for face in faces], boxes, rolls, batch_size)
+        better = again.face_scores >= np.minimum(looks.face_scores[faces], _SURE)
+        looks.take(faces[better], again, np.flatnonzero(better))
+
+    def _look(self, images: Sequence[np.ndarray], boxes: np.ndarray, angles: np.ndarray, batch_size: int) -> _Looks:
+        """One look at each pair of photo and box; boxes and angles as in :class:`FaceLandmarks`, finite."""
         size, faces = self.runtime.input_size, len(boxes)
         squares = crop_squares(boxes, self.box_scale)  # (F, 3)
         crops = np.empty((min(faces, batch_size), size, size, 3), dtype=np.uint8)
@@ -276,59 +416,46 @@ class FaceLandmarker:
         for first in range(0, faces, batch_size):
             rows = range(first, min(first + batch_size, faces))
             for slot, row in enumerate(rows):
-                crop_of_square(squares[row], size).warp(images[row], out=crops[slot])
+                crop_of_square(squares[row], size, angles[row]).warp(images[row], out=crops[slot])
             chosen = slice(rows.start, rows.stop)
             points_unit, scores[chosen], face_scores[chosen] = self.runtime(crops[: len(rows)])
-            # Crop.from_unit of all faces at once: an upright square needs its centre and side only.
+            # Crop.from_unit of all faces at once: a square needs its centre, side and angle only.
             centre, side = squares[chosen, None, :2], squares[chosen, None, 2:]
-            points[chosen] = centre + (points_unit - 0.5) * side
-        return FaceLandmarks(points, scores, boxes, self.layout, face_scores)
+            inside = (points_unit - 0.5) * side
+            points[chosen] = centre + (turned(inside, angles[chosen, None]) if angles[chosen].any() else inside)
+        return _Looks(points, scores, face_scores, boxes, angles)
 
 
 def _name_of(detector: Detector) -> str:
     return str(getattr(detector, "__name__", type(detector).__name__))
 
 
-def as_boxes(boxes: ArrayLike, *, flat: bool = False) -> np.ndarray:
-    """A user's boxes as float64 ``(F, 4)``.
+@dataclass(frozen=True, eq=False)
+class _Asked:
+    """A photo with the faces that are asked for.
 
-    Args:
-        boxes: ``(F, 4)`` or ``(4,)``.
-        flat: Whether one without width or without height is taken too: labelled points may lie on a line.
-
-    Raises:
-        ValueError: Another shape, a value that is not finite (or beyond 1e12, or a size below 0.001 pixels), or a
-            corner order other than ``x0, y0, x1, y1``; the message names the box.
-
-    Example:
-        >>> as_boxes([10, 20, 30, 60]).tolist()
-        [[10.0, 20.0, 30.0, 60.0]]
-        >>> as_boxes([[10, 20, 30, 60], [30, 20, 10, 60]])
-        Traceback (most recent call last):
-        ...
-        ValueError: box 1 [30.0, 20.0, 10.0, 60.0] is no box; boxes are x0, y0, x1, y1 with x0 < x1 and y0 < y1, in
-        pixels of the photo
+    Attributes:
+        image: RGB uint8 ``(H, W, 3)``.
+        found: Where the faces are.
+        angles: ``(F,)``, degrees, how far they are tilted where the caller knows it; NaN elsewhere.
     """
-    try:
-        boxes = np.asarray(boxes, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"boxes must be numbers of shape (F, 4) or (4,): {error}") from None
-    if boxes.shape == (4,):
-        boxes = boxes[None]
-    if boxes.size == 0:
-        return boxes.reshape(0, 4)
-    if boxes.ndim != 2 or boxes.shape[1] != 4:
-        raise ValueError(f"boxes must have shape (F, 4) or (4,), got {boxes.shape}")
-    for index, box in enumerate(boxes.tolist()):  # not by NumPy, whose many calls take longer for a few boxes
-        if not (_is_box(*box) and (flat or (box[0] < box[2] and box[1] < box[3]))):
-            raise ValueError(
-                f"box {index} {box} is no box; boxes are x0, y0, x1, y1 with x0 < x1 and y0 < y1, in pixels of the"
-                " photo"
-            )
-    return boxes
+
+    image: np.ndarray
+    found: Detections
+    angles: np.ndarray
 
 
-def _is_box(x0: float, y0: float, x1: float, y1: float) -> bool:
-    """Whether numbers are a box that can be cut out; NaN is none."""
-    ordered = -_FARTHEST_PX <= x0 <= x1 <= _FARTHEST_PX and -_FARTHEST_PX <= y0 <= y1 <= _FARTHEST_PX
-    return ordered and max(x1 - x0, y1 - y0) >= _SMALLEST_PX
+@dataclass(frozen=True, eq=False)
+class _Looks:
+    """What the network saw of each face, and where it looked; the fields of :class:`FaceLandmarks`."""
+
+    points: np.ndarray
+    scores: np.ndarray
+    face_scores: np.ndarray
+    boxes: np.ndarray
+    angles: np.ndarray
+
+    def take(self, faces: np.ndarray, others: _Looks, rows: np.ndarray) -> None:
+        """Replace some faces by rows of others."""
+        for name in ("points", "scores", "face_scores", "boxes", "angles"):
+            getattr(self, name)[faces] = getattr(others, name)[rows]

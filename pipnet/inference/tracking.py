@@ -7,6 +7,8 @@ runs
 * at once when a face was lost, and while others are followed again after 1, 2, 3, 3, … frames (:data:`LOST_PAUSE`);
 * every ``detect_every`` frames for new faces, unless ``max_faces`` are known.
 
+How a face is tilted comes from its last points, too, so a head may turn all the way round.
+
 A lost face is looked for during a second (``identities.REMEMBER_S``); one that is found again in that time, less than
 about a face's size away from where it was, keeps its id. An id is a place that goes on, not a person: nobody is
 recognised, and a cut of scene that puts another face where one was lost goes on with its id.
@@ -20,8 +22,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pipnet.data.images import read_image
-from pipnet.faces import FaceLandmarks
+from pipnet.faces import FaceLandmarks, joined
 from pipnet.geometry import tight_box
+from pipnet.inference.detections import Detections
 from pipnet.inference.identities import REMEMBER_S, Identities, MissingFace
 from pipnet.inference.matching import face_distances, match
 from pipnet.inference.smoothing import FaceFilter, FrameClock, Smoothing
@@ -52,18 +55,20 @@ class _Track:
     since: float  # seconds
     filter: FaceFilter | None
     box: np.ndarray  # (4,), what the points of the next frame are predicted from
+    angle: float = 0.0  # degrees, by which that box is turned
     points: np.ndarray = field(default_factory=lambda: np.zeros((0, 2)))  # smoothed
     scores: np.ndarray = field(default_factory=lambda: np.zeros(0))
     score: float = 0.0
     predicted_from: np.ndarray = field(default_factory=lambda: np.zeros(4))
+    predicted_at: float = 0.0  # degrees
 
 
 class FaceTracker:
     """Follows the faces of one video. Not for several threads at once.
 
     Args:
-        landmarker: Finds points; its ``detector`` finds faces. Only ``landmarker(frame, boxes=…)``,
-            ``landmarker.detector(frame)`` and ``landmarker.layout`` are used.
+        landmarker: Finds points; its ``detector`` finds faces. Only ``landmarker(frame, boxes=…, angles=…)``,
+            ``landmarker.rolls(points)``, ``landmarker.detector(frame)`` and ``landmarker.layout`` are used.
         detect_every: Frames between two searches for new faces while none is lost.
         max_faces: Not more faces than these, the detector's surest first; None for all.
         lost_below: A face whose face score falls below is lost; one is found from twice that on.
@@ -127,7 +132,8 @@ class FaceTracker:
             time_s: Its time stamp, seconds from any origin. Repeated, backward or NaN: taken as one usual step.
 
         Returns:
-            The faces, lowest id first: smoothed points, ``ids``, and as ``boxes`` those the points were predicted from.
+            The faces, lowest id first: smoothed points, ``ids``, and as ``boxes`` and ``angles`` those the points were
+            predicted from.
         """
         frame = read_image(frame)
         now = self._clock.tick(time_s)
@@ -142,7 +148,7 @@ class FaceTracker:
                 detected, claimed = self._detect(frame), None
             # Of boxes detected before, only those of the tracks just lost are news; the rest was tried above.
             free = ~self._claimed(detected) if claimed is None else claimed & ~self._claimed(detected)
-            self._follow(frame, detected[free], now, tracks=False)
+            self._follow(frame, detected[np.flatnonzero(free)], now, tracks=False)
         self._merge(now)
         self._tracks.sort(key=lambda track: track.id)
         self._count(lost)
@@ -159,32 +165,42 @@ class FaceTracker:
         """How many more faces may be taken up."""
         return 1_000_000 if self.max_faces is None else self.max_faces - len(self._tracks)
 
-    def _detect(self, frame: np.ndarray) -> np.ndarray:
-        """Boxes ``(F, 4)`` of the detector, best first, those without an extent left out."""
+    def _detect(self, frame: np.ndarray) -> Detections:
+        """What the detector finds, best first, boxes without an extent left out."""
         self.statistics.detector_calls += 1
         self._since_search = 0
         self._fruitless += 1  # until a face is taken up
-        boxes = np.asarray(self.landmarker.detector(frame).boxes, dtype=np.float64).reshape(-1, 4)
-        return boxes[_has_extent(boxes)]
+        found = self.landmarker.detector(frame)
+        if not isinstance(found, Detections):  # of a detector of the user's own
+            boxes = np.asarray(found.boxes, dtype=np.float64).reshape(-1, 4)
+            found = Detections(boxes, np.ones(len(boxes)))
+        return found[np.flatnonzero(_has_extent(found.boxes))]
 
-    def _claimed(self, detected: np.ndarray | None) -> np.ndarray:
+    def _claimed(self, detected: Detections | None) -> np.ndarray:
         """Which detected boxes ``(F,)`` are of faces that are followed already."""
         claimed = np.zeros(0 if detected is None else len(detected), dtype=bool)
         if detected is not None:
-            claimed[[j for _, j in match(_boxes(self._tracks), detected, _SAME_FACE)]] = True
+            claimed[[j for _, j in match(_boxes(self._tracks), detected.boxes, _SAME_FACE)]] = True
         return claimed
 
-    def _follow(self, frame: np.ndarray, fresh: np.ndarray, now: float, *, tracks: bool = True) -> list[int]:
-        """Points of the known faces and of those in ``fresh`` boxes ``(K, 4)``; returns the ids of those now lost."""
+    def _follow(self, frame: np.ndarray, fresh: Detections, now: float, *, tracks: bool = True) -> list[int]:
+        """Points of the known faces and of the ``fresh`` detections; returns the ids of those now lost."""
         known = self._tracks if tracks else []
         room = self._room()
         fresh = fresh[: room + _SPARE if room > 0 else 0]
-        boxes = np.concatenate([_boxes(known), fresh])
-        if not len(boxes):
+        looks = []
+        if known:
+            angles = np.array([track.angle for track in known])
+            looks.append(self.landmarker(frame, boxes=_boxes(known), angles=angles))
+        if len(fresh):  # apart: how these are tilted is not known, and they are few and seldom
+            looks.append(self.landmarker(frame, boxes=fresh))
+        if not looks:
             return []
-        faces = self.landmarker(frame, boxes=boxes)
+        faces = joined(looks)
         finite = np.isfinite(faces.points).all(axis=(1, 2))
-        next_boxes = tight_box(np.where(finite[:, None, None], faces.points, 0.0))
+        points = np.where(finite[:, None, None], faces.points, 0.0)
+        rolls = self.landmarker.rolls(points)
+        next_boxes = tight_box(points, rolls)
         scores = np.where(finite & _has_extent(next_boxes), faces.face_scores, 0.0)
         lost = []
         for row, track in enumerate(known):
@@ -195,28 +211,31 @@ class FaceTracker:
             elif not _centre_inside(next_boxes[row], frame):
                 self._drop(track, now, wanted=False)
             else:
-                self._update(track, faces, row, now)
+                self._update(track, faces, row, now, rolls[row])
         found = [
             row
-            for row in range(len(known), len(boxes))
+            for row in range(len(known), len(faces))
             if scores[row] >= min(_FOUND_FACTOR * self.lost_below, 1.0) and _centre_inside(next_boxes[row], frame)
         ][: max(self._room(), 0)]
         for row, face_id in zip(found, self._identities.of(next_boxes[found]), strict=True):
-            track = _Track(face_id, now, None if self._smoothing is None else FaceFilter(self._smoothing), boxes[row])
-            self._update(track, faces, row, now)
+            smooth = None if self._smoothing is None else FaceFilter(self._smoothing)
+            track = _Track(face_id, now, smooth, faces.boxes[row])
+            self._update(track, faces, row, now, rolls[row])
             self._tracks.append(track)
             self._fruitless = 0
         return lost
 
-    def _update(self, track: _Track, faces: FaceLandmarks, row: int, now: float) -> None:
+    def _update(self, track: _Track, faces: FaceLandmarks, row: int, now: float, roll: float) -> None:
         raw = faces.points[row].astype(np.float64)
-        track.predicted_from, track.scores, track.score = faces.boxes[row], faces.scores[row], faces.face_scores[row]
+        track.predicted_from, track.predicted_at = faces.boxes[row], float(faces.angles[row])
+        track.scores, track.score = faces.scores[row], faces.face_scores[row]
         track.points = raw if track.filter is None else track.filter(raw, now)
-        track.box = self._next_box(raw, track.points)
+        track.angle = float(roll)
+        track.box = self._next_box(raw, track.points, track.angle)
 
-    def _next_box(self, raw: np.ndarray, smoothed: np.ndarray) -> np.ndarray:
+    def _next_box(self, raw: np.ndarray, smoothed: np.ndarray, angle: float) -> np.ndarray:
         """The box of the next frame: that of the network's own points, which can't lag (experiments/tracking)."""
-        return tight_box(raw)
+        return tight_box(raw, angle)
 
     def _drop(self, track: _Track, now: float, *, wanted: bool) -> None:
         self._tracks = [other for other in self._tracks if other is not track]
@@ -254,6 +273,7 @@ class FaceTracker:
             self.landmarker.layout,
             np.array([track.score for track in self._tracks]),
             np.array([track.id for track in self._tracks]),
+            np.array([track.predicted_at for track in self._tracks]),
         )
 
 
@@ -262,9 +282,9 @@ def _boxes(tracks: list[_Track]) -> np.ndarray:
     return np.array([track.box for track in tracks], dtype=np.float64).reshape(-1, 4)
 
 
-def _rest(detected: np.ndarray | None, claimed: np.ndarray) -> np.ndarray:
-    """Detected boxes of faces that nobody follows yet, ``(K, 4)``."""
-    return np.zeros((0, 4)) if detected is None else detected[~claimed]
+def _rest(detected: Detections | None, claimed: np.ndarray) -> Detections:
+    """Detected faces that nobody follows yet."""
+    return Detections(np.zeros((0, 4)), np.zeros(0)) if detected is None else detected[np.flatnonzero(~claimed)]
 
 
 def _has_extent(boxes: np.ndarray) -> np.ndarray:

@@ -105,6 +105,7 @@ def metadata_of(loaded: LoadedModel, *, calibration_faces: int = 0, card: str = 
         "format": FORMAT,
         "layout": loaded.layout.to_dict(),
         "box_scale": loaded.box_scale,
+        "mean_face": np.round(loaded.net.arguments["mean_face"], 4).tolist(),
         "input_size": loaded.net.input_size,
         "backbone": loaded.net.arguments["backbone"],
         "precision": "int8" if calibration_faces else "fp32",

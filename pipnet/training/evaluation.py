@@ -20,13 +20,14 @@ from pipnet.metrics import Interval, bootstrap, error_statistics, labelled_box, 
 from pipnet.training.evaluation_faces import (
     box_overlaps,
     compared_layout,
-    detected_boxes,
+    detected_faces,
     jitter_boxes,
     photo_chunks,
     true_points,
 )
 
 if TYPE_CHECKING:
+    from pipnet.inference.detections import Detections
     from pipnet.inference.landmarker import FaceLandmarker
 
 BoxSource = Literal["labels", "jittered", "detector"]
@@ -192,6 +193,7 @@ def evaluate(
     tight = labelled_box(true)
     start = tight if measured.name != layout.name else np.array([sample.box for sample in samples], dtype=np.float64)
     used = jitter_boxes(start, shift, scale, seed) if boxes == "jittered" else start.copy()
+    given: list[np.ndarray | Detections | None] = list(used)
     if boxes == "detector":
         used[:] = np.nan
 
@@ -207,12 +209,15 @@ def evaluate(
         for chunk in photo_chunks(samples, bad, kept):
             if boxes == "detector":
                 indices = [index for index, _ in chunk]
-                used[indices] = detected_boxes(landmarker.detector, [i for _, i in chunk], tight[indices], min_iou)
+                found = detected_faces(landmarker.detector, [i for _, i in chunk], tight[indices], min_iou)
+                for index, face in zip(indices, found, strict=True):
+                    given[index] = face
+                    used[index] = np.nan if face is None else face.boxes[0]
             faces = [(index, image) for index, image in chunk if np.isfinite(used[index]).all()]
             if faces:
                 indices = [index for index, _ in faces]
                 images = [image for _, image in faces]
-                found = landmarker.predict_batch(images, list(used[indices]), batch_size=batch_size)
+                found = landmarker.predict_batch(images, [given[index] for index in indices], batch_size=batch_size)
                 pred[indices] = map_points(found.points.astype(np.float64), landmarker.layout, measured)
                 scores[indices] = found.face_scores
                 if found.layout.num_points == measured.num_points:

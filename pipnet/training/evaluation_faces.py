@@ -11,12 +11,11 @@ import numpy as np
 from pipnet.data.images import read_image
 from pipnet.data.sample import BadItems, BadSampleError, Sample
 from pipnet.geometry import box_iou
+from pipnet.inference.detections import Detections, as_detections
 from pipnet.layouts import PointLayout, can_map, map_points
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from pipnet.inference.detect import Detections
 
 _CHUNK_FACES = 64
 _CHUNK_BYTES = 256 * 2**20  # photos held at once; large ones make the chunk shorter
@@ -104,32 +103,31 @@ def jitter_boxes(boxes: np.ndarray, shift: float, scale: float, seed: int) -> np
     return np.concatenate([centres - half, centres + half], axis=1)
 
 
-def detected_boxes(
+def detected_faces(
     detector: Callable[[np.ndarray], Detections],
     images: Sequence[np.ndarray],
     tight: np.ndarray,
     min_iou: float,
-) -> np.ndarray:
+) -> list[Detections | None]:
     """For each labelled face the detection that overlaps most with its true box.
 
     Args:
-        detector: RGB uint8 image to detections with ``boxes`` ``(D, 4)``. Called once for a run of equal images.
+        detector: RGB uint8 image to detections. Called once for a run of equal images.
         images: F photos.
         tight: ``(F, 4)``, tight boxes of the true points.
-        min_iou: Least intersection over union.
+        min_iou: Least intersection over union, as if no box were turned.
 
     Returns:
-        ``(F, 4)``; NaN for a missed face, one that no detection overlaps by ``min_iou``.
+        F entries: a single detection, or None for a missed face, one that none overlaps by ``min_iou``.
     """
-    boxes = np.full((len(images), 4), np.nan)
-    photo, found = None, np.zeros((0, 4))
+    photo, found, faces = None, None, []
     for index, image in enumerate(images):
         if image is not photo:
-            photo, found = image, np.asarray(detector(image).boxes, dtype=np.float64).reshape(-1, 4)
-        overlaps = box_iou(tight[index : index + 1], found)[0]  # (D,)
-        if overlaps.size and overlaps.max() >= min_iou:
-            boxes[index] = found[overlaps.argmax()]
-    return boxes
+            photo, found = image, detector(image)
+        overlaps = box_iou(tight[index : index + 1], np.asarray(found.boxes, dtype=np.float64).reshape(-1, 4))[0]
+        best = np.array([overlaps.argmax()]) if overlaps.size and overlaps.max() >= min_iou else None
+        faces.append(None if best is None else as_detections(found)[best])
+    return faces
 
 
 def box_overlaps(boxes: np.ndarray, tight: np.ndarray) -> np.ndarray:

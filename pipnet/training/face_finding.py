@@ -37,7 +37,8 @@ def find_faces(photo: OpenedPhoto, detector: Detector, face_size: int) -> tuple[
     _check(found, photo.path)
     height, width = photo.image.shape[:2]
     faces, crops = [], []
-    for box, score in zip(found.boxes.astype(np.float64), found.scores, strict=True):
+    angles = getattr(found, "angles", np.full(len(found.scores), np.nan))  # a detector of the user's own may lack them
+    for box, score, angle in zip(found.boxes.astype(np.float64), found.scores, angles, strict=True):
         crop, crop_box = cut_face(photo.image, box, face_size)
         faces.append(
             FoundFace(
@@ -47,6 +48,7 @@ def find_faces(photo: OpenedPhoto, detector: Detector, face_size: int) -> tuple[
                 sharpness=sharpness(photo.image, box),
                 inside=share_inside(box, width, height),
                 crop_box=crop_box,
+                angle=float(angle) if np.isfinite(angle) else None,
             )
         )
         crops.append(crop)

@@ -40,7 +40,8 @@ def estimate(
 ) -> PseudoLabels:
     """Label all faces with a network; every face, no matter how sure it is, as in the paper (section 3.4).
 
-    A face is cut by its detector's box, and again by the tight box of the points found: the box that training uses.
+    A face is cut by its detector's box, upright (:class:`pipnet.inference.landmarker.FaceLandmarker`), and again by the
+    tight box of the points found: the box that training uses.
     Further views of it are mirrored (every second one), and from the third on slightly turned, moved and resized.
     Its points are the mean over the views.
 
@@ -175,9 +176,9 @@ def _begin(folder: Path, request: dict[str, Any]) -> bool:
 def _assemble(folder: Path, request: dict[str, Any], num_points: int) -> None:
     """Put the chunks together, part by part, and say last that it is done."""
     count = request["faces"]
-    shapes = {"points": (count, num_points, 2), "spread": (count, num_points), "disagreement": (count, num_points)}
+    shapes = {"points": (count, num_points, 2), "angle": (count,)}
     for name in ARRAYS:
-        header = {"descr": "<f4", "fortran_order": False, "shape": shapes[name]}
+        header = {"descr": "<f4", "fortran_order": False, "shape": shapes.get(name, (count, num_points))}
         # Written and not mapped: on a full disk writing fails with a message, a memory map with a crash.
         with replacing(folder / f"{name}.npy") as temporary, temporary.open("wb") as file:
             np.lib.format.write_array_header_1_0(file, header)

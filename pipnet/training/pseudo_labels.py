@@ -1,8 +1,8 @@
 """Pseudo-labels of unlabelled faces on the disk: points, how sure they are, and samples to train on.
 
 A folder of :func:`pipnet.training.pseudo_labelling.estimate` holds ``points.npy``, ``spread.npy``,
-``disagreement.npy`` and, written last, ``done.json``. They are memory-mapped: ten million faces take no more memory
-than five hundred.
+``disagreement.npy``, ``angle.npy`` and, written last, ``done.json``. They are memory-mapped: ten million faces take no
+more memory than five hundred.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pipnet.data.face_store import UnlabelledFaces
 from pipnet.data.sample import Sample
 from pipnet.geometry import tight_box
 
-ARRAYS = ("points", "spread", "disagreement")
+ARRAYS = ("points", "spread", "disagreement", "angle")
 _TOLERANCE = 0.05  # of the box: where a point this unsure has a confidence of 1/e
 _ROWS = 4096  # faces looked at in one go
 
@@ -57,6 +57,7 @@ class PseudoLabels:
         spread: ``(F, N)`` float32, how far the votes for each point lie apart, mean over the views, cells.
         disagreement: ``(F, N)`` float32, how far the views lie apart, root mean square, as a fraction of the size of
             the face's box; 0 where there was one view.
+        angle: ``(F,)`` float32, degrees: how far the face was turned clockwise where it was cut.
         about: How they were made: teacher, views, and the like.
 
     Raises:
@@ -70,7 +71,7 @@ class PseudoLabels:
             self.about: dict[str, Any] = json.loads((self.folder / "done.json").read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise FileNotFoundError(f"{self.folder} holds no finished pseudo-labels; estimate them first") from None
-        self._points, self.spread, self.disagreement = (
+        self._points, self.spread, self.disagreement, self.angle = (
             np.load(self.folder / f"{name}.npy", mmap_mode="r") for name in ARRAYS
         )
         if len(self._points) != len(faces):
@@ -129,7 +130,7 @@ class PseudoLabels:
 class PseudoSamples(Sequence[Sample]):
     """Pseudo-labelled faces in the form of labelled ones; each is made when it is asked for.
 
-    The box of a face is the tight box of its points.
+    The box of a face is the tight box of its points, in the frame in which the face is upright.
     """
 
     def __init__(self, labels: PseudoLabels, select: Selection) -> None:
@@ -145,7 +146,9 @@ class PseudoSamples(Sequence[Sample]):
         row = index if self._rows is None else int(self._rows[index])
         points, faces = self.labels.points(row), self.labels.faces
         weight = self.labels.confidence_of(row) if self.select.weighted else None
-        return Sample(faces.path(row), points, faces.name(row), box=tight_box(points), weight=weight)
+        angle = float(self.labels.angle[row])
+        box = tight_box(points, angle) if angle else tight_box(points)
+        return Sample(faces.path(row), points, faces.name(row), box=box, weight=weight, angle=angle)
 
 
 def _open(folder: Path, faces: Path) -> PseudoLabels:

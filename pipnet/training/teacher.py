@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import repeat
 from typing import NamedTuple
 
 import numpy as np
@@ -11,8 +12,11 @@ import torch
 
 from pipnet.data.face_store import UnlabelledFaces
 from pipnet.data.images import read_image
-from pipnet.geometry import Crop, affine_crop, box_size, crop_of_square, crop_squares, tight_box
+from pipnet.geometry import Crop, affine_crop, box_size, crop_of_square, crop_squares, tight_box, turned
+from pipnet.inference.detections import Detections
+from pipnet.inference.landmarker import FaceLandmarker
 from pipnet.layouts import PointLayout
+from pipnet.model.checkpoint import LoadedModel
 from pipnet.model.pipnet import PIPNet
 
 _READERS = 4  # threads that read photos while the network computes
@@ -26,6 +30,7 @@ class Estimate(NamedTuple):
     points: np.ndarray  # (B, N, 2) float32, pixels of the crops' files
     spread: np.ndarray  # (B, N) float32, cells
     disagreement: np.ndarray  # (B, N) float32, fraction of the box's size
+    angle: np.ndarray  # (B,) float32, degrees: how far the face was turned clockwise where it was cut
 
 
 class Teacher:
@@ -53,6 +58,8 @@ class Teacher:
     ) -> None:
         self.net, self.box_scale, self.label_shift = net, box_scale, label_shift
         self.mirror = np.array(layout.mirror)
+        loaded = LoadedModel(net, layout, box_scale, {})
+        self._landmarker = FaceLandmarker.from_model(loaded)
         self.views, self.seed, self.batch_size = views, seed, batch_size
 
     def label(self, faces: UnlabelledFaces, rows: range) -> Iterator[Estimate]:
@@ -64,50 +71,52 @@ class Teacher:
                 images = [future.result() for future in ahead.pop()]
                 if number + 1 < len(batches):
                     ahead.append([readers.submit(read_image, faces.path(row)) for row in batches[number + 1]])
-                yield self.look(images, np.asarray(faces.boxes[batch.start : batch.stop]), batch)
+                share = slice(batch.start, batch.stop)
+                yield self.look(images, np.asarray(faces.boxes[share]), np.asarray(faces.angles[share]), batch)
 
-    def look(self, images: list[np.ndarray], boxes: np.ndarray, names: range) -> Estimate:
+    def look(self, images: list[np.ndarray], boxes: np.ndarray, angles: np.ndarray, names: range) -> Estimate:
         """Labels of a batch.
 
         Args:
             images: RGB uint8, of any size.
             boxes: ``(B, 4)`` of the detector, pixels of the images.
+            angles: ``(B,)``, degrees by which these are turned, NaN where the detector does not say.
             names: Numbers of the faces: what their views depend on.
         """
-        first, _ = self._see(images, self._plain(crop_squares(boxes, self.box_scale)))
-        tight = tight_box(first)
+        told = [Detections(box[None], np.ones(1), angle[None]) for box, angle in zip(boxes, angles, strict=True)]
+        first = self._landmarker.predict_batch(images, told, batch_size=len(images))
+        angles = first.angles.astype(np.float64)
+        tight = tight_box(first.points.astype(np.float64), angles)
         found = ((tight[:, 2:] - tight[:, :2]).max(axis=1) > _LEAST_EXTENT)[:, None]
-        squares = crop_squares(np.where(found, tight, boxes), self.box_scale)
+        squares = crop_squares(np.where(found, tight, first.boxes), self.box_scale)
         points, spreads = [], []
         for view in range(self.views):
             mirrored = view % 2 == 1
             crops = (
-                self._plain(squares)
+                [crop_of_square(*face) for face in zip(squares, repeat(self.net.input_size), angles, strict=False)]
                 if view == 0
-                else [self._view(*face, view) for face in zip(squares, names, strict=True)]
+                else [self._view(*face, view) for face in zip(squares, angles, names, strict=True)]
             )
             seen, spread = self._see(images, crops)
             if mirrored:  # the labels that the network learnt sit to the right in mirrored faces, too
                 shift = self.label_shift * squares[:, 2] / self.box_scale  # (B,), pixels
-                seen = seen[:, self.mirror] + np.stack([2 * shift, np.zeros_like(shift)], axis=1)[:, None]
+                right = turned(np.stack([2 * shift, np.zeros_like(shift)], axis=1), angles)
+                seen = seen[:, self.mirror] + right[:, None]
                 spread = spread[:, self.mirror]
             points.append(seen)
             spreads.append(spread)
         mean = np.mean(points, axis=0)  # (B, N, 2)
         apart = np.sqrt(np.square(np.array(points) - mean).sum(axis=-1).mean(axis=0))  # (B, N)
         size = np.maximum(box_size(tight_box(mean)), _LEAST_EXTENT)[:, None]
-        return Estimate(*(part.astype(np.float32) for part in (mean, np.mean(spreads, axis=0), apart / size)))
+        return Estimate(*(part.astype(np.float32) for part in (mean, np.mean(spreads, axis=0), apart / size, angles)))
 
-    def _plain(self, squares: np.ndarray) -> list[Crop]:
-        return [crop_of_square(square, self.net.input_size) for square in squares]
-
-    def _view(self, square: np.ndarray, name: int, view: int) -> Crop:
+    def _view(self, square: np.ndarray, angle: float, name: int, view: int) -> Crop:
         """A further look at a face; the first of them is mirrored and nothing else."""
         x, y, side = square.tolist()
         turn, right, down, zoom = np.random.default_rng([self.seed, name, view]).uniform(-1, 1, 4) * (view > 1)
         centre = np.array([x + _SHIFT * right * side, y + _SHIFT * down * side])
         side *= float(np.exp(_ZOOM * zoom))
-        return affine_crop(centre, (side, side), self.net.input_size, angle=_TURN * turn, mirror=view % 2 == 1)
+        return affine_crop(centre, (side, side), self.net.input_size, angle=_TURN * turn - angle, mirror=view % 2 == 1)
 
     def _see(self, images: list[np.ndarray], crops: list[Crop]) -> tuple[np.ndarray, np.ndarray]:
         """Points ``(B, N, 2)`` float64, pixels of the images, and the spread of their votes ``(B, N)``, cells."""
