@@ -142,11 +142,12 @@ class FaceLandmarker:
         network = open_fastest(path, runtime, device=device, threads=threads)
         known = network.metadata
         try:
-            layout = layout_from_dict(known["layout"])
-            box_scale, mean_face = float(known["box_scale"]), known.get("mean_face")
-            return cls(network, layout=layout, box_scale=box_scale, detector=detector, mean_face=mean_face)
+            layout, box_scale = layout_from_dict(known["layout"]), float(known["box_scale"])
+            mean_face = known.get("mean_face")  # graphs of pipnet 0.4 lack it
+            mean_face = None if mean_face is None else np.array(mean_face, dtype=float).reshape(layout.num_points, 2)
         except (TypeError, ValueError, KeyError, AttributeError) as error:
             raise ValueError(f"{path}: {error}") from error
+        return cls(network, layout=layout, box_scale=box_scale, detector=detector, mean_face=mean_face)
 
     @classmethod
     def from_model(cls, loaded: LoadedModel, *, detector: str | Detector = "retinaface") -> FaceLandmarker:
