@@ -4,7 +4,7 @@
 
 WHAT is a name of ``CHECKS``. The same N examples every time; with ``--seconds`` other ones follow until the time is up.
 The file under work is ``DIR/case*.*``, so that it is there after a crash of the interpreter. An example that takes
-longer than 20 seconds ends the process with the stack of where it was.
+longer than 60 seconds ends the process with the stack of where it was.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ from pipnet.inference.file_boxes import FileBoxes
 from pipnet.inference.landmarker import FaceLandmarker
 from pipnet.layouts import PointLayout, load_layout
 
-LONGEST_S = 20
+LONGEST_S = 60
 MEMORY_GB = 12  # address space; one that is asked for more than this fails, and pipnet must say so
 RIGHT_ERRORS = (ValueError, OSError)  # BadSampleError and CaptureError are ValueErrors
 answers: Counter[str] = Counter()

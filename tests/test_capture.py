@@ -65,7 +65,7 @@ class FakeCapture:
         self.is_open = False
 
 
-def wait_for(what, seconds: float = 5.0) -> None:
+def wait_for(what, seconds: float = 120.0) -> None:
     end = time.monotonic() + seconds
     while not what():
         assert time.monotonic() < end, "nothing happened"
@@ -187,7 +187,7 @@ class ThenStrange(FakeCapture):
         return {cv2.CAP_PROP_FRAME_COUNT: 9.0, cv2.CAP_PROP_FPS: 25.0}.get(what, 0.0)
 
 
-def take_to_the_end(source: Camera | VideoFile, seconds: float = 10.0) -> int:
+def take_to_the_end(source: Camera | VideoFile, seconds: float = 120.0) -> int:
     """How many frames there are, against the clock."""
     count, end = 0, time.monotonic() + seconds
     while not source.ended:
@@ -288,7 +288,7 @@ def write_video(path: Path, codec: str, frames: int = 60, fps: float = 25.0) -> 
     return path
 
 
-def read_all(path: Path, seconds: float = 20.0) -> tuple[list, VideoFile]:
+def read_all(path: Path, seconds: float = 120.0) -> tuple[list, VideoFile]:
     """All frames, against the clock."""
     with quiet_opencv():
         video = VideoFile(str(path))

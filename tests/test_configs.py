@@ -295,7 +295,7 @@ def test_commands_print_their_config_from_another_folder(tmp_path, command):
         env=environment,
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=1200,
     )
     assert done.returncode == 0, done.stderr
     printed = OmegaConf.create(done.stdout)

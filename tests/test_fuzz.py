@@ -30,11 +30,11 @@ def fuzz(what: str, examples: int, folder: Path, *more: str) -> subprocess.Compl
     command = [sys.executable, str(FUZZING), what, "--examples", str(examples), "--folder", str(folder), *more]
     quiet = {"OPENCV_LOG_LEVEL": "SILENT", "OPENCV_FFMPEG_LOGLEVEL": "-8", "OMP_NUM_THREADS": "1"}
     return subprocess.run(
-        command, capture_output=True, env={**os.environ, **quiet}, timeout=240 + 1.5 * SECONDS, check=False
+        command, capture_output=True, env={**os.environ, **quiet}, timeout=1200 + 1.5 * SECONDS, check=False
     )
 
 
-@pytest.mark.timeout(300 + 2 * SECONDS)
+@pytest.mark.timeout(1500 + 2 * SECONDS)
 @pytest.mark.parametrize(
     ("what", "examples"), [("photos", 300), ("arrays", 300), ("labels", 200), ("videos", 50), ("network", 25)]
 )

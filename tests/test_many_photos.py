@@ -161,7 +161,7 @@ def test_four_threads_get_what_one_gets():
     barrier = threading.Barrier(4)
 
     def work(thread):
-        barrier.wait(timeout=60)
+        barrier.wait(timeout=1200)
         order = np.random.default_rng(thread).permutation(6)
         return {int(i): shared(photos[i]) for i in order}
 

@@ -53,7 +53,7 @@ def stop_at(monkeypatch, step, number=signal.SIGTERM):
 
 def changes(path, count):
     """Wait until a file was written ``count`` times."""
-    seen, deadline = os.stat(path).st_mtime_ns if path.exists() else None, time.monotonic() + 240
+    seen, deadline = os.stat(path).st_mtime_ns if path.exists() else None, time.monotonic() + 600
     while count:
         assert time.monotonic() < deadline, f"{path} was not written"
         time.sleep(0.001)

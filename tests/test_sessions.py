@@ -137,7 +137,7 @@ def test_a_forked_process_does_not_hang(runtime):
     """As with multiprocessing's pools, or gunicorn --preload, after the parent ran once."""
     environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
     done = subprocess.run(
-        [sys.executable, "-c", FORKED, runtime], capture_output=True, text=True, cwd=ROOT, env=environment, timeout=280
+        [sys.executable, "-c", FORKED, runtime], capture_output=True, text=True, cwd=ROOT, env=environment, timeout=1200
     )
     assert (done.returncode, done.stdout.strip()) == (0, "done"), done.stderr
 
@@ -164,6 +164,6 @@ def test_a_spawned_process_opens_its_own(tmp_path):
     script.write_text(SPAWNED)
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
-        [sys.executable, script], capture_output=True, text=True, cwd=tmp_path, env=environment, timeout=280
+        [sys.executable, script], capture_output=True, text=True, cwd=tmp_path, env=environment, timeout=1200
     )
     assert (done.returncode, done.stdout.strip()) == (0, "done"), done.stderr

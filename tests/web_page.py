@@ -15,7 +15,7 @@ from selenium.webdriver.common.by import By
 
 from pipnet.demo.web_app import make_app
 
-PATIENCE_S = 40.0  # for a step in the browser on a busy machine
+PATIENCE_S = 120.0  # for a step in the browser on a busy machine
 
 
 class Server:
