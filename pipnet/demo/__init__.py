@@ -16,15 +16,16 @@ Results, in the folder ``--output`` (here, unless given) or under the file name 
 * ``--csv``: one row a face and frame, ``NAME_landmarks.csv``; several photos share one ``landmarks.csv``. Columns:
   ``source`` (the photo, file, address or camera), ``frame`` (from 0; 0 in photos), ``time_s`` (seconds from the first
   frame; 0 in photos), ``face`` (its place among the faces of the frame), ``id`` (who is who from frame to frame; empty
-  in photos), ``score`` (of the face), ``box_x0, box_y0, box_x1, box_y1``, then ``x_0, y_0, s_0, x_1, ...``: place and
-  score of every point of the layout. Pixels of the photo or frame, 0-based pixel centres. A frame without a face has
-  no row.
+  in photos), ``score`` (of the face), ``box_x0, box_y0, box_x1, box_y1``, ``angle`` (degrees by which the face is
+  tilted clockwise in the picture, and its box turned about its own centre), then ``x_0, y_0, s_0, x_1, ...``: place
+  and score of every point of the layout. Pixels of the photo or frame, 0-based pixel centres. A frame without a face
+  has no row.
 
 ``--detector boxes FILE`` reads boxes, the tight ones of the points, from a file: any CSV or JSON that ``--csv`` or
 ``--json`` wrote, or your own (:mod:`pipnet.inference.file_boxes` has examples).
 
-* CSV: a header ``image,x0,y0,x1,y1`` and, where wanted, ``frame`` (of a video, from 0) and ``score``, in any order; a
-  row a face. A photo without a face is a row with its name and the other columns empty: ``empty.jpg,,,,``.
+* CSV: a header ``image,x0,y0,x1,y1`` and, where wanted, ``frame`` (of a video, from 0), ``score`` and ``angle``, in any
+  order; a row a face. A photo without a face is a row with its name and the other columns empty: ``empty.jpg,,,,``.
 * JSON: ``{"a.jpg": [[x0, y0, x1, y1], [x0, y0, x1, y1, score]], "empty.jpg": []}``, and with the frames of a video
   ``{"clip.mp4": {"0": [[x0, y0, x1, y1]], "1": []}}``.
 
