@@ -160,10 +160,10 @@ def _of_photos(loaded: LoadedModel, options: argparse.Namespace) -> Faces:
         except BadSampleError as error:
             bad.add(str(error))
             continue
-        if len(boxes := detector(image).boxes):  # best detection first
-            box = loosened(boxes[0], _loose(options), rng) if len(crops) % 2 else boxes[0]
-            square = crop_squares(box, loaded.box_scale)[0]
-            crops.append(crop_of_square(square, loaded.net.input_size).warp(image))
+        if len(found := detector(image)):  # best detection first
+            box = loosened(found.boxes[0], _loose(options), rng) if len(crops) % 2 else found.boxes[0]
+            square, angle = crop_squares(box, loaded.box_scale)[0], float(np.nan_to_num(found.angles[0]))
+            crops.append(crop_of_square(square, loaded.net.input_size, angle).warp(image))
         if len(crops) == options.calibration_faces:
             break
     if not crops:
