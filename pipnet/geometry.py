@@ -135,9 +135,9 @@ def roll_angles(points: np.ndarray, upright: np.ndarray) -> np.ndarray:
         30.0
     """
     # As complex numbers, a turn is a factor.
-    found = points[..., 0] + 1j * points[..., 1]
-    wanted = upright[:, 0] - 1j * upright[:, 1]
-    return np.rad2deg(np.angle(found @ (wanted - wanted.mean())))
+    found = np.ascontiguousarray(points, dtype=np.float64).view(np.complex128)[..., 0]
+    wanted = np.ascontiguousarray(upright, dtype=np.float64).view(np.complex128)[:, 0].conj()
+    return np.angle(found @ (wanted - wanted.mean()), deg=True)
 
 
 def angle_between(a: np.ndarray, b: np.ndarray) -> np.ndarray:

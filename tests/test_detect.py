@@ -14,15 +14,18 @@ import numpy as np
 import pytest
 from skimage.data import astronaut
 
-from pipnet.geometry import box_iou
+from pipnet.geometry import angle_between, box_corners, box_iou, tight_box, turned
 from pipnet.inference.detect import (
     RETINAFACE_CALIBRATION,
     UNCALIBRATED,
+    CalibratedDetections,
     Calibration,
     Detections,
     RetinaFace,
     detector_factory,
 )
+from pipnet.inference.detect_passes import Passes, search_in_passes
+from pipnet.inference.detections import _FIVE_UPRIGHT, five_point_rolls
 
 ROOT = Path(__file__).resolve().parent.parent
 RECORD = ROOT / "experiments" / "detector_boxes"
@@ -198,6 +201,7 @@ def test_calibration_and_readme_are_those_of_the_record():
     assert record["calibration"] == {
         "shift": list(RETINAFACE_CALIBRATION.shift),
         "scale": list(RETINAFACE_CALIBRATION.scale),
+        "aspect": RETINAFACE_CALIBRATION.aspect,
     }
     readme = (RECORD / "README.md").read_text(encoding="utf-8")
     for name, part in record["parts"].items():
@@ -209,6 +213,14 @@ def test_calibration_and_readme_are_those_of_the_record():
             assert f"| {row} |" in readme
     for row in record["by_face_size"]:
         assert f"| {row['side_px']} | {row['found']} / {row['faces']} | {row['shift_x_mean']:+.3f}" in readme
+    for row in record["by_turn"]:
+        figures = [f"{row[f'{k}_mean']:+.3f} ± {row[f'{k}_std']:.3f}" for k in ("shift_x", "shift_y", "log_size")]
+        roll = [str(row["believed"]), f"{row['roll_median']:.1f}", f"{row['roll_90']:.1f}"]
+        line = " | ".join([str(row["turned"]), f"{row['found']} / {row['faces']}", *figures, *roll])
+        assert f"| {line} |" in readme
+    upright = record["by_turn"][0]
+    assert upright["turned"] == 0
+    assert upright["believed"] == upright["found"] == upright["faces"]
 
 
 def test_default_settings_are_those_of_the_record():
@@ -241,3 +253,127 @@ def test_calibration_holds_on_real_faces(detector):
         sizes.append((box[2:] - box[:2]).max() / longer)
     assert np.abs(np.mean(shifts, axis=0)).max() < 0.015
     assert np.mean(sizes) == pytest.approx(1, abs=0.02)
+
+
+# Faces that are tilted.
+
+
+@pytest.mark.parametrize("quarters", [0, 1, 2, 3])
+def test_a_calibration_goes_along_the_face(quarters):
+    """A box in a photo that is turned by quarters gives the turned result."""
+    calibration = Calibration(shift=(0.1, 0.25), scale=(1.2, 0.5), aspect=0.7)
+    box = np.array([10.0, 20, 40, 80])
+    expected = turned(box_corners(calibration.apply(box[None])[0], 0.0), 90.0 * quarters)
+    seen = tight_box(turned(box.reshape(2, 2), 90.0 * quarters))
+    found = calibration.apply(seen[None], np.array([90.0 * quarters]))[0]
+    np.testing.assert_allclose(box_corners(found, 90.0 * quarters), expected, atol=1e-9)
+
+
+def test_a_calibration_at_45_degrees_takes_the_usual_aspect():
+    calibration = Calibration(shift=(0.0, 0.5), scale=(1.0, 1.0), aspect=0.25)
+    found = calibration.apply(np.array([[-10.0, -10, 10, 10]]), np.array([45.0]))[0]
+    np.testing.assert_allclose(found[2:] - found[:2], [10, 40], atol=1e-9)
+    np.testing.assert_allclose((found[2:] + found[:2]) / 2, turned(np.array([0.0, 20.0]), 45), atol=1e-9)
+
+
+def test_angles_are_sorted_sliced_and_checked_with_their_boxes():
+    boxes = np.array([[0.0, 0, 10, 20], [100, 0, 120, 10], [200, 0, 210, 20]])
+    scores, angles = [0.2, 0.9, 0.5], np.array([30.0, 90, np.nan])
+    calibration = Calibration(shift=(0.0, 0.25), scale=(1.0, 0.5))
+    plain = Detections(boxes, scores, angles)
+    calibrated = CalibratedDetections.of(boxes, scores, calibration, angles)
+    for found in (plain, calibrated):
+        np.testing.assert_array_equal(found.angles, [90, np.nan, 30])
+        np.testing.assert_array_equal(found[1:].angles, [np.nan, 30])
+        np.testing.assert_array_equal(found[np.array([2, 0])].angles, [90, 30])  # best first, always
+        np.testing.assert_array_equal(found[1:].boxes, found.boxes[1:])
+        assert type(found[:0]) is type(found)
+        assert len(found[:0]) == 0
+    np.testing.assert_array_equal(calibrated.found, boxes[[1, 2, 0]])
+    np.testing.assert_array_equal(calibrated[1:].found, boxes[[2, 0]])
+    np.testing.assert_allclose(calibrated.boxes, calibration.apply(boxes, np.array([30.0, 90, 0]))[[1, 2, 0]])
+    np.testing.assert_array_equal(Detections(boxes, scores).angles, [np.nan] * 3)
+    with pytest.raises(ValueError, match=r"angles \(F,\), got"):
+        Detections(boxes, scores, angles[:2])
+    with pytest.raises(ValueError, match="angles must be degrees, or NaN"):
+        Detections(boxes, scores, [0, np.inf, 0])
+
+
+def test_a_box_seen_turned_counts_from_its_own_angle():
+    box = np.array([[0.0, 0, 10, 20]])
+    calibration = Calibration(shift=(0.0, 0.25), scale=(1.0, 0.5))
+    for told, by in ((np.nan, 90.0), (30.0, 60.0), (-90.0, 180.0)):
+        calibrated = CalibratedDetections.of(box, [1.0], calibration, np.array([told]))
+        np.testing.assert_allclose(calibrated.seen_turned(0, by), calibration.apply(box, np.array([90.0]))[0])
+        np.testing.assert_allclose(calibrated.boxes_at(np.array([90.0])), calibration.apply(box, np.array([90.0])))
+        np.testing.assert_array_equal(calibrated.boxes_at(np.array([np.nan])), calibrated.boxes)
+    plain = Detections(box, [1.0])
+    assert plain.seen_turned(0, 90.0).round(9).tolist() == [-5, 5, 15, 15]
+    np.testing.assert_array_equal(plain.boxes_at(np.array([90.0])), box)  # of a user: turned as it is
+
+
+def test_five_points_are_believed_up_to_75_degrees():
+    angles = np.arange(-180, 180, 10.0)
+    points = 80 * turned(_FIVE_UPRIGHT, angles[:, None]) + 500
+    rolls = five_point_rolls(points)
+    near = np.abs(angles) < 75
+    np.testing.assert_allclose(rolls[near], angles[near], atol=1e-6)
+    assert np.isnan(rolls[~near]).all()
+    assert five_point_rolls(np.zeros((0, 5, 2))).shape == (0,)
+
+
+def quarter_search(score: float, seen: list):
+    """Sees a mark that is red above and green below, 20 x 40 px, and its five points; nothing that is turned."""
+
+    def search(image):
+        seen.append(image.shape[:2])
+        red, green = (np.argwhere(image[..., channel] > 100) for channel in (0, 1))
+        (y0, x0), (y1, x1) = np.minimum(red.min(0), green.min(0)), np.maximum(red.max(0), green.max(0)) + 1
+        if red.max(0)[0] >= green.min(0)[0]:
+            return np.zeros((0, 4)), np.zeros(0), np.zeros((0, 5, 2))
+        return np.array([[x0, y0, x1, y1]], float), np.array([score]), _FIVE_UPRIGHT[None] * (y1 - y0) + (x0, y0)
+
+    return search
+
+
+@pytest.mark.parametrize("quarters", [0, 1, 2, 3])
+@pytest.mark.parametrize(("score", "max_side"), [(0.95, 1024), (0.7, 1024), (0.95, 150)])
+def test_a_photo_is_searched_in_quarter_turns_until_somebody_is_sure(quarters, score, max_side):
+    upright = np.zeros((200, 300, 3), np.uint8)
+    upright[60:80, 30:50, 0] = upright[80:100, 30:50, 1] = 200
+    photo = np.ascontiguousarray(np.rot90(upright, -quarters))  # heads tilted clockwise
+    seen: list = []
+    calibration = Calibration(shift=(0.0, 0.25), scale=(1.0, 0.5))
+    found = search_in_passes(
+        photo,
+        quarter_search(score, seen),
+        Passes(largest=420.0, smallest=65.0),
+        max_side=max_side,
+        nms_threshold=0.4,
+        calibration=calibration,
+    )
+    assert len(seen) == ([1, 2, 4, 3][quarters] if score > 0.8 else 4)
+    mark = np.argwhere(photo.max(axis=2) > 0)
+    (y0, x0), (y1, x1) = mark.min(axis=0), mark.max(axis=0)
+    np.testing.assert_allclose(found.found, [[x0 - 0.5, y0 - 0.5, x1 + 0.5, y1 + 0.5]], atol=1e-9)
+    np.testing.assert_allclose(angle_between(found.angles, 90.0 * quarters), 0, atol=1e-6)
+    green = np.argwhere(photo[..., 1] > 0)[:, ::-1]  # what the calibration leaves of the mark: its lower half
+    np.testing.assert_allclose(
+        tight_box(box_corners(found.boxes[0], found.angles[0])),
+        tight_box(np.concatenate([green - 0.5, green + 0.5])),
+        atol=1e-6,
+    )
+    assert found.scores[0] == pytest.approx(score)
+
+
+def test_nobody_is_searched_for_four_times_and_not_found():
+    seen: list = []
+
+    def search(image):
+        seen.append(image.shape[:2])
+        return np.zeros((0, 4)), np.zeros(0), np.zeros((0, 5, 2))
+
+    passes = Passes(largest=420.0, smallest=65.0)
+    arguments = {"max_side": 1024, "nms_threshold": 0.4, "calibration": UNCALIBRATED}
+    assert len(search_in_passes(np.zeros((20, 30, 3), np.uint8), search, passes, **arguments)) == 0
+    assert seen == [(20, 30), (30, 20), (30, 20), (20, 30)]

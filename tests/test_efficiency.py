@@ -148,3 +148,10 @@ def test_the_record_shows_one_crop_on_one_thread():
     results = read("speed/benchmark.json")
     one = [row for row in results["contenders"] if (row["threads"], row["batch"]) == (1, 1)]
     assert timing_table({"contenders": one}) in (RECORD / "README.md").read_text(encoding="utf-8")
+
+
+def test_an_upright_face_pays_at_most_3_percent_for_those_that_are_not():
+    metrics = read("roll_cost.json")
+    assert metrics["bar"] == 1.03
+    for name, figures in metrics["runtimes"].items():
+        assert figures["ratio"]["median"] <= metrics["bar"], name

@@ -8,7 +8,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipnet.geometry import affine_crop, box_iou, box_size, crop_of_square, crop_squares, tight_box
+from pipnet.geometry import (
+    affine_crop,
+    angle_between,
+    box_corners,
+    box_iou,
+    box_size,
+    boxes_seen_turned,
+    crop_of_square,
+    crop_squares,
+    roll_angles,
+    scale_boxes,
+    tight_box,
+    turned,
+)
 
 POSITION = st.floats(-3000, 3000)
 SIDE = st.floats(8, 4000)
@@ -239,3 +252,100 @@ def test_a_square_holds_the_scaled_box(scale, x, width, height):
     longer = max(width, height) / scale / max(width, height)
     assert (unit[1] - unit[0]).max() == pytest.approx(longer)
     np.testing.assert_allclose(unit.mean(axis=0), 0.5)
+
+
+# Turned boxes. Clockwise in the picture, y down.
+
+ANGLE = st.floats(-720, 720)
+SHAPE = np.array([[-3.0, -2.0], [3.0, -2.0], [0.5, 1.0], [-1.0, 4.0]])
+
+
+@st.composite
+def boxes_(draw):
+    x, y, width, height = draw(POSITION), draw(POSITION), draw(SIDE), draw(SIDE)
+    return np.array([x, y, x + width, y + height])
+
+
+@given(ANGLE, ANGLE, POSITION, POSITION)
+def test_turning_keeps_lengths_and_adds_up(a, b, x, y):
+    vector = np.array([x, y])
+    assert np.linalg.norm(turned(vector, a)) == pytest.approx(np.hypot(x, y), abs=1e-8)
+    np.testing.assert_allclose(turned(turned(vector, a), b), turned(vector, a + b), atol=1e-7)
+    np.testing.assert_allclose(turned(np.stack([vector] * 2), np.array([a, b]))[1], turned(vector, b), atol=1e-9)
+    np.testing.assert_allclose(turned(vector, 90), [-y, x], atol=1e-9)
+
+
+@given(ANGLE, st.lists(st.tuples(POSITION, POSITION), min_size=2, max_size=6))
+def test_a_turned_tight_box_is_the_tight_box_where_the_face_is_upright(angle, points):
+    points = np.array(points)
+    box, frame = tight_box(points, angle), tight_box(turned(points, -angle))
+    np.testing.assert_allclose(box[2:] - box[:2], frame[2:] - frame[:2], atol=1e-7)
+    centre = turned((frame[:2] + frame[2:]) / 2, angle)
+    np.testing.assert_allclose((box[:2] + box[2:]) / 2, centre, atol=1e-7)
+    # Its corners hold the points, and each side touches one.
+    corners = turned(box_corners(box, angle), -angle)
+    np.testing.assert_allclose(tight_box(corners), frame, atol=1e-6)
+    many = tight_box(np.stack([points, points]), np.array([angle, 0.0]))
+    np.testing.assert_allclose(many, [box, tight_box(points)], atol=1e-9)
+
+
+def test_a_turned_tight_box_leaves_unlabelled_points_out():
+    points = np.array([[0.0, 0], [10, 0], [np.nan, np.nan], [0, 4]])
+    assert np.isfinite(tight_box(points, 30.0)).all()
+
+
+@given(boxes_(), ANGLE, st.floats(0.1, 10))
+def test_corners_and_scaling_keep_the_centre(box, angle, factor):
+    corners, centre = box_corners(box, angle), (box[:2] + box[2:]) / 2
+    np.testing.assert_allclose(corners.mean(axis=0), centre, atol=1e-6)
+    width, height = box[2:] - box[:2]
+    sides = np.linalg.norm(corners - np.roll(corners, -1, axis=0), axis=1)
+    np.testing.assert_allclose(sides, [width, height, width, height], rtol=1e-9)
+    np.testing.assert_allclose(box_corners(box, 0.0)[[0, 2]].ravel(), box, atol=1e-9)
+    scaled = scale_boxes(box, factor)
+    np.testing.assert_allclose((scaled[:2] + scaled[2:]) / 2, centre, atol=1e-6)
+    assert box_size(scaled) == pytest.approx(factor * box_size(box))
+
+
+@given(boxes_(), ANGLE, st.floats(0.5, 2))
+def test_an_upright_box_seen_turned_keeps_centre_and_area(box, angle, aspect):
+    seen = boxes_seen_turned(box, angle, aspect)
+    np.testing.assert_allclose(seen[:2] + seen[2:], box[:2] + box[2:], atol=1e-6)
+    assert box_size(seen) == pytest.approx(box_size(box))
+    (width, height), (across, down) = box[2:] - box[:2], seen[2:] - seen[:2]
+    own = max(width / height, height / width, aspect, 1 / aspect)
+    assert 1 / own - 1e-9 <= across / down <= own + 1e-9
+    np.testing.assert_allclose(boxes_seen_turned(box, angle + 180, aspect), seen, atol=1e-5)
+
+
+@pytest.mark.parametrize(("by", "sides"), [(0, (4, 9)), (90, (9, 4)), (-90, (9, 4)), (180, (4, 9)), (45, (3, 12))])
+def test_what_a_box_says_of_width_and_height(by, sides):
+    """All in its own frame, all the other way round at right angles, and half way what is usual: a quarter here."""
+    seen = boxes_seen_turned(np.array([0.0, 0, 4, 9]), by, aspect=0.25)
+    np.testing.assert_allclose(seen[2:] - seen[:2], sides, atol=1e-9)
+
+
+@given(st.floats(-179.9, 179.9), st.floats(0.01, 100), POSITION, POSITION)
+def test_the_roll_of_a_turned_shape_is_its_turn(angle, scale, x, y):
+    seen = scale * turned(SHAPE, angle) + (x, y)
+    assert angle_between(roll_angles(seen, SHAPE * 7 + 3), angle) == pytest.approx(0, abs=1e-4)
+    assert roll_angles(np.stack([seen] * 2).astype(np.float32), SHAPE).shape == (2,)
+    assert roll_angles(SHAPE * 0, SHAPE) == pytest.approx(0)
+    assert roll_angles(np.zeros((0, 4, 2)), SHAPE).shape == (0,)
+
+
+@given(ANGLE, ANGLE)
+def test_the_shorter_way_between_two_angles(a, b):
+    way = angle_between(a, b)
+    assert -180 <= way < 180
+    np.testing.assert_allclose(turned(np.array([1.0, 0.0]), b + way), turned(np.array([1.0, 0.0]), a), atol=1e-9)
+
+
+@given(POSITION, POSITION, SIDE, ANGLE, st.sampled_from([1, 64, 255]))
+def test_a_crop_with_an_angle_shows_the_turned_square_upright(x, y, side, angle, size):
+    crop = crop_of_square(np.array([x, y, side]), size, angle)
+    corners = box_corners(np.array([x - side / 2, y - side / 2, x + side / 2, y + side / 2]), angle)
+    np.testing.assert_allclose(crop.to_unit(corners), [[0, 0], [1, 0], [1, 1], [0, 1]], atol=1e-7)
+    np.testing.assert_allclose(crop.from_unit(crop.to_unit(corners)), corners, atol=1e-6)
+    expected = affine_crop(np.array([x, y]), (side, side), size, angle=-angle)
+    np.testing.assert_allclose(crop.matrix, expected.matrix, rtol=1e-9, atol=1e-6)

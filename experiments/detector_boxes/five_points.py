@@ -23,7 +23,7 @@ from pipnet.data.readers import read_dataset
 from pipnet.data.sample import Sample
 from pipnet.geometry import box_iou, tight_box
 from pipnet.inference.detect import RETINAFACE_CALIBRATION, RetinaFace
-from pipnet.inference.detect_retinaface import _CENTRE_VARIANCE, _PIXEL_MEAN, _decode
+from pipnet.inference.detect_retinaface import _PIXEL_MEAN, _decode
 from pipnet.layouts import get_layout
 from pipnet.metrics import nme
 
@@ -40,13 +40,12 @@ def detect(image: np.ndarray, tight: np.ndarray, detector: RetinaFace) -> tuple[
     network_input = cv2.dnn.blobFromImage(image, mean=_PIXEL_MEAN[::-1], swapRB=True)
     offsets, confidences, points = detector._session.get().run(None, {"input": network_input})
     kept = np.flatnonzero(confidences[0, :, 1] > detector.score_threshold)
-    boxes = _decode(offsets[0, kept], kept, *image.shape[:2]) - 0.5
-    anchors = _decode(np.zeros((len(kept), 4)), kept, *image.shape[:2]) - 0.5
+    boxes, five = _decode(offsets[0, kept], points[0, kept], kept, *image.shape[:2])
+    boxes -= 0.5
     # Several anchors see the face: the surest of those that lie on it.
     score = confidences[0, kept, 1] * (box_iou(tight[None], boxes)[0] > 0.3)
     best = int(score.argmax())
-    centre, side = (anchors[best, :2] + anchors[best, 2:]) / 2, anchors[best, 2] - anchors[best, 0]
-    return boxes[best], centre + points[0, kept[best]].reshape(5, 2) * _CENTRE_VARIANCE * side
+    return boxes[best], five[best] - 0.5
 
 
 def frame_of(boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

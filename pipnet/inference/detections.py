@@ -29,7 +29,7 @@ class Detections:
             own centre. NaN, or None for all, where the detector does not say: there the box is upright.
 
     Raises:
-        ValueError: If shapes disagree.
+        ValueError: If shapes disagree, or an angle is infinite.
 
     Example:
         >>> found = Detections([[0, 0, 2, 2], [5, 5, 9, 9]], [0.7, 0.9])
@@ -49,6 +49,8 @@ class Detections:
             raise ValueError(
                 f"boxes must be (F, 4) with scores and angles (F,), got {boxes.shape}, {scores.shape}, {angles.shape}"
             )
+        if np.isinf(angles).any():
+            raise ValueError(f"angles must be degrees, or NaN where they are not known, got {angles.tolist()}")
         order = np.argsort(-scores, kind="stable")
         for name, value in (("boxes", boxes), ("scores", scores), ("angles", angles)):
             object.__setattr__(self, name, value[order])
@@ -59,6 +61,13 @@ class Detections:
     def __getitem__(self, rows: slice | np.ndarray) -> Detections:
         """Chosen faces, best first."""
         return Detections(self.boxes[rows], self.scores[rows], self.angles[rows])
+
+    def boxes_at(self, angles: np.ndarray) -> np.ndarray:
+        """The boxes ``(F, 4)`` where somebody else says how the faces are tilted, ``(F,)`` with NaN where nobody does.
+
+        A user's box is turned as it is; one that a detector drew upright is calibrated anew.
+        """
+        return self.boxes
 
     def seen_turned(self, row: int, by: float) -> np.ndarray:
         """The box of a face if it is tilted by ``by`` degrees more than ``angles`` says, ``(4,)`` float64."""
@@ -98,6 +107,13 @@ class CalibratedDetections(Detections):
     def __getitem__(self, rows: slice | np.ndarray) -> CalibratedDetections:
         """Chosen faces, best first."""
         return CalibratedDetections.of(self.found[rows], self.scores[rows], self.calibration, self.angles[rows])
+
+    def boxes_at(self, angles: np.ndarray) -> np.ndarray:
+        """See :meth:`Detections.boxes_at`."""
+        unknown = np.isnan(angles)
+        if unknown.all():
+            return self.boxes
+        return self.calibration.apply(self.found, np.where(unknown, np.nan_to_num(self.angles), angles))
 
     def seen_turned(self, row: int, by: float) -> np.ndarray:
         """See :meth:`Detections.seen_turned`."""
@@ -176,11 +192,12 @@ def five_point_rolls(points: np.ndarray) -> np.ndarray:
 
 def as_detections(boxes: ArrayLike | Detections) -> Detections:
     """A user's boxes, whose tilt nobody knows, or what a detector gave: of the user's own it may be any object with
-    ``boxes``."""
+    ``boxes``, and ``angles`` if it has them, as :class:`~pipnet.faces.FaceLandmarks` does."""
     if isinstance(boxes, Detections):
         return boxes
+    angles = getattr(boxes, "angles", None)
     boxes = as_boxes(getattr(boxes, "boxes", boxes))
-    return Detections(boxes, np.ones(len(boxes)))
+    return Detections(boxes, np.ones(len(boxes)), None if angles is None else as_angles(angles, len(boxes)))
 
 
 def as_angles(angles: ArrayLike | None, faces: int) -> np.ndarray:

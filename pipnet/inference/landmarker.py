@@ -221,8 +221,9 @@ class FaceLandmarker:
                 if you bring your own. They may reach over its border. Or what a detector gave. None runs the detector.
                 Of many photos, one such entry each.
             angles: ``(F,)`` or a number, degrees: how far each face is tilted clockwise in the picture, if you know it.
-                Its box is turned by that about its own centre, and the face is looked at once. None, or NaN for one
-                face: found, as described. ``faces.boxes`` and ``faces.angles`` can be given back.
+                Its box is turned by that about its own centre (a detector's is calibrated for it), and the face is
+                looked at once. None, or NaN for one face: found, as described. ``faces.boxes`` and ``faces.angles`` can
+                be given back.
 
         Returns:
             One entry a face, in the order of ``boxes``, or best detection first. No face: length 0, never None. Of many
@@ -353,13 +354,14 @@ class FaceLandmarker:
         told = np.concatenate([photo.found.angles for photo in photos])
         free = np.isnan(known)
         angles = np.nan_to_num(np.where(free, told, known))
-        boxes = np.concatenate([photo.found.boxes for photo in photos])
+        boxes = np.concatenate([photo.found.boxes_at(photo.angles) for photo in photos])
         images = [photo.image for photo, _ in rows]
         looks = self._look(images, boxes, angles, batch_size)
         if self.mean_face is not None and free.any() and self.layout.num_points > 1:
             self._turn_the_unsure(looks, rows, np.flatnonzero(free), angles.copy(), batch_size)
             for _ in range(_UPRIGHTINGS):
-                self._look_again(looks, images, np.flatnonzero(free), batch_size)
+                if not self._look_again(looks, images, np.flatnonzero(free), batch_size):
+                    break
         return FaceLandmarks(
             looks.points, looks.scores, looks.boxes, self.layout, looks.face_scores, angles=looks.angles
         )
@@ -389,22 +391,27 @@ class FaceLandmarker:
             surer = others.face_scores[best] > looks.face_scores[unsure]
             looks.take(unsure[surer], others, best[surer])
 
-    def _look_again(self, looks: _Looks, images: Sequence[np.ndarray], free: np.ndarray, batch_size: int) -> None:
-        """One more look, by their own points, at faces that these show to be tilted in their crop, or still unsure."""
-        rolls = self.rolls(looks.points[free].astype(np.float64))
+    def _look_again(self, looks: _Looks, images: Sequence[np.ndarray], free: np.ndarray, batch_size: int) -> bool:
+        """One more look, by their own points, at faces that these show to be tilted in their crop, or still unsure.
+
+        Returns:
+            Whether there were any.
+        """
+        rolls = self.rolls(looks.points[free])
         chosen = np.abs(angle_between(rolls, looks.angles[free])) > _TILTED
         chosen |= looks.face_scores[free] < _SURE
         if not chosen.any():
-            return
+            return False
         faces, rolls = free[chosen], rolls[chosen]
         boxes = tight_box(looks.points[faces].astype(np.float64), rolls)
         usable = np.array([is_box(*box) for box in boxes.tolist()])
         if not usable.any():
-            return
+            return False
         faces, rolls, boxes = faces[usable], rolls[usable], boxes[usable]
         again = self._look([images[face] for face in faces], boxes, rolls, batch_size)
         better = again.face_scores >= np.minimum(looks.face_scores[faces], _SURE)
         looks.take(faces[better], again, np.flatnonzero(better))
+        return True
 
     def _look(self, images: Sequence[np.ndarray], boxes: np.ndarray, angles: np.ndarray, batch_size: int) -> _Looks:
         """One look at each pair of photo and box; boxes and angles as in :class:`FaceLandmarks`, finite."""
