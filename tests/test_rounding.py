@@ -131,3 +131,13 @@ def test_later_weights_make_up_for_the_rounding_of_earlier_ones():
     # Also in two blocks that know nothing of each other.
     halves = [covariance[None, :30, :30], covariance[None, 30:, 30:]]
     assert error(halves) < error(None)
+
+
+def test_a_covariance_that_rounding_left_below_zero():
+    """As of inputs that hardly vary, in sums of 32 bits."""
+    rows = np.random.default_rng(0).normal(size=(1, 3, 6))
+    step = _steps(rows)
+    inexact = np.full((1, 6, 6), 1e-6) - 2e-7 * np.eye(6)
+    rounded = _rounded(rows, step, [inexact])
+    assert np.isfinite(rounded).all()
+    assert np.abs(rounded * step[..., None] - rows).max() < 3 * step.max()  # near to what it was

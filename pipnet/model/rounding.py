@@ -116,7 +116,7 @@ def _rounded(rows: np.ndarray, step: np.ndarray, covariances: Sequence[np.ndarra
         variance = np.einsum("gkk->gk", covariance)
         # Those that vary most first: their errors have most others to make up for them.
         order = np.argsort(-variance.mean(axis=0), kind="stable")
-        share = np.linalg.cholesky(np.linalg.inv(covariance[:, order][:, :, order])).transpose(0, 2, 1)
+        share = _shares(covariance[:, order][:, :, order])
         # Inputs come first in memory, since they are gone through one by one: (k, G, O).
         rest, smallest, largest = (np.moveaxis(values[..., start + order], 2, 0).copy() for values in (rows, low, high))
         block, errors = np.empty_like(rest), np.empty_like(rest)
@@ -131,6 +131,17 @@ def _rounded(rows: np.ndarray, step: np.ndarray, covariances: Sequence[np.ndarra
         result.append(np.moveaxis(block[np.argsort(order)], 0, 2))
         start += len(order)
     return np.concatenate(result, axis=2)
+
+
+def _shares(covariance: np.ndarray) -> np.ndarray:
+    """How the error of an input is shared among those after it: upper triangles ``(G, k, k)``."""
+    try:
+        return np.linalg.cholesky(np.linalg.inv(covariance)).transpose(0, 2, 1)
+    except np.linalg.LinAlgError:
+        # Where next to nothing varies, sums in 32 bits leave numbers below 0; lifted to as much above it.
+        lowest = np.linalg.eigvalsh(covariance)[:, 0]
+        lifted = covariance + (1e-9 + 2 * np.maximum(-lowest, 0))[:, None, None] * np.eye(covariance.shape[1])
+        return np.linalg.cholesky(np.linalg.inv(lifted)).transpose(0, 2, 1)
 
 
 def _statistics(
