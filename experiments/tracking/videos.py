@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from itertools import repeat
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,7 +16,7 @@ from pipnet.data.sample import Sample
 from pipnet.geometry import box_size, tight_box
 from pipnet.layouts import get_layout
 
-FRAME, FPS, NOISE = (640, 480), 30, 6.0
+FRAME, SMALL, FPS, NOISE = (640, 480), (400, 400), 30, 6.0
 LAYOUT = get_layout("300w_68")
 TURNING, CIRCLING = "one face, turning once around", "one face, upright, on a circle"
 
@@ -88,14 +89,16 @@ def single(face: Face, count: int, speed: float, seed: int) -> Video:
 def once_round(kind: str, face: Face, count: int, seed: int) -> tuple[Video, np.ndarray]:
     """One face of 180 px: still, or once around in all frames, in even steps: about itself or, upright, on a circle.
 
+    The frames are small, and have camera noise on the face as well.
+
     Returns:
         The video, and the path ``(T, 2, 3)`` as it would be without the camera's shaking.
     """
     turn = 2 * np.pi * np.arange(count) / count
-    cos, sin, middle = np.cos(turn), np.sin(turn), (np.array(FRAME) - 1) / 2
+    cos, sin, middle = np.cos(turn), np.sin(turn), (np.array(SMALL) - 1) / 2
     paths = []
     for shake in (0.3, 0.0):
-        path = still(count, face.centre, face.scale_to(180), jitter_px=shake, seed=seed)
+        path = still(count, face.centre, face.scale_to(180), jitter_px=shake, seed=seed, size=SMALL)
         if kind == TURNING:
             path[:, :, 2] -= middle
             path = np.moveaxis(np.array([[cos, -sin], [sin, cos]]), -1, 0) @ path
@@ -104,7 +107,9 @@ def once_round(kind: str, face: Face, count: int, seed: int) -> tuple[Video, np.
             radius = np.sqrt(((moved(face.points, path[:1]) - middle) ** 2).sum(axis=-1).mean())
             path[:, :, 2] += radius * np.column_stack([cos, sin])
         paths.append(path)
-    return Video(laid(face, paths[0], wall(count, seed)), [moved(face.points, paths[0])]), paths[1]
+    plain = next(iter(wall(1, seed)))[: SMALL[1], : SMALL[0]]
+    frames = move(face.patch, paths[0], size=SMALL, noise=NOISE, seed=seed, onto=repeat(plain))
+    return Video(frames, [moved(face.points, paths[0])]), paths[1]
 
 
 def three(faces: list[Face], count: int, seed: int) -> Video:
