@@ -484,7 +484,7 @@ def test_a_portrait_among_empty_frames_is_lost_and_found(shipped, portrait):
 
 def test_the_record_shows_few_detector_calls_and_no_face_lost():
     metrics = json.loads((RECORD / "metrics.json").read_text(encoding="utf-8"))
-    for name in ("one face, still", "one face, moving", "three faces, moving"):
+    for name in ("one face, still", "one face, moving", "three faces, moving", "one face, turning once around"):
         row = metrics["videos"][name]
         assert row["detector_calls_per_100"] < 5, name
         assert row["lost_share"] == 0, name
@@ -494,3 +494,13 @@ def test_the_record_shows_few_detector_calls_and_no_face_lost():
     allowed = {"one face, still": 0.2, "one face, moving": 0.1}  # four still faces have four boxes in all
     for name, row in metrics["detecting"].items():
         assert row["tracked"] < row["detected"] + allowed[name], name
+
+
+def test_the_record_shows_that_a_turning_head_jitters_as_an_upright_one():
+    rows = json.loads((RECORD / "metrics.json").read_text(encoding="utf-8"))["turning"]
+    still, circling, turning = rows.values()
+    assert list(rows)[-1] == "one face, turning once around"
+    assert turning["jitter_raw"] < 1.05 * min(still["jitter_raw"], circling["jitter_raw"])
+    assert turning["jitter"] < 1.05 * circling["jitter"]  # as fast: what moves is hardly smoothed, upright or not
+    assert turning["error"] < 1.05 * still["error"]
+    assert turning["behind"] < 0.25  # frames
