@@ -18,7 +18,7 @@ from pipnet.geometry import angle_between, tight_box, turned
 from pipnet.inference.detections import CalibratedDetections, Calibration, Detections, five_point_rolls
 
 # A photo is searched in quarter turns as well unless a face has this score: upright ones of 300W have 0.99 and more.
-_SURE = 0.8
+_SURE = 0.9
 
 # The photo as the network gets it, to boxes (K, 4) in its pixels, counted from its edge, scores (K,), and five points
 # of each face (K, 5, 2) in the same pixels.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, overload
 
@@ -14,11 +14,12 @@ from numpy.typing import ArrayLike
 
 from pipnet.data.images import read_image
 from pipnet.faces import FaceLandmarks
-from pipnet.geometry import angle_between, crop_of_square, crop_squares, roll_angles, scale_boxes, tight_box, turned
+from pipnet.geometry import crop_of_square, crop_squares, roll_angles, turned
 from pipnet.inference.detect import Detections, Detector, RetinaFace, YuNet, detector_factory
-from pipnet.inference.detections import as_angles, as_boxes, as_detections, is_box
+from pipnet.inference.detections import as_angles, as_boxes, as_detections
 from pipnet.inference.device import usable_device
 from pipnet.inference.runtimes import GRAPH_RUNTIMES, RUNTIMES, Runtime, TorchRuntime, open_fastest
+from pipnet.inference.upright import Asked, Looks, upright_looks
 from pipnet.layouts import PointLayout, layout_from_dict
 
 if TYPE_CHECKING:
@@ -33,15 +34,6 @@ Photo: TypeAlias = str | os.PathLike[str] | np.ndarray
 # Faces that go through the network together. A crowd of hundreds in one batch would take gigabytes.
 _BATCH_SIZE = 64
 _HELD_BYTES = 2**28  # of photos that wait until a batch is full
-
-# Chosen on validation faces of 300W that were turned by hand (experiments/roll). A face whose score is lower is looked
-# at in the three other quarter turns as well, and if that leaves it unsure, in all four in a smaller box, since
-# detectors frame tilted faces too widely. One that is found to be tilted by more than so many degrees in its crop is
-# cut upright and looked at again, up to so many times.
-_SURE = 0.5
-_OTHER_TURNS = (((90.0, 180.0, 270.0), 1.0), ((0.0, 90.0, 180.0, 270.0), 0.75))  # degrees, share of the box
-_TILTED = 15.0
-_UPRIGHTINGS = 2
 
 # Layouts whose tight box is what the calibration of RetinaFace was fitted to: jaw and brows are on their edge.
 _DETECTOR_LAYOUTS = ("300w_68", "wflw_98")
@@ -209,9 +201,9 @@ class FaceLandmarker:
         """Landmarks of the faces in a photo, or in each of many, whichever way they are tilted.
 
         The network sees every face upright. The detector's five points say how far it is tilted, where they can be
-        believed. A face whose score then is below 0.5 is looked at in the three other quarter turns, too, and the
-        surest look is kept; one that its own points show to be tilted by more than 15 degrees is turned upright and
-        looked at again. An object may be called from several threads.
+        believed. A face whose score then is below 0.8 is looked at in other turns, too, and the surest look is kept;
+        one that its own points show to be tilted in its crop by more than 15 degrees, or badly framed, is cut again by
+        them and looked at once more. An object may be called from several threads.
 
         Args:
             image: A file, or an RGB array uint8 ``(H, W, 3)``; grey ``(H, W)``, RGBA and uint16 are taken too. Or many:
@@ -250,7 +242,7 @@ class FaceLandmarker:
             return self._many(image, boxes, angles)
         image = read_image(image)
         found = self._detect(image, stacklevel=3) if boxes is None else as_detections(boxes)
-        asked = _Asked(image, found, as_angles(angles, len(found)))
+        asked = Asked(image, found, as_angles(angles, len(found)))
         return self._together([asked], _BATCH_SIZE)[0]
 
     def _many(
@@ -267,7 +259,7 @@ class FaceLandmarker:
                     f"many photos need one entry of {name} each, got {len(photos)} photos and {count} for {name}"
                 )
         done: list[FaceLandmarks] = []
-        waiting: list[_Asked] = []
+        waiting: list[Asked] = []
         for index, photo in enumerate(photos):
             try:
                 image = read_image(photo)
@@ -279,7 +271,7 @@ class FaceLandmarker:
                 raise type(error)(f"photo {index}: {error}") from error
             try:
                 found = self._detect(image, stacklevel=4) if own is None else own
-                waiting.append(_Asked(image, found, as_angles(known, len(found))))
+                waiting.append(Asked(image, found, as_angles(known, len(found))))
             except Exception as error:  # of the user's own detector, maybe: it stays what it is
                 error.add_note(f"photo {index}")
                 raise
@@ -331,12 +323,12 @@ class FaceLandmarker:
         if not any(isinstance(box, Detections) for box in boxes):  # together: a message names the row
             boxes = [Detections(box[None], np.ones(1)) for box in as_boxes(np.stack(boxes), flat=True)]
         asked = [
-            _Asked(image, as_detections(box), known[row : row + 1])
+            Asked(image, as_detections(box), known[row : row + 1])
             for row, (image, box) in enumerate(zip(images, boxes, strict=True))
         ]
         return self._predict(asked, batch_size)
 
-    def _together(self, photos: Sequence[_Asked], batch_size: int) -> list[FaceLandmarks]:
+    def _together(self, photos: Sequence[Asked], batch_size: int) -> list[FaceLandmarks]:
         """The faces of several photos, through the network as one."""
         counts = [len(photo.found) for photo in photos]
         if not sum(counts):
@@ -347,73 +339,14 @@ class FaceLandmarker:
         ends = np.cumsum(counts)
         return [faces[end - count : end] for count, end in zip(counts, ends, strict=True)]
 
-    def _predict(self, photos: Sequence[_Asked], batch_size: int) -> FaceLandmarks:
+    def _predict(self, photos: Sequence[Asked], batch_size: int) -> FaceLandmarks:
         """All faces of all photos."""
-        rows = [(photo, row) for photo in photos for row in range(len(photo.found))]
-        known = np.concatenate([photo.angles for photo in photos])
-        told = np.concatenate([photo.found.angles for photo in photos])
-        free = np.isnan(known)
-        angles = np.nan_to_num(np.where(free, told, known))
-        boxes = np.concatenate([photo.found.boxes_at(photo.angles) for photo in photos])
-        images = [photo.image for photo, _ in rows]
-        looks = self._look(images, boxes, angles, batch_size)
-        if self.mean_face is not None and free.any() and self.layout.num_points > 1:
-            self._turn_the_unsure(looks, rows, np.flatnonzero(free), angles.copy(), batch_size)
-            for _ in range(_UPRIGHTINGS):
-                if not self._look_again(looks, images, np.flatnonzero(free), batch_size):
-                    break
+        looks = upright_looks(photos, partial(self._look, batch_size=batch_size), self.mean_face)
         return FaceLandmarks(
             looks.points, looks.scores, looks.boxes, self.layout, looks.face_scores, angles=looks.angles
         )
 
-    def _turn_the_unsure(
-        self, looks: _Looks, rows: Sequence[tuple[_Asked, int]], free: np.ndarray, told: np.ndarray, batch_size: int
-    ) -> None:
-        """Look at doubtful faces in other turns, and keep the surest look of each.
-
-        Args:
-            looks: Changed.
-            rows: Photo and number of each face.
-            free: Which faces may be turned.
-            told: ``(F,)``, the angles from which the turns are counted.
-            batch_size: Faces that go through the network together.
-        """
-        for turns, zoom in _OTHER_TURNS:
-            unsure = free[looks.face_scores[free] < _SURE]
-            if not unsure.size:
-                return
-            tried, by = np.repeat(unsure, len(turns)), np.tile(turns, unsure.size)
-            boxes = [rows[face][0].found.seen_turned(rows[face][1], turn) for face, turn in zip(tried, by, strict=True)]
-            boxes = scale_boxes(np.stack(boxes), zoom)
-            images = [rows[face][0].image for face in tried]
-            others = self._look(images, boxes, angle_between(told[tried] + by, 0.0), batch_size)
-            best = others.face_scores.reshape(unsure.size, -1).argmax(axis=1) + len(turns) * np.arange(unsure.size)
-            surer = others.face_scores[best] > looks.face_scores[unsure]
-            looks.take(unsure[surer], others, best[surer])
-
-    def _look_again(self, looks: _Looks, images: Sequence[np.ndarray], free: np.ndarray, batch_size: int) -> bool:
-        """One more look, by their own points, at faces that these show to be tilted in their crop, or still unsure.
-
-        Returns:
-            Whether there were any.
-        """
-        rolls = self.rolls(looks.points[free])
-        chosen = np.abs(angle_between(rolls, looks.angles[free])) > _TILTED
-        chosen |= looks.face_scores[free] < _SURE
-        if not chosen.any():
-            return False
-        faces, rolls = free[chosen], rolls[chosen]
-        boxes = tight_box(looks.points[faces].astype(np.float64), rolls)
-        usable = np.array([is_box(*box) for box in boxes.tolist()])
-        if not usable.any():
-            return False
-        faces, rolls, boxes = faces[usable], rolls[usable], boxes[usable]
-        again = self._look([images[face] for face in faces], boxes, rolls, batch_size)
-        better = again.face_scores >= np.minimum(looks.face_scores[faces], _SURE)
-        looks.take(faces[better], again, np.flatnonzero(better))
-        return True
-
-    def _look(self, images: Sequence[np.ndarray], boxes: np.ndarray, angles: np.ndarray, batch_size: int) -> _Looks:
+    def _look(self, images: Sequence[np.ndarray], boxes: np.ndarray, angles: np.ndarray, batch_size: int) -> Looks:
         """One look at each pair of photo and box; boxes and angles as in :class:`FaceLandmarks`, finite."""
         size, faces = self.runtime.input_size, len(boxes)
         squares = crop_squares(boxes, self.box_scale)  # (F, 3)
@@ -431,39 +364,8 @@ class FaceLandmarker:
             centre, side = squares[chosen, None, :2], squares[chosen, None, 2:]
             inside = (points_unit - 0.5) * side
             points[chosen] = centre + (turned(inside, angles[chosen, None]) if angles[chosen].any() else inside)
-        return _Looks(points, scores, face_scores, boxes, angles)
+        return Looks(points, scores, face_scores, boxes, angles)
 
 
 def _name_of(detector: Detector) -> str:
     return str(getattr(detector, "__name__", type(detector).__name__))
-
-
-@dataclass(frozen=True, eq=False)
-class _Asked:
-    """A photo with the faces that are asked for.
-
-    Attributes:
-        image: RGB uint8 ``(H, W, 3)``.
-        found: Where the faces are.
-        angles: ``(F,)``, degrees, how far they are tilted where the caller knows it; NaN elsewhere.
-    """
-
-    image: np.ndarray
-    found: Detections
-    angles: np.ndarray
-
-
-@dataclass(frozen=True, eq=False)
-class _Looks:
-    """What the network saw of each face, and where it looked; the fields of :class:`FaceLandmarks`."""
-
-    points: np.ndarray
-    scores: np.ndarray
-    face_scores: np.ndarray
-    boxes: np.ndarray
-    angles: np.ndarray
-
-    def take(self, faces: np.ndarray, others: _Looks, rows: np.ndarray) -> None:
-        """Replace some faces by rows of others."""
-        for name in ("points", "scores", "face_scores", "boxes", "angles"):
-            getattr(self, name)[faces] = getattr(others, name)[rows]

@@ -1,0 +1,136 @@
+"""Faces that may be tilted: which looks the network takes at them, and which of these is kept.
+
+Where nobody knows how a face is tilted, the network's own score is the judge: it falls to nothing for a face that is
+tilted by more than about 60 degrees in its crop. Whoever is upright, or tilted as the face detector says, costs one
+look. All faces that need a further look share a batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+
+from pipnet.geometry import angle_between, roll_angles, scale_boxes, tight_box
+from pipnet.inference.detections import Detections, is_box
+
+# All chosen on validation faces of 300W that were turned by hand (experiments/roll).
+# A face with a lower score is looked at in the three other quarter turns, and if that leaves it unsure, in all four in
+# a smaller box, since detectors frame tilted faces too widely. Degrees, share of the box.
+_SURE = 0.8
+_OTHER_TURNS = (((90.0, 180.0, 270.0), 1.0), ((0.0, 90.0, 180.0, 270.0), 0.75))
+# A face that lies in its crop otherwise than faces do is cut again by its own points, up to so many times: one tilted
+# by more than so many degrees, off the middle by more than this share of the box, or larger or smaller by this factor.
+_TILTED, _ASIDE, _OTHER_SIZE = 15.0, 0.15, 1.2
+_AGAIN = 2
+
+
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """A photo with the faces that are asked for.
+
+    Attributes:
+        image: RGB uint8 ``(H, W, 3)``.
+        found: Where the faces are.
+        angles: ``(F,)``, degrees, how far they are tilted where the caller knows it; NaN elsewhere.
+    """
+
+    image: np.ndarray
+    found: Detections
+    angles: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Looks:
+    """What the network saw of each face, and where it looked; see :class:`pipnet.faces.FaceLandmarks`."""
+
+    points: np.ndarray
+    scores: np.ndarray
+    face_scores: np.ndarray
+    boxes: np.ndarray
+    angles: np.ndarray
+
+    def take(self, faces: np.ndarray, others: Looks, rows: np.ndarray) -> None:
+        """Replace some faces by rows of others."""
+        for field in fields(self):
+            getattr(self, field.name)[faces] = getattr(others, field.name)[rows]
+
+
+Look = Callable[[Sequence[np.ndarray], np.ndarray, np.ndarray], Looks]
+"""One look at each face: F photos, boxes ``(F, 4)`` and angles ``(F,)``, to F looks."""
+
+
+def upright_looks(photos: Sequence[Asked], look: Look, mean_face: np.ndarray | None) -> Looks:
+    """The kept look at every face of every photo.
+
+    Args:
+        photos: At least one face in all.
+        look: The network.
+        mean_face: ``(N, 2)``, by which the roll of points is known. None: one look at each face.
+    """
+    known = np.concatenate([photo.angles for photo in photos])
+    told = np.concatenate([photo.found.angles for photo in photos])
+    angles = np.nan_to_num(np.where(np.isnan(known), told, known))
+    boxes = np.concatenate([photo.found.boxes_at(photo.angles) for photo in photos])
+    images = [photo.image for photo in photos for _ in range(len(photo.found))]
+    looks = look(images, boxes, angles)
+    free = np.flatnonzero(np.isnan(known))
+    if free.size and mean_face is not None and len(mean_face) > 1:
+        rows = [(photo, row) for photo in photos for row in range(len(photo.found))]
+        _turn_the_unsure(looks, rows, free, angles.copy(), look)
+        for _ in range(_AGAIN):
+            if not _look_again(looks, images, free, look, mean_face):
+                break
+    return looks
+
+
+def _turn_the_unsure(
+    looks: Looks, rows: Sequence[tuple[Asked, int]], free: np.ndarray, told: np.ndarray, look: Look
+) -> None:
+    """Look at doubtful faces in other turns, and keep the surest look of each.
+
+    Args:
+        looks: Changed.
+        rows: Photo and number of each face.
+        free: Which faces may be turned.
+        told: ``(F,)``, the angles from which the turns are counted.
+        look: The network.
+    """
+    for turns, zoom in _OTHER_TURNS:
+        unsure = free[looks.face_scores[free] < _SURE]
+        if not unsure.size:
+            return
+        tried, by = np.repeat(unsure, len(turns)), np.tile(turns, unsure.size)
+        boxes = [rows[face][0].found.seen_turned(rows[face][1], turn) for face, turn in zip(tried, by, strict=True)]
+        images = [rows[face][0].image for face in tried]
+        others = look(images, scale_boxes(np.stack(boxes), zoom), angle_between(told[tried] + by, 0.0))
+        best = others.face_scores.reshape(unsure.size, -1).argmax(axis=1) + len(turns) * np.arange(unsure.size)
+        surer = others.face_scores[best] > looks.face_scores[unsure]
+        looks.take(unsure[surer], others, best[surer])
+
+
+def _look_again(
+    looks: Looks, images: Sequence[np.ndarray], free: np.ndarray, look: Look, mean_face: np.ndarray
+) -> bool:
+    """One more look, by their own points, at faces that lie in their crop otherwise than faces do, or are unsure.
+
+    Returns:
+        Whether there were any.
+    """
+    points, was = looks.points[free].astype(np.float64), looks.boxes[free]
+    rolls = roll_angles(points, mean_face)
+    boxes = tight_box(points, rolls)
+    longer, longer_was = ((of[:, 2:] - of[:, :2]).max(axis=1) for of in (boxes, was))
+    aside = np.abs(boxes[:, :2] + boxes[:, 2:] - was[:, :2] - was[:, 2:]).max(axis=1) / 2
+    again = np.abs(angle_between(rolls, looks.angles[free])) > _TILTED
+    again |= (aside > _ASIDE * longer_was) | (looks.face_scores[free] < _SURE)
+    again |= (longer > _OTHER_SIZE * longer_was) | (longer_was > _OTHER_SIZE * longer)
+    again &= np.array([is_box(*box) for box in boxes.tolist()])
+    if not again.any():
+        return False
+    faces = free[again]
+    others = look([images[face] for face in faces], boxes[again], rolls[again])
+    better = others.face_scores >= np.minimum(looks.face_scores[faces], _SURE)
+    looks.take(faces[better], others, np.flatnonzero(better))
+    return True
