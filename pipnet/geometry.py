@@ -368,6 +368,7 @@ def affine_crop(
     size: int,
     *,
     angle: float = 0.0,
+    tilt: float = 0.0,
     mirror: bool = False,
 ) -> Crop:
     """A crop that may also be turned, stretched and mirrored: what augmentation composes into one warp.
@@ -377,6 +378,7 @@ def affine_crop(
         side: Width and height of the region before turning, source pixels.
         size: Side of the crop in pixels.
         angle: Degrees the face turns clockwise in the crop (the y axis points down).
+        tilt: Degrees the region is tilted clockwise in the photo; it is made upright before it is stretched and turned.
         mirror: Whether the crop is mirrored, ``x -> size - 1 - x`` in crop pixels. Points need
             ``PointLayout.mirror`` as well.
 
@@ -388,6 +390,8 @@ def affine_crop(
     radians = np.deg2rad(angle)
     cos, sin = np.cos(radians), np.sin(radians)
     linear = np.array([[cos, -sin], [sin, cos]]) @ np.diag([size / side[0], size / side[1]])
+    if tilt:
+        linear = linear @ turned(np.eye(2), tilt)
     if mirror:
         linear = np.diag([-1.0, 1.0]) @ linear
     offset = (size - 1) / 2 - linear @ np.asarray(centre, dtype=np.float64)

@@ -1,6 +1,7 @@
 """The store of photos and faces, and the sorted file of faces."""
 
 import hashlib
+import json
 import pickle
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
@@ -61,6 +62,9 @@ def test_a_store_of_other_settings_is_refused(tmp_path):
     FaceStore(tmp_path, SETTINGS)
     with pytest.raises(ValueError, match=r"holds faces gathered with face_size=224, now 112; use another folder"):
         FaceStore(tmp_path, {**SETTINGS, "face_size": 112})
+    (tmp_path / "store.json").write_text(json.dumps({"format": 1, **SETTINGS}))  # of 0.4, which knew no angles
+    with pytest.raises(ValueError, match=r"holds faces gathered with format=1, now 2; use another folder"):
+        FaceStore(tmp_path, SETTINGS)
     (tmp_path / "store.json").write_text("{")
     with pytest.raises(ValueError, match=r"store\.json is damaged, or not of a store of faces; use another folder"):
         FaceStore(tmp_path, SETTINGS)

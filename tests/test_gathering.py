@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -89,6 +90,24 @@ def test_photos_become_faces_and_the_second_time_nothing_is_detected(tmp_path):
     assert detector.looked == 3
     assert (again.counts, result(tmp_path / "pool")) == (first.counts, before)
     assert left_behind(tmp_path) == []
+
+
+def test_how_faces_are_tilted_is_kept(tmp_path):
+    """With what the detector does not say as NaN; and its own kind of answer may have no angles at all."""
+
+    def tilted(image):
+        return Detections([[5, 5, 35, 45], [45, 5, 75, 45]], [0.9, 0.8], [-31.5, np.nan])
+
+    def silent(image):
+        return SimpleNamespace(boxes=np.array([[5.0, 5, 35, 45]]), scores=np.array([0.9]))
+
+    write(tmp_path / "photos" / "a.png", picture(0))
+    for detector, angles in ((tilted, [-31.5, np.nan]), (silent, [np.nan])):
+        for _ in range(2):  # from the photo, then from the store
+            faces = gathered(tmp_path / "photos", tmp_path / detector.__name__, detector=detector).faces
+            np.testing.assert_array_equal(faces.angles[np.argsort(-faces.scores)], angles)
+    (record,) = (tmp_path / "tilted" / "photos").rglob("*.json")
+    assert [face["angle"] for face in json.loads(record.read_text())["faces"]] == [-31.5, None]
 
 
 def test_other_rules_and_more_photos_cost_only_the_new_photos(tmp_path):

@@ -349,3 +349,14 @@ def test_a_crop_with_an_angle_shows_the_turned_square_upright(x, y, side, angle,
     np.testing.assert_allclose(crop.from_unit(crop.to_unit(corners)), corners, atol=1e-6)
     expected = affine_crop(np.array([x, y]), (side, side), size, angle=-angle)
     np.testing.assert_allclose(crop.matrix, expected.matrix, rtol=1e-9, atol=1e-6)
+
+
+@given(POSITION, POSITION, SIDE, st.floats(-180, 180), ANGLE, st.booleans())
+def test_a_tilted_region_is_made_upright_before_all_else(x, y, side, angle, tilt, mirror):
+    """Stretched along its own axes: a turned photo with a region turned with it gives the same crop."""
+    how = {"angle": angle, "mirror": mirror}
+    points = np.array([[x, y], [x + side, y], [x, y + side / 3]])
+    upright = affine_crop(np.array([x, y]), (side, 1.4 * side), 64, **how).to_unit(points)
+    centre = turned(np.array([x, y]), tilt)
+    tilted = affine_crop(centre, (side, 1.4 * side), 64, tilt=tilt, **how).to_unit(turned(points, tilt))
+    np.testing.assert_allclose(tilted, upright, atol=1e-6)

@@ -19,7 +19,7 @@ from pipnet.data.dataset import FaceCrops
 from pipnet.data.face_store import FACE, UnlabelledFaces, crop_path
 from pipnet.data.images import read_image
 from pipnet.data.synthetic import draw_faces
-from pipnet.geometry import box_size, tight_box
+from pipnet.geometry import box_size, tight_box, turned
 from pipnet.inference.detections import Detections
 from pipnet.inference.landmarker import FaceLandmarker
 from pipnet.layouts import layout_from_dict
@@ -51,7 +51,7 @@ def write_pool(folder, samples):
     rows = np.zeros(len(samples), FACE)
     for index, sample in enumerate(samples):
         digest = f"{index:032x}"
-        rows[index] = (np.frombuffer(bytes.fromhex(digest), np.uint8), 0, sample.box, 0.0, 0.9)
+        rows[index] = (np.frombuffer(bytes.fromhex(digest), np.uint8), 0, sample.box, sample.angle, 0.9)
         file = crop_path(folder, digest, 0)
         file.parent.mkdir(parents=True, exist_ok=True)
         _, data = cv2.imencode(".png", sample.image[..., ::-1])
@@ -272,27 +272,38 @@ class Seeing(torch.nn.Module):
         return Votes(points, spread, spread)
 
 
-def dots(tmp_path):
+def dots(tmp_path, quarters=0):
+    """Two dots on a photo that is turned to the right so many times, with the box and angle that a detector gives."""
     image = np.zeros((160, 160, 3), np.uint8)
     places = np.array([[60.0, 80.0], [100.0, 80.0]])
     for channel, (x, y) in enumerate(places):
         plane = image[..., channel].copy()
         cv2.circle(plane, (int(x), int(y)), 3, 255, -1, cv2.LINE_AA)
         image[..., channel] = plane
-    sample = replace(draw_faces(1, seed=0, size=96)[0], image=image, box=np.array([60.0, 70.0, 100.0, 90.0]))
+    image, angle = np.rot90(image, -quarters), 90.0 * quarters
+    places = turned(places - 79.5, angle) + 79.5
+    centre = turned(np.array([0.5, 0.5]), angle) + 79.5
+    half = np.array([20.0, 10.0])
+    box = np.concatenate([centre - half, centre + half])
+    sample = replace(draw_faces(1, seed=0, size=96)[0], image=image, box=box, angle=angle)
     return write_pool(tmp_path, [sample]), places
 
 
-def test_mirrored_views_are_undone_to_where_the_labels_of_upright_ones_sit(tmp_path):
+@pytest.mark.parametrize("quarters", [0, 1, 2, 3])
+def test_mirrored_views_are_undone_to_where_the_labels_of_upright_ones_sit(tmp_path, quarters):
+    """Whichever way the face is turned: its right is along its own eyes."""
     layout = layout_from_dict({"name": "two", "num_points": 2, "mirror_pairs": [[0, 1]]})
-    pool, places = dots(tmp_path)
-    expected = places + np.array([SHIFT * 40, 0])  # the longer side of the box is 40 px
+    pool, places = dots(tmp_path, quarters)
+    expected = places + turned(np.array([SHIFT * 40, 0]), 90.0 * quarters)  # the longer side of the box is 40 px
     net, found = Seeing(), []
     for views in (1, 2, 5):
         folder = tmp_path / str(views)
         arguments = {"layout": layout, "box_scale": 2.0, "label_shift": SHIFT, "team": ALONE, "views": views}
         labels = estimate(net, pool, folder, **arguments)
         np.testing.assert_allclose(labels.points(0), expected, atol=0.15)
+        np.testing.assert_allclose(
+            turned(np.array([1.0, 0]), labels.angle[0]), turned(np.array([1.0, 0]), 90 * quarters), atol=1e-2
+        )
         found.append(labels)
     assert [swap for (swap,) in net.mirrored] == [
         *(False, False),  # the landmarker's look, then the only view

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from pipnet.geometry import Crop, affine_crop
+from pipnet.geometry import Crop, affine_crop, turned
 
 # Luma weights and the chroma axes of YIQ, in which a change of hue is a rotation and a change of saturation a scale.
 _RGB_TO_YIQ = np.array([[0.299, 0.587, 0.114], [0.595716, -0.274453, -0.321263], [0.211456, -0.522591, 0.311135]])
@@ -85,7 +85,7 @@ class Augment:
             square: ``(3,)`` centre x, centre y, side, source pixels: a row of :func:`pipnet.geometry.crop_squares`.
             size: Side of the crop in pixels.
             rng: Source of randomness.
-            tilt: Degrees, how far face and square are tilted clockwise; the turn that is drawn starts from upright.
+            tilt: Degrees, how far face and square are tilted clockwise; all that is drawn starts from upright.
 
         Returns:
             The crop, and whether it is mirrored (points then need ``PointLayout.mirror``).
@@ -100,8 +100,8 @@ class Augment:
         mirror = bool(rng.random() < self.mirror_p)
         width = side * np.exp(zoom + stretch / 2)
         height = side * np.exp(zoom - stretch / 2)
-        centre = np.array([x, y]) + shift * side
-        return affine_crop(centre, (width, height), size, angle=angle - tilt, mirror=mirror), mirror
+        centre = np.array([x, y]) + (turned(shift * side, tilt) if tilt else shift * side)
+        return affine_crop(centre, (width, height), size, angle=angle, tilt=tilt, mirror=mirror), mirror
 
     def paint(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Change light, sharpness and visibility of a crop.
