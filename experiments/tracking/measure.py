@@ -326,11 +326,8 @@ def turning_table(metrics: dict[str, Any]) -> str:
     lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
     for name, row in metrics["turning"].items():
         cells = [name, str(row["videos"]), f"{row['lost_share']:.1f}", str(row["faces"]), str(row["ids"])]
-        cells += [
-            str(row["detector_calls"]),
-            f"{row['error']:.2f}",
-            *(f"{row[key]:.3f}" for key in ("jitter_raw", "jitter")),
-        ]
+        cells += [str(row["detector_calls"]), f"{row['error']:.2f}"]
+        cells += [f"{row[key]:.3f}" for key in ("jitter_raw", "jitter")]
         lines.append("| " + " | ".join([*cells, _or_dash(row["behind"], ".2f")]) + " |")
     return "\n".join(lines)
 
