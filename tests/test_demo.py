@@ -21,7 +21,7 @@ from pipnet.demo import command, main, output
 from pipnet.demo import photos as photos_module
 from pipnet.demo.options import parse
 from pipnet.faces import FaceLandmarks
-from pipnet.geometry import box_iou
+from pipnet.geometry import box_iou, turned
 from pipnet.inference.detections import Detections
 from pipnet.layouts import get_layout
 from pipnet.model import checkpoint
@@ -64,7 +64,7 @@ def points_in(face: dict) -> np.ndarray:
     """Where the mean face lies in the crop of a face's box."""
     x0, y0, x1, y1 = face["box"]
     side = BOX_SCALE * max(x1 - x0, y1 - y0)
-    return np.array([(x0 + x1) / 2, (y0 + y1) / 2]) + (MEAN_FACE - 0.5) * side
+    return np.array([(x0 + x1) / 2, (y0 + y1) / 2]) + turned((MEAN_FACE - 0.5) * side, face["angle"])
 
 
 def test_default_portrait_as_a_command(weights, tmp_path):
@@ -365,6 +365,7 @@ class KnownScores:
         return Detections(self.boxes, np.array([0.99, 0.9, 0.8]))
 
     def __call__(self, image: np.ndarray, boxes, angles=None) -> FaceLandmarks:
+        boxes = getattr(boxes, "boxes", boxes)
         points = np.repeat(boxes[:, None, :2] + 20, 68, axis=1)
         scores = {10.0: {10.0: 0.01, 70.0: 0.6}, 70.0: {10.0: 0.05}}
         return FaceLandmarks(

@@ -48,8 +48,8 @@ class FaceLandmarker:
         box_scale: Side of the square crop over the longer side of the face box, as in training.
         detector: ``"retinaface"``, or a callable ``image -> Detections`` of your own. It is built when it is first
             needed, so calls with boxes never load it.
-        mean_face: ``(N, 2)``, the points of an upright face in any frame, as the network's training had them: what says
-            how a face is tilted. Without one every face is taken for upright.
+        mean_face: ``(N, 2)``, the mean of the training faces as fractions of their crops: what says how a face is
+            tilted and lies in its box. Without one every face is taken for upright.
 
     Raises:
         ValueError: No such detector, or the mean face has another number of points than the layout.
@@ -341,7 +341,8 @@ class FaceLandmarker:
 
     def _predict(self, photos: Sequence[Asked], batch_size: int) -> FaceLandmarks:
         """All faces of all photos."""
-        looks = upright_looks(photos, partial(self._look, batch_size=batch_size), self.mean_face)
+        look = partial(self._look, batch_size=batch_size)
+        looks = upright_looks(photos, look, self.mean_face, self.box_scale)
         return FaceLandmarks(
             looks.points, looks.scores, looks.boxes, self.layout, looks.face_scores, angles=looks.angles
         )

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 
 import numpy as np
 
-from pipnet.geometry import angle_between, roll_angles, scale_boxes, tight_box
+from pipnet.geometry import angle_between, roll_angles, scale_boxes, tight_box, turned
 from pipnet.inference.detections import Detections, is_box
 
 # All chosen on validation faces of 300W that were turned by hand (experiments/roll).
@@ -24,6 +25,9 @@ _OTHER_TURNS = (((90.0, 180.0, 270.0), 1.0), ((0.0, 90.0, 180.0, 270.0), 0.75))
 # by more than so many degrees, off the middle by more than this share of the box, or larger or smaller by this factor.
 _TILTED, _ASIDE, _OTHER_SIZE = 15.0, 0.15, 1.2
 _AGAIN = 2
+# How far a training's boxes may be from the tight boxes of the points and still be these: the mean of many faces is a
+# little smaller than each.
+_TIGHT = 0.1
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,13 +65,45 @@ Look = Callable[[Sequence[np.ndarray], np.ndarray, np.ndarray], Looks]
 """One look at each face: F photos, boxes ``(F, 4)`` and angles ``(F,)``, to F looks."""
 
 
-def upright_looks(photos: Sequence[Asked], look: Look, mean_face: np.ndarray | None) -> Looks:
+def framed(points: np.ndarray, mean_face: np.ndarray, box_scale: float) -> tuple[np.ndarray, np.ndarray]:
+    """The box and angle by which a training would have cut a face that has these points.
+
+    That is the tight box; of a network whose mean face says that it was trained on other boxes (AFLW's, for one), a box
+    that lies about the points as those lay about the mean face.
+
+    Args:
+        points: ``(F, N, 2)`` float64, source pixels.
+        mean_face: ``(N, 2)``, fractions of the crop.
+        box_scale: Side of the crop over the longer side of the box.
+
+    Returns:
+        Boxes ``(F, 4)``, and the angles ``(F,)`` by which they are turned, degrees.
+
+    Example:
+        >>> square = np.array([[0.0, 0], [1, 0], [0, 1], [1, 1]])
+        >>> boxes, angles = framed(10 * square[None], 0.25 + 0.5 * square, box_scale=1.0)  # of boxes twice as large
+        >>> boxes.tolist(), angles.tolist()
+        ([[-5.0, -5.0, 15.0, 15.0]], [0.0])
+    """
+    rolls = roll_angles(points, mean_face)
+    boxes = tight_box(points, rolls)
+    mean = tight_box((mean_face - 0.5) * box_scale)  # about the middle of a box whose longer side is 1
+    middle, longer = (mean[:2] + mean[2:]) / 2, float((mean[2:] - mean[:2]).max())
+    if not longer or (abs(longer - 1) <= _TIGHT and np.abs(middle).max() <= _TIGHT):
+        return boxes, rolls
+    boxes = scale_boxes(boxes, 1 / longer)
+    shift = turned(-middle * (boxes[:, 2:] - boxes[:, :2]).max(axis=1, keepdims=True), rolls)
+    return boxes + np.tile(shift, 2), rolls
+
+
+def upright_looks(photos: Sequence[Asked], look: Look, mean_face: np.ndarray | None, box_scale: float) -> Looks:
     """The kept look at every face of every photo.
 
     Args:
         photos: At least one face in all.
         look: The network.
-        mean_face: ``(N, 2)``, by which the roll of points is known. None: one look at each face.
+        mean_face: ``(N, 2)``, fractions of the crop, by which the roll of points is known. None: one look at each face.
+        box_scale: Side of the crop over the longer side of the box.
     """
     known = np.concatenate([photo.angles for photo in photos])
     told = np.concatenate([photo.found.angles for photo in photos])
@@ -80,7 +116,7 @@ def upright_looks(photos: Sequence[Asked], look: Look, mean_face: np.ndarray | N
         rows = [(photo, row) for photo in photos for row in range(len(photo.found))]
         _turn_the_unsure(looks, rows, free, angles.copy(), look)
         for _ in range(_AGAIN):
-            if not _look_again(looks, images, free, look, mean_face):
+            if not _look_again(looks, images, free, look, partial(framed, mean_face=mean_face, box_scale=box_scale)):
                 break
     return looks
 
@@ -111,7 +147,11 @@ def _turn_the_unsure(
 
 
 def _look_again(
-    looks: Looks, images: Sequence[np.ndarray], free: np.ndarray, look: Look, mean_face: np.ndarray
+    looks: Looks,
+    images: Sequence[np.ndarray],
+    free: np.ndarray,
+    look: Look,
+    frame: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]],
 ) -> bool:
     """One more look, by their own points, at faces that lie in their crop otherwise than faces do, or are unsure.
 
@@ -119,8 +159,7 @@ def _look_again(
         Whether there were any.
     """
     points, was = looks.points[free].astype(np.float64), looks.boxes[free]
-    rolls = roll_angles(points, mean_face)
-    boxes = tight_box(points, rolls)
+    boxes, rolls = frame(points)
     longer, longer_was = ((of[:, 2:] - of[:, :2]).max(axis=1) for of in (boxes, was))
     aside = np.abs(boxes[:, :2] + boxes[:, 2:] - was[:, :2] - was[:, 2:]).max(axis=1) / 2
     again = np.abs(angle_between(rolls, looks.angles[free])) > _TILTED
@@ -131,6 +170,6 @@ def _look_again(
         return False
     faces = free[again]
     others = look([images[face] for face in faces], boxes[again], rolls[again])
-    better = others.face_scores >= np.minimum(looks.face_scores[faces], _SURE)
+    better = (others.face_scores >= _SURE) | (others.face_scores > looks.face_scores[faces])
     looks.take(faces[better], others, np.flatnonzero(better))
     return True
