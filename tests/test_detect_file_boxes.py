@@ -215,3 +215,24 @@ def test_a_file_that_is_none(tmp_path):
     path.write_bytes(b"\xff\xd8\xff\xe0")
     with pytest.raises(ValueError, match="line 1: byte 0x"):
         FileBoxes(path)
+
+
+def test_angles_of_both_formats(tmp_path):
+    """As the demo writes them, or a hand; where there is none the tilt is not known."""
+    rows = "image,x0,y0,x1,y1,score,angle\na.jpg,1,2,3,4,0.5,-30.5\na.jpg,5,6,7,8,0.9,\n"
+    record = {"image": "a.jpg", "faces": [{"box": [1, 2, 3, 4], "score": 0.5, "angle": -30.5}]}
+    record["faces"].append({"box": [5, 6, 7, 8], "score": 0.9})
+    for content in (rows, record):
+        found = boxes_of(tmp_path, content).of("a.jpg")
+        np.testing.assert_array_equal(found.angles, [np.nan, -30.5])
+        assert found.boxes[1].tolist() == [1, 2, 3, 4]
+    for value in ("nan", "inf", "left"):
+        with pytest.raises(ValueError, match=r"line 2: angle must be a number, got"):
+            boxes_of(tmp_path, f"image,x0,y0,x1,y1,angle\na.jpg,1,2,3,4,{value}\n")
+
+
+def test_a_detectors_own_boxes_are_calibrated_along_the_face(tmp_path):
+    rows = "image,x0,y0,x1,y1,angle\na.jpg,0,0,20,10,90\n"
+    found = boxes_of(tmp_path, rows, calibration=Calibration(shift=(0.0, 0.25), scale=(1.0, 0.5))).of("a.jpg")
+    np.testing.assert_allclose(found.boxes, [[0, 0, 10, 10]], atol=1e-9)
+    assert found.angles.tolist() == [90]

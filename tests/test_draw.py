@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from pipnet.faces import FaceLandmarks
+from pipnet.geometry import box_corners
 from pipnet.inference.draw import ID_COLOURS, OTHER_COLOURS, PART_COLOURS, draw_faces, part_colours, point_colours
 from pipnet.layouts import LAYOUTS, PointGroup, PointLayout, get_layout
 from pipnet.pose import TEMPLATE_MM, TEMPLATE_POINTS, rotation_of
@@ -337,3 +338,18 @@ def test_unknown_parts_get_colours_of_their_own():
 def test_wrong_image_is_named(image):
     with pytest.raises(ValueError, match=r"RGB uint8 \(H, W, 3\), got"):
         draw_faces(image, FaceLandmarks.empty(square_layout()))
+
+
+def test_a_turned_box_is_drawn_turned():
+    """Its four corners are painted, and those of the box before it was turned are not."""
+    layout, photo = square_layout(), grey()
+    box = np.array([[30.0, 30.0, 70.0, 70.0]])
+    faces = FaceLandmarks(np.array([SQUARE]), np.ones((1, len(SQUARE))), box, layout, angles=[45.0])
+    drawn = changed(draw_faces(photo, faces, points=False, contours=False, boxes=True), photo)
+    corners = np.rint(box_corners(box[0], 45.0)).astype(int)
+    assert all(drawn[y - 1 : y + 2, x - 1 : x + 2].any() for x, y in corners)
+    before = np.rint(box_corners(box[0], 0.0)).astype(int)
+    assert not any(drawn[y - 1 : y + 2, x - 1 : x + 2].any() for x, y in before)
+    low, high = corners.min(axis=0), corners.max(axis=0)
+    assert not drawn[: low[1] - 4].any()
+    assert not drawn[high[1] + 5 :].any()
