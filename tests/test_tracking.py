@@ -449,6 +449,7 @@ def test_the_portrait_turns_once_around(shipped, portrait):
     ]
     assert ids(results) == [[0]] * 25
     assert tracker.statistics.lost_face_frames == 0
+    assert tracker.statistics.detector_calls == 3  # not found again and again
     true = moved(points, path)
     errors = np.linalg.norm([faces.points[0] for faces in results] - true, axis=-1).mean(axis=-1)
     assert (errors / np.linalg.norm(true[:, 36] - true[:, 45], axis=-1)).max() < 0.05
