@@ -194,6 +194,7 @@ def test_folder_with_subfolders(weights, tmp_path, capsys):
         rows = list(csv.DictReader(file))
     assert [Path(row["source"]).name for row in rows] == ["b.jpg", "x.png", "y.PNG"]
     face = {"box": [float(rows[0][f"box_{corner}"]) for corner in ("x0", "y0", "x1", "y1")]}
+    face["angle"] = float(rows[0]["angle"])
     places = [[float(rows[0][f"{axis}_{i}"]) for axis in "xy"] for i in range(68)]
     np.testing.assert_allclose(places, points_in(face), atol=0.01)
     assert (rows[0]["frame"], rows[0]["time_s"], rows[0]["face"], rows[0]["id"]) == ("0", "0.0", "0", "")
