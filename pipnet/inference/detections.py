@@ -62,6 +62,11 @@ class Detections:
         """Chosen faces, best first."""
         return Detections(self.boxes[rows], self.scores[rows], self.angles[rows])
 
+    @property
+    def framed(self) -> np.ndarray:
+        """The boxes ``(F, 4)`` as they were drawn: what says which face is meant, however it is tilted."""
+        return self.boxes
+
     def boxes_at(self, angles: np.ndarray) -> np.ndarray:
         """The boxes ``(F, 4)`` where somebody else says how the faces are tilted, ``(F,)`` with NaN where nobody does.
 
@@ -107,6 +112,11 @@ class CalibratedDetections(Detections):
     def __getitem__(self, rows: slice | np.ndarray) -> CalibratedDetections:
         """Chosen faces, best first."""
         return CalibratedDetections.of(self.found[rows], self.scores[rows], self.calibration, self.angles[rows])
+
+    @property
+    def framed(self) -> np.ndarray:
+        """See :attr:`Detections.framed`: before calibration, which may have gone the wrong way."""
+        return self.found
 
     def boxes_at(self, angles: np.ndarray) -> np.ndarray:
         """See :meth:`Detections.boxes_at`."""

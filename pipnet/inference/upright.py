@@ -19,7 +19,8 @@ from pipnet.inference.detections import Detections, is_box
 # All chosen on validation faces of 300W that were turned by hand (experiments/roll).
 # A face with a lower score is looked at in the three other quarter turns, and if that leaves it unsure, in all four in
 # a smaller box, since detectors frame tilted faces too widely. Degrees, share of the box.
-_SURE = 0.8
+# A lower score than the last one says nothing: there the first look stays.
+_SURE, _NOTHING = 0.8, 0.1
 _OTHER_TURNS = (((90.0, 180.0, 270.0), 1.0), ((0.0, 90.0, 180.0, 270.0), 0.75))
 # A face that lies in its crop otherwise than faces do is cut again by its own points, up to so many times: one tilted
 # by more than so many degrees, off the middle by more than this share of the box, or larger or smaller by this factor.
@@ -142,7 +143,7 @@ def _turn_the_unsure(
         images = [rows[face][0].image for face in tried]
         others = look(images, scale_boxes(np.stack(boxes), zoom), angle_between(told[tried] + by, 0.0))
         best = others.face_scores.reshape(unsure.size, -1).argmax(axis=1) + len(turns) * np.arange(unsure.size)
-        surer = others.face_scores[best] > looks.face_scores[unsure]
+        surer = others.face_scores[best] > np.maximum(looks.face_scores[unsure], _NOTHING)
         looks.take(unsure[surer], others, best[surer])
 
 
@@ -170,6 +171,6 @@ def _look_again(
         return False
     faces = free[again]
     others = look([images[face] for face in faces], boxes[again], rolls[again])
-    better = (others.face_scores >= _SURE) | (others.face_scores > looks.face_scores[faces])
+    better = (others.face_scores >= _SURE) | (others.face_scores > np.maximum(looks.face_scores[faces], _NOTHING))
     looks.take(faces[better], others, np.flatnonzero(better))
     return True

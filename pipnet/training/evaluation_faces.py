@@ -115,18 +115,18 @@ def detected_faces(
         detector: RGB uint8 image to detections. Called once for a run of equal images.
         images: F photos.
         tight: ``(F, 4)``, tight boxes of the true points.
-        min_iou: Least intersection over union, as if no box were turned.
+        min_iou: Least intersection over union, with the box as the detector drew it.
 
     Returns:
         F entries: a single detection, or None for a missed face, one that none overlaps by ``min_iou``.
     """
-    photo, found, faces = None, None, []
+    photo, found, faces = None, as_detections(np.zeros((0, 4))), []
     for index, image in enumerate(images):
         if image is not photo:
-            photo, found = image, detector(image)
-        overlaps = box_iou(tight[index : index + 1], np.asarray(found.boxes, dtype=np.float64).reshape(-1, 4))[0]
+            photo, found = image, as_detections(detector(image))
+        overlaps = box_iou(tight[index : index + 1], found.framed)[0]  # (D,)
         best = np.array([overlaps.argmax()]) if overlaps.size and overlaps.max() >= min_iou else None
-        faces.append(None if best is None else as_detections(found)[best])
+        faces.append(None if best is None else found[best])
     return faces
 
 
