@@ -205,7 +205,7 @@ def test_the_record_keeps_its_bars():
     assert metrics["faces"]["test"] == 60
     for name, figures in metrics["test"]["still"].items():
         assert figures["less"] >= 60, name
-    assert set(metrics["test"]["moving"]) == {"0.1", "0.33", "1"}
+    assert set(metrics["test"]["moving"]) == {"0.1", "0.33", "1", "turning by 36° a second"}
     for speed, figures in metrics["test"]["moving"].items():
         assert figures["added"] < 0.5, speed
         assert abs(figures["lag"]) < 1, speed
