@@ -242,7 +242,7 @@ class Seeing(torch.nn.Module):
         self.unused = torch.nn.Parameter(torch.zeros(1))
         self.mirrored = []
 
-    arguments: ClassVar = {"mean_face": [[0.0, 0.5], [1.0, 0.5]]}
+    arguments: ClassVar = {"mean_face": [[0.25, 0.5], [0.75, 0.5]]}
 
     def predict(self, crops):
         points = self.count_votes(self.normalize(crops)).points_unit
