@@ -22,6 +22,9 @@ LAYOUT = PointLayout("three", 3, mirror=(1, 0, 2), norm_pair=(0, 1))
 FACE = np.array([[-30.0, -20.0], [30.0, -20.0], [0.0, 40.0]])  # a red eye, a green one, a blue mouth; pixels
 SURE, UNSURE = 0.95, 0.1
 ANGLES = range(0, 360, 15)
+# As fractions of the crops around their tight boxes.
+_BOX = np.concatenate([FACE.min(axis=0), FACE.max(axis=0)])
+MEAN_FACE = 0.5 + (FACE - (_BOX[:2] + _BOX[2:]) / 2) / (2.2 * (_BOX[2:] - _BOX[:2]).max())
 
 
 class UprightOnly:
@@ -73,7 +76,7 @@ def network() -> UprightOnly:
 
 @pytest.fixture
 def landmarker(network) -> FaceLandmarker:
-    return FaceLandmarker(network, layout=LAYOUT, box_scale=2.2, mean_face=FACE, detector=never)
+    return FaceLandmarker(network, layout=LAYOUT, box_scale=2.2, mean_face=MEAN_FACE, detector=never)
 
 
 @pytest.mark.parametrize("angle", ANGLES)
@@ -181,7 +184,7 @@ def test_a_detectors_box_is_calibrated_for_the_angle_that_the_caller_gives(netwo
     def detector(image: np.ndarray) -> Detections:
         return CalibratedDetections.of(box[None], np.ones(1), calibration)
 
-    landmarker = FaceLandmarker(network, layout=LAYOUT, box_scale=2.2, mean_face=FACE, detector=detector)
+    landmarker = FaceLandmarker(network, layout=LAYOUT, box_scale=2.2, mean_face=MEAN_FACE, detector=detector)
     for faces in (landmarker(picture(face_at(90)), angles=90), landmarker([picture(face_at(90))], angles=[90])[0]):
         np.testing.assert_allclose(faces.boxes[0], tight_box(face_at(90), 90.0), atol=1e-4)
         np.testing.assert_allclose(faces.points[0], face_at(90), atol=0.5)

@@ -139,7 +139,7 @@ def test_live_points_lie_on_the_face(page, scene, path, tmp_path):
     assert list(result) == ["image", "width", "height", "layout", "faces"]
     assert (result["width"], result["height"], result["layout"]) == (WIDTH, HEIGHT, "300w_68")
     (face,) = result["faces"]
-    assert list(face) == ["id", "box", "score", "points", "scores"]
+    assert list(face) == ["id", "box", "angle", "score", "points", "scores"]
     assert face["score"] > 0.5
     assert error_of(face["points"], moved(scene[1], path)) < 4.0
     (tmp_path / "live.png").write_bytes(page.driver.get_screenshot_as_png())
