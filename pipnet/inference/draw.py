@@ -171,8 +171,8 @@ def _draw_face(
     size = _face_size(around, box, image.shape)
     line, radius = max(_LINE * size, _LEAST_LINE), max(_RADIUS * size, _LEAST_RADIUS)
     boxes = boxes and bool(np.isfinite(box).all())
-    corners = box_corners(box, face.angles[0])
     if boxes:
+        corners = box_corners(box, face.angles[0])
         around = tight_box(np.concatenate([around.reshape(2, 2), corners]))
     reach = _DOT_SHADE * radius + 2  # of the widest stroke; a line's is less
     space = reach + (_AXIS * size if pose else 0)

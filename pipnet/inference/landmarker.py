@@ -263,18 +263,20 @@ class FaceLandmarker:
         for index, photo in enumerate(photos):
             try:
                 image = read_image(photo)
-                own = None if boxes is None or boxes[index] is None else as_detections(boxes[index])
-                known = None if angles is None else angles[index]
-                if own is not None:
-                    as_angles(known, len(own))
+                found = None if boxes is None or boxes[index] is None else as_detections(boxes[index])
             except ValueError as error:  # BadSampleError is one
                 raise type(error)(f"photo {index}: {error}") from error
+            if found is None:
+                try:
+                    found = self._detect(image, stacklevel=4)
+                except Exception as error:  # of the user's own detector, maybe: it stays what it is
+                    error.add_note(f"photo {index}")
+                    raise
             try:
-                found = self._detect(image, stacklevel=4) if own is None else own
-                waiting.append(Asked(image, found, as_angles(known, len(found))))
-            except Exception as error:  # of the user's own detector, maybe: it stays what it is
-                error.add_note(f"photo {index}")
-                raise
+                known = as_angles(None if angles is None else angles[index], len(found))
+            except ValueError as error:
+                raise ValueError(f"photo {index}: {error}") from error
+            waiting.append(Asked(image, found, known))
             held = sum(one.image.nbytes for one in waiting)
             if sum(len(one.found) for one in waiting) >= _BATCH_SIZE or held >= _HELD_BYTES:
                 done += self._together(waiting, _BATCH_SIZE)
