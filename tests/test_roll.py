@@ -145,6 +145,41 @@ def test_what_is_no_face_ends(landmarker, network):
     assert np.isfinite(faces.points).all()
 
 
+class Faint(UprightOnly):
+    """One that gives next to no score to a face that fills too little of its crop, though it sees where it is."""
+
+    def __call__(self, crops):
+        points, scores, face_scores = super().__call__(crops)
+        small = np.ptp(points, axis=1).max(axis=1) < 0.9 / 2.2
+        face_scores = np.where(face_scores < 0.5, 0.01, np.where(small, 0.05, face_scores))
+        return points, scores, face_scores
+
+
+def test_a_face_is_found_by_way_of_a_score_that_says_nothing():
+    """As in detectors' boxes around heads that lie: too wide, and upside down."""
+    landmarker = FaceLandmarker(Faint(), layout=LAYOUT, box_scale=2.2, mean_face=MEAN_FACE, detector=never)
+    true = face_at(180)
+    wide = tight_box(true) + [-30, -30, 30, 30]
+    faces = landmarker(picture(true), boxes=wide)
+    assert faces.face_scores[0] > 0.9
+    np.testing.assert_allclose(faces.points[0], true, atol=0.5)
+
+
+def test_a_face_that_ends_with_a_score_that_says_nothing_keeps_its_first_look():
+    class NeverSure(UprightOnly):
+        def __call__(self, crops):
+            points, scores, face_scores = super().__call__(crops)
+            return points, scores, face_scores / 10
+
+    landmarker = FaceLandmarker(NeverSure(), layout=LAYOUT, box_scale=2.2, mean_face=MEAN_FACE, detector=never)
+    box = tight_box(face_at(180))
+    faces = landmarker(picture(face_at(180)), boxes=box)
+    upright = landmarker(picture(face_at(180)), boxes=box, angles=0)
+    np.testing.assert_array_equal(faces.boxes, upright.boxes)
+    assert (faces.angles[0], faces.face_scores[0]) == (0, upright.face_scores[0])
+    np.testing.assert_array_equal(faces.points, upright.points)
+
+
 def test_without_a_mean_face_nothing_is_turned(network):
     plain = FaceLandmarker(network, layout=LAYOUT, box_scale=2.2, detector=never)
     faces = plain(picture(face_at(90)), boxes=tight_box(face_at(90)))

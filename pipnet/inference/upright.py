@@ -19,7 +19,7 @@ from pipnet.inference.detections import Detections, is_box
 # All chosen on validation faces of 300W that were turned by hand (experiments/roll).
 # A face with a lower score is looked at in the three other quarter turns, and if that leaves it unsure, in all four in
 # a smaller box, since detectors frame tilted faces too widely. Degrees, share of the box.
-# A lower score than the last one says nothing: there the first look stays.
+# A face whose score ends below the last one keeps its first look: such a score says nothing about the angle.
 _SURE, _NOTHING = 0.8, 0.1
 _OTHER_TURNS = (((90.0, 180.0, 270.0), 1.0), ((0.0, 90.0, 180.0, 270.0), 0.75))
 # A face that lies in its crop otherwise than faces do is cut again by its own points, up to so many times: one tilted
@@ -114,11 +114,14 @@ def upright_looks(photos: Sequence[Asked], look: Look, mean_face: np.ndarray | N
     looks = look(images, boxes, angles)
     free = np.flatnonzero(np.isnan(known))
     if free.size and mean_face is not None and len(mean_face) > 1:
+        first = Looks(**{field.name: getattr(looks, field.name).copy() for field in fields(looks)})
         rows = [(photo, row) for photo in photos for row in range(len(photo.found))]
         _turn_the_unsure(looks, rows, free, angles.copy(), look)
         for _ in range(_AGAIN):
             if not _look_again(looks, images, free, look, partial(framed, mean_face=mean_face, box_scale=box_scale)):
                 break
+        nothing = free[looks.face_scores[free] < _NOTHING]
+        looks.take(nothing, first, nothing)
     return looks
 
 
@@ -143,7 +146,7 @@ def _turn_the_unsure(
         images = [rows[face][0].image for face in tried]
         others = look(images, scale_boxes(np.stack(boxes), zoom), angle_between(told[tried] + by, 0.0))
         best = others.face_scores.reshape(unsure.size, -1).argmax(axis=1) + len(turns) * np.arange(unsure.size)
-        surer = others.face_scores[best] > np.maximum(looks.face_scores[unsure], _NOTHING)
+        surer = others.face_scores[best] > looks.face_scores[unsure]
         looks.take(unsure[surer], others, best[surer])
 
 
@@ -171,6 +174,6 @@ def _look_again(
         return False
     faces = free[again]
     others = look([images[face] for face in faces], boxes[again], rolls[again])
-    better = (others.face_scores >= _SURE) | (others.face_scores > np.maximum(looks.face_scores[faces], _NOTHING))
+    better = (others.face_scores >= _SURE) | (others.face_scores > looks.face_scores[faces])
     looks.take(faces[better], others, np.flatnonzero(better))
     return True
