@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pipnet.faces import FaceLandmarks
     from pipnet.inference.landmarker import FaceLandmarker
+    from pipnet.landmarks import FaceLandmarks
 
 __version__ = "0.4.0"
 __all__ = ["FaceLandmarker", "FaceLandmarks", "__version__"]
@@ -19,7 +19,7 @@ def __getattr__(name: str) -> Any:
 
         return FaceLandmarker
     if name == "FaceLandmarks":
-        from pipnet.faces import FaceLandmarks
+        from pipnet.landmarks import FaceLandmarks
 
         return FaceLandmarks
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -30,7 +30,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from pipnet.console import careful_output
-from pipnet.data.readers import dataset_folder, read_dataset
+from pipnet.data.datasets import dataset_folder, read_dataset
 from pipnet.data.sample import BadItems, Sample
 from pipnet.layouts import LAYOUTS, PointLayout, get_layout
 from pipnet.text_files import read_text, yaml_fault
@@ -213,7 +213,7 @@ def dataset_layout(dataset: Mapping[str, Any]) -> PointLayout:
 
 
 def read_split(dataset: Mapping[str, Any], split: str) -> tuple[list[Sample], BadItems]:
-    """Read one split of a dataset config; see :func:`pipnet.data.readers.read_dataset`.
+    """Read one split of a dataset config; see :func:`pipnet.data.datasets.read_dataset`.
 
     Raises:
         ValueError: The config has no such split; the message lists those it has.
@@ -260,7 +260,7 @@ class WritableFolder(Callback):
 @contextmanager
 def one_sentence() -> Iterator[None]:
     """Turn an error that the user can mend into one sentence on stderr and exit code 1; a bug keeps its traceback."""
-    from pipnet.training.engine import TrainingError
+    from pipnet.training.trainer import TrainingError
 
     try:
         yield

@@ -13,9 +13,9 @@ from typing import Any
 from omegaconf import DictConfig
 
 from pipnet.config import command, dataset_layout, one_sentence, plain, read_split
+from pipnet.evaluation.evaluate import box_noise_curve, evaluate
+from pipnet.evaluation.report import format_table, write_report
 from pipnet.inference.landmarker import SHIPPED_GRAPH, SHIPPED_WEIGHTS, FaceLandmarker
-from pipnet.training.evaluation import box_noise_curve, evaluate
-from pipnet.training.evaluation_report import format_table, write_report
 
 
 @command("evaluate")

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from pipnet.atomic import replacing
 from pipnet.console import as_text
+from pipnet.files import replacing
 from pipnet.geometry import box_corners, tight_box
 from pipnet.layouts import PointLayout
 
@@ -45,7 +45,7 @@ def rows_of(
     layout: PointLayout,
     **given: Any,
 ) -> list[dict[str, Any]]:
-    """One flat dict a face, see :meth:`pipnet.faces.FaceLandmarks.to_rows`."""
+    """One flat dict a face, see :meth:`pipnet.landmarks.FaceLandmarks.to_rows`."""
     faces = len(points)
     columns = row_columns(layout, list(given))[len(given) :]
     first = {name: given[name] for name in ("source", "frame", "time_s") if name in given}
@@ -67,7 +67,7 @@ def coco_of(
     file_name: str,
     image_size: tuple[int, int],
 ) -> dict[str, Any]:
-    """The faces of one photo as COCO keypoints, see :meth:`pipnet.faces.FaceLandmarks.to_coco`."""
+    """The faces of one photo as COCO keypoints, see :meth:`pipnet.landmarks.FaceLandmarks.to_coco`."""
     width, height = (int(side) for side in image_size)
     if not (width > 0 and height > 0):
         raise ValueError(f"image_size must be (width, height), both larger than 0, got {tuple(image_size)}")
@@ -125,7 +125,7 @@ def merge_coco(documents: Iterable[dict[str, Any]]) -> dict[str, Any]:
     """The documents of many photos as one; images and annotations are numbered anew, from 1.
 
     Args:
-        documents: What :meth:`pipnet.faces.FaceLandmarks.to_coco` gives, all of one layout. Documents with the same
+        documents: What :meth:`pipnet.landmarks.FaceLandmarks.to_coco` gives, all of one layout. Documents with the same
             file name add faces to the same photo.
 
     Raises:
@@ -168,7 +168,7 @@ def merge_coco(documents: Iterable[dict[str, Any]]) -> dict[str, Any]:
 def write_coco(path: str | Path, documents: Iterable[dict[str, Any]]) -> None:
     """Write the documents of many photos as one COCO keypoints file, whole or not at all.
 
-    It reads back with ``read_coco`` of :mod:`pipnet.data.readers_own`.
+    It reads back with ``read_coco`` of :mod:`pipnet.data.readers_custom`.
 
     Raises:
         ValueError: See :func:`merge_coco`.

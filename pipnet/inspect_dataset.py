@@ -14,9 +14,9 @@ import numpy as np
 from omegaconf import DictConfig
 
 from pipnet.config import command, plain, read_split
-from pipnet.data.images import read_image, write_image
+from pipnet.data.images import BadSampleError, read_image, write_image
 from pipnet.data.report import contact_sheet, dataset_report, face_tile
-from pipnet.data.sample import BadSampleError, OnBad, Sample
+from pipnet.data.sample import OnBad, Sample
 
 
 def write_contact_sheet(path: Path, samples: Sequence[Sample], *, count: int, seed: int) -> int:

@@ -21,21 +21,19 @@ import numpy as np
 from omegaconf import DictConfig
 
 from pipnet.config import called, command, one_sentence, plain
-from pipnet.data.drawn_photos import write_drawn_photos
-from pipnet.data.face_rules import FaceRules
-from pipnet.data.face_store import UnlabelledFaces
+from pipnet.data.synthetic.dataset import write_drawn_photos
 from pipnet.inference.landmarker import SHIPPED_WEIGHTS
 from pipnet.model import checkpoint
 from pipnet.model.pipnet import PIPNet
+from pipnet.self_training.curriculum import Curriculum, curriculum_of
+from pipnet.self_training.face_store import FaceRules, UnlabelledFaces
+from pipnet.self_training.ingest import gather
+from pipnet.self_training.loop import TEACHER_COPY, SelfTraining
+from pipnet.self_training.stages import StageRecords, stage_table
+from pipnet.self_training.teacher import pool_digest
 from pipnet.train import announce, build_material, build_network, train_network
-from pipnet.training.curriculum import Curriculum, curriculum_of
-from pipnet.training.gathering import gather
-from pipnet.training.preparation import Material, training_record
-from pipnet.training.processes import Processes, processes
-from pipnet.training.pseudo_labelling import pool_digest
-from pipnet.training.self_training import TEACHER_COPY, SelfTraining
-from pipnet.training.stage_records import StageRecords
-from pipnet.training.stage_report import stage_table
+from pipnet.training.distributed import Processes, processes
+from pipnet.training.setup import Material, training_record
 from pipnet.training.state import TrainingError
 
 _WHERE = ("unlabelled", "pool")  # say where the photos and their faces lie; which ones they are is compared

@@ -17,16 +17,15 @@ import torch
 from omegaconf import DictConfig
 
 from pipnet.config import called, command, dataset_layout, one_sentence, plain, read_split
-from pipnet.data.dataset import FaceCrops
-from pipnet.data.mixture import MixedFaces
+from pipnet.data.dataset import FaceCrops, MixedFaces
 from pipnet.data.transforms import Augment
 from pipnet.model import checkpoint
 from pipnet.model.loss import PIPLoss
 from pipnet.model.pipnet import PIPNet
-from pipnet.training.engine import FitResult, fit
+from pipnet.training.distributed import Processes, processes
 from pipnet.training.optimization import build_optimizer, lr_schedule
-from pipnet.training.preparation import Material, calibrate_checkpoint, prepare, training_record
-from pipnet.training.processes import Processes, processes
+from pipnet.training.setup import Material, calibrate_checkpoint, prepare, training_record
+from pipnet.training.trainer import FitResult, fit
 
 
 @command("train")
@@ -126,7 +125,7 @@ def train_network(
     epochs: int | None = None,
     span: tuple[int, int] | None = None,
 ) -> FitResult:
-    """Call :func:`pipnet.training.engine.fit` as a config says.
+    """Call :func:`pipnet.training.trainer.fit` as a config says.
 
     Args:
         settings: The content of ``conf/train.yaml``, or more.

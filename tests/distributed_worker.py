@@ -10,17 +10,16 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from pipnet.data.dataset import FaceCrops
-from pipnet.data.mixture import MixedFaces
+from pipnet.data.dataset import FaceCrops, MixedFaces
 from pipnet.data.sample import Sample
-from pipnet.data.synthetic import draw_faces
+from pipnet.data.synthetic.dataset import draw_faces
 from pipnet.data.transforms import Augment
 from pipnet.layouts import get_layout
 from pipnet.model.codec import mean_shape
 from pipnet.model.pipnet import PIPNet
-from pipnet.training.engine import fit
+from pipnet.training.distributed import processes
 from pipnet.training.optimization import build_optimizer, lr_schedule
-from pipnet.training.processes import processes
+from pipnet.training.trainer import fit
 from pipnet.training.validation import Validation
 
 LAYOUT = get_layout("300w_68")

@@ -39,10 +39,10 @@ from fuzzing_material import (
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
+from pipnet.data.datasets import read_dataset
 from pipnet.data.images import MAX_PIXELS, image_size, read_image
-from pipnet.data.readers import read_dataset
 from pipnet.data.readers_text import read_pts
-from pipnet.inference.detect import Detections
+from pipnet.inference.detectors import Detections
 from pipnet.inference.file_boxes import FileBoxes
 from pipnet.inference.landmarker import FaceLandmarker
 from pipnet.layouts import PointLayout, load_layout
@@ -116,7 +116,7 @@ def check_one_photo_file(path: Path, landmarker: FaceLandmarker) -> None:
 
 
 def check_one_video_file(path: Path) -> None:
-    from pipnet.demo.video_file import VideoFile
+    from pipnet.demo.video import VideoFile
 
     video = attempt(lambda: VideoFile(str(path)))
     if video is None:

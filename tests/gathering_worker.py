@@ -9,8 +9,8 @@ import sys
 
 import cv2
 
-from pipnet.training.gathering import gather
-from pipnet.training.processes import processes
+from pipnet.self_training.ingest import gather
+from pipnet.training.distributed import processes
 
 
 def die_after(files):

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from pipnet.data.sample import Sample
-from pipnet.faces import FaceLandmarks
 from pipnet.inference.detections import Detections
+from pipnet.landmarks import FaceLandmarks
 from pipnet.layouts import get_layout
 
 L68, L98 = get_layout("300w_68"), get_layout("wflw_98")

@@ -11,7 +11,7 @@ from hydra.core.global_hydra import GlobalHydra
 from pipnet.config import config_dir, plain
 from pipnet.model import checkpoint
 from pipnet.self_train import self_train
-from pipnet.training.processes import processes
+from pipnet.training.distributed import processes
 
 ARGUMENTS = (
     "experiment=self_train_drawn",

@@ -11,12 +11,12 @@ from hydra.core.global_hydra import GlobalHydra
 
 from pipnet.config import config_dir, plain
 from pipnet.data.dataset import FaceCrops
-from pipnet.data.synthetic import draw_faces
+from pipnet.data.synthetic.dataset import draw_faces
 from pipnet.layouts import get_layout
 from pipnet.model import checkpoint
 from pipnet.model.pipnet import PIPNet
 from pipnet.train import train
-from pipnet.training.processes import processes
+from pipnet.training.distributed import processes
 
 ARGUMENTS = (
     "dataset=drawn",

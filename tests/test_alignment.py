@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from pipnet.alignment import EYES_AT, eye_centres, upright_crops
-from pipnet.data.drawn.face import DrawnFace
-from pipnet.faces import FaceLandmarks
+from pipnet.data.synthetic.face import DrawnFace
+from pipnet.landmarks import FaceLandmarks
 from pipnet.layouts import LAYOUTS, get_layout
 
 L68 = get_layout("300w_68")

@@ -26,7 +26,7 @@ from pipnet.benchmark.work import Work
 from pipnet.layouts import get_layout
 from pipnet.model import checkpoint
 from pipnet.model.checkpoint import LoadedModel
-from pipnet.model.graph import export_onnx
+from pipnet.model.onnx_graph import export_onnx
 from pipnet.model.pipnet import PIPNet
 
 ROOT = Path(__file__).resolve().parent.parent

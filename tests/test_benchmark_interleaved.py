@@ -15,7 +15,7 @@ from pipnet.benchmark.interleaved import Timed, of_rounds, ratio, spread, time_i
 from pipnet.benchmark.work import graph_work, network_work
 from pipnet.layouts import get_layout
 from pipnet.model.checkpoint import LoadedModel
-from pipnet.model.graph import export_onnx
+from pipnet.model.onnx_graph import export_onnx
 from pipnet.model.pipnet import PIPNet
 
 

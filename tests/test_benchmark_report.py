@@ -16,7 +16,7 @@ from pipnet.benchmark.report import write_report
 from pipnet.benchmark.results import contender_rows
 from pipnet.benchmark.tables import left_out_table, start_table, timing_table
 from pipnet.benchmark.work import Work
-from pipnet.data.synthetic import draw_faces
+from pipnet.data.synthetic.dataset import draw_faces
 from pipnet.layouts import get_layout
 
 

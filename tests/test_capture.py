@@ -14,9 +14,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipnet.demo import capture, video_file
-from pipnet.demo.capture import Camera, CaptureError, quiet_opencv
-from pipnet.demo.video_file import VideoFile
+from pipnet.demo import camera as camera_module
+from pipnet.demo import video as video_module
+from pipnet.demo.camera import Camera, CaptureError, quiet_opencv
+from pipnet.demo.video import VideoFile
 
 SIZE = (64, 48)
 
@@ -102,7 +103,7 @@ def test_a_quick_consumer_gets_each_frame_once():
 
 
 def test_an_unplugged_camera_is_picked_up_again(monkeypatch):
-    monkeypatch.setattr(capture, "_PAUSE_S", 0.02)
+    monkeypatch.setattr(camera_module, "_PAUSE_S", 0.02)
     device = FakeCamera()
     camera = Camera(0, opener=device.open)
     assert camera.take(1.0) is not None
@@ -125,7 +126,7 @@ def test_an_unplugged_camera_is_picked_up_again(monkeypatch):
 
 
 def test_close_while_the_camera_is_gone_does_not_wait_for_it(monkeypatch):
-    monkeypatch.setattr(capture, "_PAUSE_S", 600.0)
+    monkeypatch.setattr(camera_module, "_PAUSE_S", 600.0)
     device = FakeCamera()
     camera = Camera(0, opener=device.open)
     device.plugged = False
@@ -135,7 +136,7 @@ def test_close_while_the_camera_is_gone_does_not_wait_for_it(monkeypatch):
 
 
 def test_a_missing_camera_names_those_that_open(monkeypatch):
-    monkeypatch.setattr(capture, "_candidates", lambda: [0, 1, 3])
+    monkeypatch.setattr(camera_module, "_candidates", lambda: [0, 1, 3])
     with pytest.raises(CaptureError) as error:
         Camera(3, opener=FakeCamera().open)
     assert str(error.value) == "camera 3 can't be opened; these can: 0 (--webcam 0)"
@@ -236,7 +237,7 @@ def test_files_of_a_stream_have_a_name_without_folders_and_passwords():
 
 
 def test_a_read_that_hangs_does_not_keep_the_demo(monkeypatch):
-    monkeypatch.setattr(video_file, "JOIN_S", 0.1)
+    monkeypatch.setattr(video_module, "JOIN_S", 0.1)
     go = threading.Event()
 
     class Hanging(ThenStrange):
@@ -427,7 +428,7 @@ def test_what_is_no_video_is_said(tmp_path):
 
 
 def test_an_address_that_does_not_answer(monkeypatch):
-    monkeypatch.setattr(capture, "_OPEN_TIMEOUT_MS", 300)
+    monkeypatch.setattr(camera_module, "_OPEN_TIMEOUT_MS", 300)
     with socket.socket() as silent, quiet_opencv():
         silent.bind(("127.0.0.1", 0))
         silent.listen()
@@ -448,7 +449,7 @@ def test_a_video_without_one_good_frame():
 
 
 def test_the_bound_on_damage_is_kept(monkeypatch):
-    monkeypatch.setattr(video_file, "_PATIENCE", 3)
+    monkeypatch.setattr(video_module, "_PATIENCE", 3)
 
     class Endless:
         reads = 0

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipnet.atomic import replacing
+from pipnet.files import replacing
 from pipnet.layouts import LAYOUTS, get_layout, layout_from_dict
 from pipnet.model import checkpoint
 from pipnet.model.checkpoint import FORMAT, CheckpointError, load, read, save

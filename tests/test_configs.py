@@ -19,22 +19,21 @@ from omegaconf import OmegaConf
 
 import pipnet
 from pipnet.config import called, config_dir, dataset_layout, plain, read_split
-from pipnet.data.drawn_photos import write_drawn_photos
-from pipnet.data.face_rules import FaceRules
+from pipnet.data.datasets import READERS
 from pipnet.data.images import write_image
-from pipnet.data.readers import READERS
-from pipnet.data.synthetic import draw_faces
+from pipnet.data.synthetic.dataset import draw_faces, write_drawn_photos
 from pipnet.data.transforms import Augment
-from pipnet.inference.detect import detector_factory
+from pipnet.inference.detectors import detector_factory
 from pipnet.layouts import get_layout
 from pipnet.model import checkpoint
 from pipnet.model.loss import PIPLoss
 from pipnet.model.pipnet import PIPNet
 from pipnet.self_train import build_curriculum
+from pipnet.self_training.face_store import FaceRules
 from pipnet.train import train
-from pipnet.training.engine import fit
+from pipnet.training.distributed import processes
 from pipnet.training.optimization import build_optimizer, lr_schedule
-from pipnet.training.processes import processes
+from pipnet.training.trainer import fit
 
 CONF = Path(config_dir())
 PACKAGE = Path(pipnet.__file__).parent

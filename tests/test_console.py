@@ -12,9 +12,9 @@ import cv2
 import pytest
 from skimage.data import astronaut
 
-from pipnet.atomic import is_utf8
 from pipnet.console import as_text
-from pipnet.data.photo_source import photos_below
+from pipnet.data.images import photos_below
+from pipnet.files import is_utf8
 
 LATIN = os.fsdecode(b"b\xe9.jpg")
 

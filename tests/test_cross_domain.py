@@ -15,7 +15,7 @@ from cross_domain_files import FOLDER, beside_the_scripts, errors_on, finished, 
 from hydra import compose, initialize_config_dir
 
 from pipnet.config import config_dir, plain
-from pipnet.data.synthetic import draw_faces
+from pipnet.data.synthetic.dataset import draw_faces
 from pipnet.inference.landmarker import SHIPPED_WEIGHTS
 from pipnet.metrics import nme, paired_bootstrap
 from pipnet.model import checkpoint

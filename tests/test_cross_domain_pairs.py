@@ -20,7 +20,7 @@ from cross_domain_files import (
 from test_readers_mat import write_cofw
 
 from pipnet.data.images import read_image
-from pipnet.data.synthetic import draw_faces
+from pipnet.data.synthetic.dataset import draw_faces
 from pipnet.inference.detections import Detections
 from pipnet.layouts import AFLW_19_IN_300W_68, get_layout, map_points
 

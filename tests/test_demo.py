@@ -20,9 +20,9 @@ import pipnet
 from pipnet.demo import command, main, output
 from pipnet.demo import photos as photos_module
 from pipnet.demo.options import parse
-from pipnet.faces import FaceLandmarks
 from pipnet.geometry import box_iou, turned
 from pipnet.inference.detections import Detections
+from pipnet.landmarks import FaceLandmarks
 from pipnet.layouts import get_layout
 from pipnet.model import checkpoint
 from pipnet.model.pipnet import PIPNet

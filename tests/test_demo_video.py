@@ -20,9 +20,11 @@ import numpy as np
 import pytest
 from skimage.data import astronaut
 
-from pipnet.data.motion import move, moved, sway
-from pipnet.demo import capture, main, output, recording, video_file
-from pipnet.demo.capture import quiet_opencv
+from experiments.motion import move, moved, sway
+from pipnet.demo import camera as camera_module
+from pipnet.demo import main, output, recording
+from pipnet.demo import video as video_module
+from pipnet.demo.camera import quiet_opencv
 from pipnet.demo.recording import Recording
 from pipnet.inference import tracking
 
@@ -246,7 +248,7 @@ def test_a_camera_is_recorded_at_its_own_speed(frames, tmp_path, monkeypatch, ca
         def release(self):
             pass
 
-    monkeypatch.setattr(capture, "open_capture", lambda source: FakeCamera())
+    monkeypatch.setattr(camera_module, "open_capture", lambda source: FakeCamera())
     monkeypatch.chdir(tmp_path)
     arguments = ["--webcam", "--seconds", "1.5", "--json", "--output", "me.mp4", "--no-window", "--device", "cpu"]
     assert main(arguments) == 0
@@ -278,7 +280,7 @@ def test_a_camera_without_a_window_or_files_is_told(monkeypatch, capsys):
         def release(self):
             pass
 
-    monkeypatch.setattr(capture, "open_capture", lambda source: Blank())
+    monkeypatch.setattr(camera_module, "open_capture", lambda source: Blank())
     assert main(["--webcam", "--seconds", "0.2", "--device", "cpu"]) == 0
     printed, complaints = capsys.readouterr()
     assert complaints.splitlines() == [
@@ -290,7 +292,7 @@ def test_a_camera_without_a_window_or_files_is_told(monkeypatch, capsys):
 
 @pytest.mark.parametrize("what", ["video", "camera"])
 def test_what_can_not_be_opened_is_one_sentence(what, tmp_path, monkeypatch, capfd):
-    monkeypatch.setattr(capture, "_candidates", list)
+    monkeypatch.setattr(camera_module, "_candidates", list)
     arguments = {"video": ["--video", str(tmp_path / "no.mp4")], "camera": ["--webcam", "7"]}[what]
     assert main([*arguments, "--output", str(tmp_path / "out")]) == 1
     (line,) = capfd.readouterr().err.splitlines()
@@ -368,7 +370,7 @@ def test_pictures_of_another_size_are_brought_to_the_first(tmp_path):
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere a window that can't open is an exception")
 def test_no_display_is_found_out_without_an_abort(monkeypatch):
     """Qt would end the whole process: it is a child that tries."""
-    from pipnet.demo.display import DisplayProbe
+    from pipnet.demo.window import DisplayProbe
 
     assert DisplayProbe(wanted=False).problem() == ""
     monkeypatch.setenv("DISPLAY", ":987")
@@ -394,7 +396,7 @@ def test_an_encoder_that_fails_is_a_file_that_can_not_be_written(tmp_path):
 
 def test_a_video_that_breaks_off_keeps_what_was_done(clip, tmp_path, monkeypatch, capsys):
     """A reader that fails in the middle, as a file on a drive that is pulled."""
-    read = video_file.read_bgr
+    read = video_module.read_bgr
     left = iter(range(20))
 
     def failing(opened):
@@ -402,7 +404,7 @@ def test_a_video_that_breaks_off_keeps_what_was_done(clip, tmp_path, monkeypatch
             raise MemoryError("no memory")
         return read(opened)
 
-    monkeypatch.setattr(video_file, "read_bgr", failing)
+    monkeypatch.setattr(video_module, "read_bgr", failing)
     arguments = ["--video", str(clip), "--output", str(tmp_path / "a.mp4"), "--json", "--no-window", "--device", "cpu"]
     assert main(arguments) == 1
     printed, complaints = capsys.readouterr()

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from skimage.data import astronaut
 
-from pipnet.data.motion import move, sway
+from experiments.motion import move, sway
 from pipnet.demo import window
 from pipnet.demo.window import Window
 

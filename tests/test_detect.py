@@ -15,7 +15,8 @@ import pytest
 from skimage.data import astronaut
 
 from pipnet.geometry import angle_between, box_corners, box_iou, tight_box, turned
-from pipnet.inference.detect import (
+from pipnet.inference.detections import _FIVE_UPRIGHT, Passes, five_point_rolls, search_in_passes
+from pipnet.inference.detectors import (
     RETINAFACE_CALIBRATION,
     UNCALIBRATED,
     CalibratedDetections,
@@ -24,8 +25,6 @@ from pipnet.inference.detect import (
     RetinaFace,
     detector_factory,
 )
-from pipnet.inference.detect_passes import Passes, search_in_passes
-from pipnet.inference.detections import _FIVE_UPRIGHT, five_point_rolls
 
 ROOT = Path(__file__).resolve().parent.parent
 RECORD = ROOT / "experiments" / "detector_boxes"
@@ -191,7 +190,9 @@ def test_factory_takes_names_and_callables():
 
 
 def test_nothing_is_loaded_before_a_detector_is_built():
-    code = "import sys, pipnet.inference.detect; print([m for m in ('retinaface', 'onnxruntime') if m in sys.modules])"
+    code = (
+        "import sys, pipnet.inference.detectors; print([m for m in ('retinaface', 'onnxruntime') if m in sys.modules])"
+    )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert run.stdout.strip() == "[]"
 
@@ -237,8 +238,8 @@ def test_default_settings_are_those_of_the_record():
 @pytest.mark.data
 def test_calibration_holds_on_real_faces(detector):
     """Validation faces, not used in the fit: all found, and no bias left to speak of."""
+    from pipnet.data.datasets import read_dataset
     from pipnet.data.images import read_image
-    from pipnet.data.readers import read_dataset
     from pipnet.layouts import get_layout
 
     root = Path(os.environ["PIPNET_DATA"]) / "300W"

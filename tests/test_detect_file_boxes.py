@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipnet.faces import FaceLandmarks
-from pipnet.inference.detect import Calibration
+from pipnet.inference.detectors import Calibration
 from pipnet.inference.file_boxes import FileBoxes
+from pipnet.landmarks import FaceLandmarks
 from pipnet.layouts import get_layout
 
 CSV = """image,frame,x0,y0,x1,y1,score

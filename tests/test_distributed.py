@@ -64,7 +64,7 @@ FAILING = """
 import sys
 from pathlib import Path
 from pipnet.model.checkpoint import CheckpointError
-from pipnet.training.processes import processes
+from pipnet.training.distributed import processes
 from pipnet.training.state import TrainingError
 
 class TwoWordsError(ValueError):

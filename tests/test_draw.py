@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from pipnet.faces import FaceLandmarks
 from pipnet.geometry import box_corners
-from pipnet.inference.draw import ID_COLOURS, OTHER_COLOURS, PART_COLOURS, draw_faces, part_colours, point_colours
+from pipnet.inference.drawing import ID_COLOURS, OTHER_COLOURS, PART_COLOURS, draw_faces, part_colours, point_colours
+from pipnet.landmarks import FaceLandmarks
 from pipnet.layouts import LAYOUTS, PointGroup, PointLayout, get_layout
-from pipnet.pose import TEMPLATE_MM, TEMPLATE_POINTS, rotation_of
+from pipnet.measurements import TEMPLATE_MM, TEMPLATE_POINTS, rotation_of
 
 # What a broken prediction holds, and more.
 WILD = [0.0, 1e9, -1e9, 3e38, float("nan"), float("inf"), -float("inf"), 1e-30]

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from pipnet.data.synthetic import draw_faces
+from pipnet.data.synthetic.dataset import draw_faces
+from pipnet.evaluation.evaluate import evaluate
 from pipnet.inference.landmarker import FaceLandmarker
 from pipnet.layouts import get_layout
 from pipnet.model import checkpoint
 from pipnet.model.pipnet import PIPNet
-from pipnet.training.evaluation import evaluate
 
 LAYOUT = get_layout("300w_68")
 FEW = ("dataset=drawn", "dataset.splits.test.count=6", "dataset.splits.test.size=96", "resamples=100")

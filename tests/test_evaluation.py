@@ -5,13 +5,14 @@ import numpy as np
 import pytest
 from known_faces import L68, L98, FakeLandmarker, detector_of, face_68, faces, photo, shifted
 
-from pipnet.data.sample import BadSampleError, Sample
+from pipnet.data.images import BadSampleError
+from pipnet.data.sample import Sample
+from pipnet.evaluation import faces as evaluated_faces
+from pipnet.evaluation.evaluate import box_noise_curve, evaluate
+from pipnet.evaluation.faces import jitter_boxes
+from pipnet.evaluation.report import format_table, measure, write_report
 from pipnet.geometry import tight_box
 from pipnet.layouts import get_layout, layout_from_dict, map_points
-from pipnet.training import evaluation_faces
-from pipnet.training.evaluation import box_noise_curve, evaluate
-from pipnet.training.evaluation_faces import jitter_boxes
-from pipnet.training.evaluation_report import format_table, measure, write_report
 
 
 def test_errors_by_every_norm():
@@ -157,7 +158,7 @@ def test_photos_come_in_full_batches_but_never_all_at_once(monkeypatch):
     result = evaluate(landmarker, samples, layout=L68, batch_size=16)
     assert landmarker.batches == [(64, 16), (64, 16), (22, 16)]
     np.testing.assert_allclose(result.errors(), 1 / 40, rtol=1e-5)
-    monkeypatch.setattr(evaluation_faces, "_CHUNK_BYTES", 10 * 100 * 120 * 3)  # ten of these photos
+    monkeypatch.setattr(evaluated_faces, "_CHUNK_BYTES", 10 * 100 * 120 * 3)  # ten of these photos
     landmarker = shifted(samples, (1, 0))
     evaluate(landmarker, samples, layout=L68)
     assert max(count for count, _ in landmarker.batches) <= 12

@@ -10,9 +10,9 @@ import pytest
 from known_faces import L68, FakeLandmarker, detector_of, face_68, faces, number, photo, shifted
 
 from pipnet.data.sample import Sample
+from pipnet.evaluation.evaluate import evaluate
+from pipnet.evaluation.report import format_table, measure, write_report
 from pipnet.layouts import layout_from_dict
-from pipnet.training.evaluation import evaluate
-from pipnet.training.evaluation_report import format_table, measure, write_report
 
 
 def test_figures_by_hand():

@@ -15,16 +15,16 @@ import pytest
 import torch
 import yaml
 
-import pipnet.model.graph
-from pipnet.data.calibration_crops import calibration_crops, spread_choice
+import pipnet.model.onnx_graph
 from pipnet.data.dataset import FaceCrops
-from pipnet.data.readers import read_dataset
-from pipnet.data.sample import BadItems, BadSampleError, Sample
-from pipnet.data.synthetic import draw_faces
+from pipnet.data.datasets import read_dataset
+from pipnet.data.images import BadSampleError
+from pipnet.data.sample import BadItems, Sample
+from pipnet.data.synthetic.dataset import draw_faces
 from pipnet.export import export, main
-from pipnet.export.comparing import Difference, compare
-from pipnet.export.faces import find_faces
-from pipnet.export.options import parse
+from pipnet.export.command import parse
+from pipnet.export.faces import calibration_crops, find_faces, spread_choice
+from pipnet.export.writing import Difference, compare
 from pipnet.inference.landmarker import SHIPPED_WEIGHTS, FaceLandmarker
 from pipnet.inference.runtimes import open_fastest, open_runtime
 from pipnet.layouts import get_layout, layout_from_dict
@@ -245,7 +245,7 @@ def test_a_graph_that_differs_is_not_kept(best, suffix, monkeypatch, capsys):
     for path, content in before.items():
         path.write_bytes(content)
     there = names(best.parent)
-    true_export = pipnet.model.graph.export_onnx
+    true_export = pipnet.model.onnx_graph.export_onnx
 
     def shifted(loaded, path, **more):
         net = PIPNet(**loaded.net.arguments)
@@ -254,7 +254,7 @@ def test_a_graph_that_differs_is_not_kept(best, suffix, monkeypatch, capsys):
             net.head.bias[68:136] += 0.001  # offsets x, in cells of 32 px
         true_export(LoadedModel(net.eval(), loaded.layout, loaded.box_scale, loaded.training), path, **more)
 
-    monkeypatch.setattr(pipnet.model.graph, "export_onnx", shifted)
+    monkeypatch.setattr(pipnet.model.onnx_graph, "export_onnx", shifted)
     assert run(best, "--output", output) == 1
     said = capsys.readouterr().err
     assert f"{output} was not kept: on " in said
@@ -267,7 +267,7 @@ def test_a_graph_for_one_face_only_is_not_kept(best, monkeypatch):
     """A traced batch size passes with the batch that it was traced with."""
     import onnx
 
-    true_export = pipnet.model.graph.export_onnx
+    true_export = pipnet.model.onnx_graph.export_onnx
 
     def fixed(loaded, path, **more):
         true_export(loaded, path, **more)
@@ -286,7 +286,7 @@ def test_a_graph_for_one_face_only_is_not_kept(best, monkeypatch):
         )
         onnx.save(model, path)
 
-    monkeypatch.setattr(pipnet.model.graph, "export_onnx", fixed)
+    monkeypatch.setattr(pipnet.model.onnx_graph, "export_onnx", fixed)
     assert run(best) == 1
     assert names(best.parent) == ["best.pt"]
 
@@ -488,7 +488,7 @@ def test_interrupted_it_leaves_nothing(best, monkeypatch, capsys):
     def interrupted(*_arguments, **_more):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(pipnet.model.graph, "export_onnx", interrupted)
+    monkeypatch.setattr(pipnet.model.onnx_graph, "export_onnx", interrupted)
     assert run(best) == 1
     assert capsys.readouterr().err == "pipnet.export: interrupted; nothing was written\n"
     assert names(best.parent) == ["best.pt"]

@@ -5,8 +5,7 @@ import numpy as np
 import pytest
 from skimage.data import astronaut
 
-from pipnet.data.face_cutting import cut_face
-from pipnet.data.face_rules import REASONS, FaceRules, share_inside, sharpness
+from pipnet.self_training.face_store import REASONS, FaceRules, cut_face, share_inside, sharpness
 
 FACE = np.array([175.3, 86.9, 274.5, 177.1])
 GOOD = {"score": 0.95, "size": 60.0, "inside": 0.9, "sharpness": 12.0}

@@ -9,10 +9,20 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from pipnet.data.face_index import Notes, assemble, given_up, new_walk
-from pipnet.data.face_rules import FaceRules
-from pipnet.data.face_store import FaceStore, FoundFace, PhotoRecord, UnlabelledFaces, crop_path, photo_digest
 from pipnet.data.images import read_image
+from pipnet.self_training.face_store import (
+    FaceRules,
+    FaceStore,
+    FoundFace,
+    Notes,
+    PhotoRecord,
+    UnlabelledFaces,
+    assemble,
+    crop_path,
+    given_up,
+    new_walk,
+    photo_digest,
+)
 
 SETTINGS = {"detector": "retinaface", "face_size": 224}
 
@@ -156,7 +166,7 @@ def test_memory_does_not_grow_with_the_faces(tmp_path, monkeypatch):
         tracemalloc.stop()
         return most
 
-    monkeypatch.setattr("pipnet.data.face_index._ROWS_IN_MEMORY", 2000)
+    monkeypatch.setattr("pipnet.self_training.face_store._ROWS_IN_MEMORY", 2000)
     few = peak(3000)  # enough for the notes to be full once
     # Twice: Python's table of interned strings, to which paths add, may grow by megabytes in one of them.
     assert min(peak(24_000), peak(24_001)) < 1.15 * few

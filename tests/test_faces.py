@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from pipnet.faces import FaceLandmarks
+from pipnet.landmarks import FaceLandmarks
 from pipnet.layouts import PointLayout, get_layout
 
 LAYOUT = PointLayout("two", 2, mirror=(1, 0))
@@ -132,7 +132,7 @@ def wflw_of(points_68: np.ndarray) -> np.ndarray:
 
 
 def test_wflw_faces_answer_as_their_68_points_do():
-    from pipnet.data.drawn.face import DrawnFace
+    from pipnet.data.synthetic.face import DrawnFace
     from pipnet.layouts import map_points
 
     drawn = DrawnFace(centre=(320, 240), extent=200, yaw=20, roll=10, mouth_open=0.5).points()[None]
@@ -149,7 +149,7 @@ def test_wflw_faces_answer_as_their_68_points_do():
 
 @pytest.mark.parametrize("open_by", [0.0, 0.3, 0.7])
 def test_openings_follow_a_drawn_face(open_by):
-    from pipnet.data.drawn.face import DrawnFace
+    from pipnet.data.synthetic.face import DrawnFace
 
     def of(**more):
         face = DrawnFace(centre=(320, 240), extent=200, **more)

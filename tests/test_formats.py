@@ -9,11 +9,11 @@ import cv2
 import numpy as np
 import pytest
 
-from pipnet.data.readers_own import read_coco
+from pipnet.data.readers_custom import read_coco
 from pipnet.data.readers_text import read_pts
 from pipnet.data.sample import BadItems
-from pipnet.faces import FaceLandmarks
 from pipnet.formats import coco_category, merge_coco, row_columns, write_coco
+from pipnet.landmarks import FaceLandmarks
 from pipnet.layouts import LAYOUTS, get_layout
 
 L68 = get_layout("300w_68")

@@ -15,18 +15,23 @@ import pytest
 import torch
 from test_distributed import torchrun
 
-from pipnet.data import photos_ahead
-from pipnet.data.drawn_photos import write_drawn_photos
-from pipnet.data.face_cutting import CROP_SCALE
-from pipnet.data.face_index import Notes, assemble, given_up, new_walk
-from pipnet.data.face_rules import FaceRules
-from pipnet.data.face_store import FaceStore, UnlabelledFaces, photo_digest
 from pipnet.data.images import read_image
-from pipnet.data.synthetic import draw_faces
-from pipnet.inference.detect import Detections, RetinaFace
-from pipnet.training import gathering
-from pipnet.training.gathering import gather
-from pipnet.training.processes import Processes
+from pipnet.data.synthetic.dataset import draw_faces, write_drawn_photos
+from pipnet.inference.detectors import Detections, RetinaFace
+from pipnet.self_training import ingest
+from pipnet.self_training.face_store import (
+    CROP_SCALE,
+    FaceRules,
+    FaceStore,
+    Notes,
+    UnlabelledFaces,
+    assemble,
+    given_up,
+    new_walk,
+    photo_digest,
+)
+from pipnet.self_training.ingest import gather
+from pipnet.training.distributed import Processes
 from pipnet.training.state import TrainingError
 
 WORKER = Path(__file__).parent / "gathering_worker.py"
@@ -296,7 +301,7 @@ def test_a_photo_is_read_once(tmp_path, monkeypatch):
         (tmp_path / "photos" / "0" / "0.png").unlink()
         return photo_digest(data)
 
-    monkeypatch.setattr(photos_ahead, "photo_digest", digest_and_remove)
+    monkeypatch.setattr(ingest, "photo_digest", digest_and_remove)
     assert gathered(tmp_path / "photos", tmp_path / "pool").counts["kept"] == 2
 
 
@@ -342,7 +347,7 @@ def test_asked_to_stop_while_the_faces_are_put_in_order(tmp_path, monkeypatch):
         return assemble(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(gathering, "assemble", interrupted)
+        patch.setattr(ingest, "assemble", interrupted)
         with pytest.raises(TrainingError, match="stopped on request"):
             gathered(tmp_path / "photos", tmp_path / "pool")
     assert gathered(tmp_path / "photos", tmp_path / "pool").counts["kept"] == 6

@@ -12,9 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipnet.data.headers import claimed_size
-from pipnet.data.images import image_size, read_image
-from pipnet.data.sample import BadSampleError
+from pipnet.data.images import BadSampleError, claimed_size, image_size, read_image
 
 
 def smooth_image(height=40, width=60):

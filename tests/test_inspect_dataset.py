@@ -12,7 +12,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from pipnet.config import config_dir
-from pipnet.data.readers import READERS
+from pipnet.data.datasets import READERS
 from pipnet.layouts import LAYOUTS
 
 CONFIGS = sorted((Path(config_dir()) / "dataset").glob("*.yaml"))

@@ -14,11 +14,10 @@ import torch
 from skimage.data import astronaut
 
 from pipnet.geometry import crop_of_square, crop_squares, turned
-from pipnet.inference.detect import Detections
 from pipnet.inference.detections import as_boxes
-from pipnet.inference.device import choose_device
+from pipnet.inference.detectors import Detections
 from pipnet.inference.landmarker import FaceLandmarker
-from pipnet.inference.runtimes import TorchRuntime
+from pipnet.inference.runtimes import TorchRuntime, choose_device
 from pipnet.layouts import PointLayout, get_layout
 from pipnet.model import checkpoint
 from pipnet.model.pipnet import PIPNet, Prediction
@@ -275,7 +274,7 @@ def test_detector_is_built_once_and_only_when_needed(net, photo, monkeypatch):
         built.append(1)
         return lambda image: Detections([[10, 10, 20, 20], [30, 30, 50, 50]], [0.7, 0.9])
 
-    monkeypatch.setitem(sys.modules["pipnet.inference.detect"].DETECTORS, "counted", build)
+    monkeypatch.setitem(sys.modules["pipnet.inference.detectors"].DETECTORS, "counted", build)
     landmarker = FaceLandmarker.from_model(model_of(net), detector="counted")
     landmarker(photo, boxes=[1, 1, 9, 9])
     landmarker.predict_batch([photo], [np.array([1, 1, 9, 9])])
@@ -405,7 +404,7 @@ def test_public_names():
     import pipnet
 
     assert pipnet.FaceLandmarker is FaceLandmarker
-    assert pipnet.FaceLandmarks.__module__ == "pipnet.faces"
+    assert pipnet.FaceLandmarks.__module__ == "pipnet.landmarks"
     assert {"FaceLandmarker", "FaceLandmarks", "__version__"} <= set(dir(pipnet))
     with pytest.raises(AttributeError, match="no attribute 'Landmarker'"):
         pipnet.Landmarker  # noqa: B018

@@ -11,7 +11,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipnet.data.drawn.face import DrawnFace
+from pipnet.data.synthetic.face import DrawnFace
 from pipnet.layouts import LAYOUTS, PointLayout, can_map, get_layout, layout_from_dict, load_layout, map_points
 
 EVERY_LAYOUT = pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 from skimage.data import astronaut
 
-from pipnet.data.sample import BadSampleError
-from pipnet.faces import FaceLandmarks
+from pipnet.data.images import BadSampleError
 from pipnet.geometry import crop_of_square
-from pipnet.inference.detect import Detections
+from pipnet.inference.detectors import Detections
 from pipnet.inference.landmarker import FaceLandmarker
+from pipnet.landmarks import FaceLandmarks
 from pipnet.layouts import PointLayout
 
 LAYOUT = PointLayout("spot", 1, mirror=(0,))

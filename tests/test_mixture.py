@@ -8,10 +8,9 @@ import torch
 from small_training import LAYOUT, drawn
 from torch.utils.data import default_collate
 
-from pipnet.data.dataset import EpochBatches, FaceCrops
-from pipnet.data.mixture import MixedFaces
+from pipnet.data.dataset import EpochBatches, FaceCrops, MixedFaces
 from pipnet.data.sample import Sample
-from pipnet.data.synthetic import draw_faces
+from pipnet.data.synthetic.dataset import draw_faces
 from pipnet.data.transforms import Augment
 
 CROP = {"input_size": 64, "box_scale": 1.25}

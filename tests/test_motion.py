@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pipnet.data.motion import move, moved, still, sway
+from experiments.motion import move, moved, still, sway
 
 
 def spots(size: tuple[int, int], places: list[tuple[float, float]], radius: float) -> np.ndarray:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipnet.data.photo_source import check_source, photo_paths, seen_from
+from pipnet.data.images import check_source, photo_paths, seen_from
 
 
 def touch(*paths):

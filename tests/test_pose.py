@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipnet.data.drawn.face import DrawnFace
-from pipnet.faces import FaceLandmarks
+from pipnet.data.synthetic.face import DrawnFace
+from pipnet.landmarks import FaceLandmarks
 from pipnet.layouts import get_layout
-from pipnet.pose import TEMPLATE_MM, TEMPLATE_POINTS, angles_of, from_line_of_sight, rotation_of, solve_pose
+from pipnet.measurements import TEMPLATE_MM, TEMPLATE_POINTS, angles_of, from_line_of_sight, rotation_of, solve_pose
 
 L68 = get_layout("300w_68")
 RECORD = Path(__file__).resolve().parent.parent / "experiments" / "head_pose"
@@ -149,8 +149,8 @@ def test_the_portrait_looks_into_the_camera_as_the_record_says():
 
 @pytest.mark.data
 def test_real_faces_and_their_mirror_images():
+    from pipnet.data.datasets import read_dataset
     from pipnet.data.images import read_image
-    from pipnet.data.readers import read_dataset
     from pipnet.inference.landmarker import FaceLandmarker
 
     root = Path(os.environ["PIPNET_DATA"]) / "300W"

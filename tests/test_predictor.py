@@ -11,7 +11,7 @@ from pipnet.layouts import PointLayout
 from pipnet.model import checkpoint
 from pipnet.model.backbones import BACKBONES
 from pipnet.model.checkpoint import LoadedModel
-from pipnet.model.graph import export_onnx, onnx_graph
+from pipnet.model.onnx_graph import export_onnx, onnx_graph
 from pipnet.model.pipnet import PIPNet
 from pipnet.model.predictor import Predictor
 

@@ -16,9 +16,8 @@ from known_faces import FakeLandmarker
 from small_training import CPU, LAYOUT
 
 from pipnet.data.dataset import FaceCrops
-from pipnet.data.face_store import FACE, UnlabelledFaces, crop_path
 from pipnet.data.images import read_image
-from pipnet.data.synthetic import draw_faces
+from pipnet.data.synthetic.dataset import draw_faces
 from pipnet.geometry import box_size, tight_box, turned
 from pipnet.inference.detections import Detections
 from pipnet.inference.landmarker import FaceLandmarker
@@ -26,12 +25,12 @@ from pipnet.layouts import layout_from_dict
 from pipnet.model.checkpoint import LoadedModel
 from pipnet.model.codec import mean_shape
 from pipnet.model.pipnet import PIPNet, Prediction, Votes
-from pipnet.training import pseudo_labelling, pseudo_labels_report
-from pipnet.training import teacher as looking
-from pipnet.training.processes import Processes
-from pipnet.training.pseudo_labelling import estimate, weights_digest
-from pipnet.training.pseudo_labels import PseudoLabels, Selection
-from pipnet.training.pseudo_labels_report import write_sheet, write_table
+from pipnet.self_training import pseudo_labels
+from pipnet.self_training import teacher as looking
+from pipnet.self_training.face_store import FACE, UnlabelledFaces, crop_path
+from pipnet.self_training.pseudo_labels import PseudoLabels, Selection, write_sheet, write_table
+from pipnet.self_training.teacher import estimate, weights_digest
+from pipnet.training.distributed import Processes
 from pipnet.training.state import TrainingError
 
 ALONE = Processes(rank=0, world_size=1, device=CPU)
@@ -112,7 +111,7 @@ def test_points_are_those_of_the_landmarker(pool, tmp_path):
 
 
 def test_a_kill_and_more_processes_change_no_number(pool, tmp_path, monkeypatch):
-    monkeypatch.setattr(pseudo_labelling, "_CHUNK", 3)
+    monkeypatch.setattr(looking, "_CHUNK", 3)
     whole = label(pool, tmp_path / "whole", views=3)
 
     class KilledError(Exception):
@@ -139,7 +138,7 @@ def test_a_kill_and_more_processes_change_no_number(pool, tmp_path, monkeypatch)
     # The second of two processes does its share and waits in vain, then the first one alone does the rest.
     with monkeypatch.context() as patch:
         patch.setattr(Processes, "from_main", lambda self, make: False)
-        patch.setattr(pseudo_labelling.time, "sleep", lambda seconds: signal.raise_signal(signal.SIGTERM))
+        patch.setattr(looking.time, "sleep", lambda seconds: signal.raise_signal(signal.SIGTERM))
         with pytest.raises(TrainingError, match="stopped on request while faces were labelled; the same command"):
             label(pool, tmp_path / "parts", views=3, team=Processes(rank=1, world_size=2, device=CPU))
     chunks = tmp_path / "parts" / "chunks"
@@ -161,7 +160,7 @@ def test_a_kill_and_more_processes_change_no_number(pool, tmp_path, monkeypatch)
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_stop_signal_ends_with_one_sentence_and_the_same_call_goes_on(pool, tmp_path, monkeypatch, number):
-    monkeypatch.setattr(pseudo_labelling, "_CHUNK", 4)
+    monkeypatch.setattr(looking, "_CHUNK", 4)
     whole, looks = label(pool, tmp_path / "whole"), []
     look = looking.Teacher.look
 
@@ -435,13 +434,13 @@ def test_a_table_of_photos_that_the_pool_forgot_is_one_sentence(samples, tmp_pat
 def test_the_sheet_goes_from_sure_to_unsure(pool, tmp_path, monkeypatch):
     labels = label(pool, tmp_path, views=2)
     drawn = []
-    tile = pseudo_labels_report._tile
+    tile = pseudo_labels._tile
 
     def watch(labels, index):
         drawn.append(index)
         return tile(labels, index)
 
-    monkeypatch.setattr(pseudo_labels_report, "_tile", watch)
+    monkeypatch.setattr(pseudo_labels, "_tile", watch)
     write_sheet(labels, tmp_path / "sheet.png", count=4)
     means = labels.face_confidence[drawn]
     assert len(drawn) == 4

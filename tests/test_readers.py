@@ -8,9 +8,9 @@ import cv2
 import numpy as np
 import pytest
 
-from pipnet.data.readers import READERS, read_dataset
-from pipnet.data.sample import BadItems, BadSampleError, Sample
-from pipnet.data.splits import in_validation
+from pipnet.data.datasets import READERS, read_dataset
+from pipnet.data.images import BadSampleError
+from pipnet.data.sample import BadItems, Sample, in_validation
 from pipnet.layouts import get_layout
 
 L68 = get_layout("300w_68")

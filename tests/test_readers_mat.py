@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import scipy.io
 
-from pipnet.data.readers import read_dataset
-from pipnet.data.sample import BadSampleError
+from pipnet.data.datasets import read_dataset
+from pipnet.data.images import BadSampleError
 from pipnet.layouts import get_layout
 
 L29, L68, L19 = get_layout("cofw_29"), get_layout("300w_68"), get_layout("aflw_19")

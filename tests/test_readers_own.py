@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipnet.data.readers import read_dataset
-from pipnet.data.sample import BadSampleError
+from pipnet.data.datasets import read_dataset
+from pipnet.data.images import BadSampleError
 from pipnet.layouts import get_layout
 
 HEADER = "image,x0,y0,x1,y1,x2,y2"

@@ -11,7 +11,7 @@ from torchvision import models
 from pipnet.layouts import get_layout, layout_from_dict
 from pipnet.model import checkpoint
 from pipnet.model.checkpoint import CheckpointError
-from pipnet.model.reference import load_reference_weights, read_mean_face
+from pipnet.model.released_weights import load_reference_weights, read_mean_face
 
 MEAN_FACE = np.random.default_rng(3).random((68, 2))
 LAYOUT = get_layout("300w_68")

@@ -133,7 +133,7 @@ def test_a_second_ctrl_c_stops_at_once(tmp_path, monkeypatch):
     # A script's background job ignores Ctrl-C, and so would everything it starts, this test included.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        from pipnet.training.stopping import StopRequest
+        from pipnet.console import StopRequest
 
         with StopRequest(alone=True) as stop:
             signal.raise_signal(signal.SIGINT)

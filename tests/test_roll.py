@@ -12,10 +12,10 @@ import pytest
 from skimage.data import astronaut
 
 from pipnet.demo import main
-from pipnet.faces import FaceLandmarks
 from pipnet.geometry import angle_between, box_corners, box_size, tight_box, turned
 from pipnet.inference.detections import CalibratedDetections, Calibration, Detections
 from pipnet.inference.landmarker import FaceLandmarker
+from pipnet.landmarks import FaceLandmarks
 from pipnet.layouts import PointLayout
 
 LAYOUT = PointLayout("three", 3, mirror=(1, 0, 2), norm_pair=(0, 1))
@@ -159,7 +159,7 @@ def test_a_face_is_found_by_way_of_a_score_that_says_nothing():
     """As in detectors' boxes around heads that lie: too wide, and upside down."""
     landmarker = FaceLandmarker(Faint(), layout=LAYOUT, box_scale=2.2, mean_face=MEAN_FACE, detector=never)
     true = face_at(180)
-    wide = tight_box(true) + [-30, -30, 30, 30]
+    wide = tight_box(true) + np.array([-30, -30, 30, 30])
     faces = landmarker(picture(true), boxes=wide)
     assert faces.face_scores[0] > 0.9
     np.testing.assert_allclose(faces.points[0], true, atol=0.5)

@@ -15,7 +15,7 @@ from pipnet.inference.landmarker import SHIPPED_GRAPH
 from pipnet.layouts import PointLayout
 from pipnet.model import quantization
 from pipnet.model.checkpoint import LoadedModel
-from pipnet.model.graph import onnx_graph
+from pipnet.model.onnx_graph import onnx_graph
 from pipnet.model.pipnet import PIPNet
 from pipnet.model.rounding import _rounded, _steps
 

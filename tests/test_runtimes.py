@@ -17,10 +17,8 @@ from skimage.data import astronaut
 
 from pipnet.geometry import crop_of_square
 from pipnet.inference import landmarker, runtimes
-from pipnet.inference.detect import RetinaFace
+from pipnet.inference.detectors import RetinaFace
 from pipnet.inference.landmarker import SHIPPED_GRAPH, SHIPPED_WEIGHTS, FaceLandmarker
-from pipnet.inference.onnx_session import threads_from_environment
-from pipnet.inference.openvino_session import export_openvino
 from pipnet.inference.runtimes import (
     OnnxRuntime,
     OpenVinoRuntime,
@@ -28,9 +26,10 @@ from pipnet.inference.runtimes import (
     TorchRuntime,
     open_runtime,
 )
+from pipnet.inference.sessions import export_openvino, threads_from_environment
 from pipnet.layouts import get_layout
 from pipnet.model import checkpoint
-from pipnet.model.graph import export_onnx
+from pipnet.model.onnx_graph import export_onnx
 from pipnet.model.pipnet import PIPNet
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -220,7 +220,7 @@ def test_the_first_stage_is_an_ordinary_training(whole, tmp_path):
     from small_self_training import config
 
     from pipnet.train import train
-    from pipnet.training.processes import processes
+    from pipnet.training.distributed import processes
 
     settings = config(tmp_path)
     with processes("cpu") as team:

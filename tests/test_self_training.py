@@ -8,8 +8,8 @@ from small_self_training import STAGES, config, records, self_train_here, stages
 
 from pipnet.model import checkpoint
 from pipnet.self_train import build_curriculum
-from pipnet.training.curriculum import Curriculum, Stage, curriculum_of
-from pipnet.training.self_training import SelfTraining
+from pipnet.self_training.curriculum import Curriculum, Stage, curriculum_of
+from pipnet.self_training.loop import SelfTraining
 
 LABELS = Stage("labels", 60, pseudo=False)
 

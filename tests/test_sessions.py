@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 from skimage.data import astronaut
 
-from pipnet.inference.detect import Detections, RetinaFace
+from pipnet.inference.detectors import Detections, RetinaFace
 from pipnet.inference.landmarker import FaceLandmarker
 from pipnet.inference.runtimes import OnnxRuntime
 from pipnet.inference.sessions import Session
 from pipnet.inference.tracking import FaceTracker
 from pipnet.layouts import get_layout
 from pipnet.model import checkpoint
-from pipnet.model.graph import export_onnx
+from pipnet.model.onnx_graph import export_onnx
 from pipnet.model.pipnet import PIPNet
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -15,13 +15,13 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from pipnet.data.readers import read_dataset
+from pipnet.data.datasets import read_dataset
+from pipnet.evaluation.evaluate import evaluate
 from pipnet.geometry import crop_of_square
 from pipnet.inference.landmarker import SHIPPED_GRAPH, SHIPPED_WEIGHTS, FaceLandmarker
 from pipnet.layouts import get_layout
 from pipnet.metrics import mean_error
 from pipnet.model import checkpoint
-from pipnet.training.evaluation import evaluate
 
 ROOT = Path(__file__).resolve().parent.parent
 RECORD = ROOT / "experiments" / "300w_mobilenet_v2"
@@ -116,7 +116,7 @@ def test_the_claimed_figures_are_reproduced(key: str, record: ModuleType, landma
 POINTS_OF_CROPS = """
 import sys
 import numpy as np
-from pipnet.inference.onnx_session import onnx_session
+from pipnet.inference.sessions import onnx_session
 graph, crops, result = sys.argv[1:]
 with open(graph, "rb") as file:
     np.save(result, onnx_session(file.read(), threads=1).run(["points_unit"], {"crops": np.load(crops)})[0])

@@ -5,8 +5,8 @@ import json
 import pytest
 import torch
 
-from pipnet.training.processes import Processes
-from pipnet.training.stage_records import StageRecords
+from pipnet.self_training.stages import StageRecords
+from pipnet.training.distributed import Processes
 from pipnet.training.state import TrainingError
 
 ALONE = Processes(0, 1, torch.device("cpu"))

@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from pipnet.data.readers import read_dataset
-from pipnet.data.synthetic import STYLES, draw_face, draw_faces
+from pipnet.data.datasets import read_dataset
+from pipnet.data.synthetic.dataset import STYLES, draw_face, draw_faces
 from pipnet.geometry import crop_of_square, crop_squares
 from pipnet.layouts import get_layout
 

@@ -8,7 +8,7 @@ import pytest
 
 from pipnet.inference.file_boxes import FileBoxes
 from pipnet.layouts import load_layout
-from pipnet.model.reference import read_mean_face
+from pipnet.model.released_weights import read_mean_face
 from pipnet.text_files import csv_rows, read_text
 
 TEXT = "image,x0\r\né.jpg,1\rb.jpg,2\n"

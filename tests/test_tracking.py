@@ -11,14 +11,13 @@ import cv2
 import numpy as np
 import pytest
 
-from pipnet.data.motion import move, moved, still, sway
-from pipnet.faces import FaceLandmarks
+from experiments.motion import move, moved, still, sway
 from pipnet.geometry import angle_between, roll_angles, tight_box, turned
 from pipnet.inference.detections import Detections
 from pipnet.inference.landmarker import FaceLandmarker
-from pipnet.inference.matching import face_distances, match
 from pipnet.inference.smoothing import Smoothing
-from pipnet.inference.tracking import FaceTracker
+from pipnet.inference.tracking import FaceTracker, face_distances, match
+from pipnet.landmarks import FaceLandmarks
 from pipnet.layouts import PointLayout
 
 LAYOUT = PointLayout("five", 5, mirror=(1, 0, 3, 2, 4), norm_pair=(0, 1))

@@ -12,16 +12,16 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import pipnet.train
 from pipnet.data.dataset import FaceCrops
-from pipnet.data.synthetic import draw_faces
+from pipnet.data.synthetic.dataset import draw_faces
 from pipnet.metrics import nme, norm_distances
 from pipnet.model import checkpoint
 from pipnet.model.codec import mean_shape
 from pipnet.model.loss import PIPLoss
 from pipnet.model.pipnet import PIPNet
-from pipnet.training.engine import fit
+from pipnet.training.distributed import processes
 from pipnet.training.optimization import build_optimizer, lr_schedule
-from pipnet.training.processes import processes
 from pipnet.training.state import TrainingError
+from pipnet.training.trainer import fit
 from pipnet.training.validation import Validation
 
 # --- the loss guard

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 
 from pipnet.data.dataset import EpochBatches, FaceCrops
 from pipnet.data.sample import Sample
-from pipnet.data.synthetic import draw_faces
+from pipnet.data.synthetic.dataset import draw_faces
 from pipnet.data.transforms import Augment
 from pipnet.geometry import crop_of_square, turned
 from pipnet.layouts import get_layout, layout_from_dict

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from test_capture import read_all, write_video
 
-from pipnet.atomic import openable
-from pipnet.demo import video_file
-from pipnet.demo.capture import CaptureError, open_deinterlaced, quiet_opencv
+from pipnet.demo import video as video_module
+from pipnet.demo.camera import CaptureError, open_deinterlaced, quiet_opencv
 from pipnet.demo.recording import Recording
-from pipnet.demo.video_file import VideoFile
+from pipnet.demo.video import VideoFile
+from pipnet.files import openable
 
 SIZE = (160, 120)
 
@@ -61,7 +61,7 @@ def test_a_video_that_stands_still_is_whole(tmp_path):
 def test_without_filters_frames_that_are_not_delivered_are_one_sentence(tmp_path, monkeypatch):
     """The OpenCV that says done, made here: one picture of whatever the memory holds, again and again."""
     path = write_y4m(tmp_path / "a.y4m", [90] * 10, "p")
-    monkeypatch.setattr(video_file, "open_deinterlaced", lambda source, turned: cv2.VideoCapture())
+    monkeypatch.setattr(video_module, "open_deinterlaced", lambda source, turned: cv2.VideoCapture())
     monkeypatch.setattr(cv2, "getBuildInformation", lambda: "avcodec:     YES (62.28.101)")
     with quiet_opencv():
         with pytest.raises(CaptureError, match=r"a\.y4m: this OpenCV can't decode these frames, which may be inter"):

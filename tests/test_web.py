@@ -24,7 +24,7 @@ import pytest
 from PIL import Image
 
 from pipnet.demo import web as page
-from pipnet.demo.web_picture import decode_image
+from pipnet.demo.web import decode_image
 from pipnet.inference.detections import Detections
 from pipnet.inference.landmarker import FaceLandmarker
 

@@ -19,8 +19,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipnet.data.motion import move, moved, sway
-from pipnet.data.readers import read_dataset
+from experiments.motion import move, moved, sway
+from pipnet.data.datasets import read_dataset
 from pipnet.inference.detections import Detections
 from pipnet.inference.landmarker import FaceLandmarker
 from pipnet.layouts import get_layout

@@ -13,7 +13,7 @@ from aiohttp import web
 from PIL import Image
 from selenium.webdriver.common.by import By
 
-from pipnet.demo.web_app import make_app
+from pipnet.demo.web import make_app
 
 PATIENCE_S = 120.0  # for a step in the browser on a busy machine
 

@@ -13,12 +13,12 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from pipnet.atomic import replacing
-from pipnet.data.readers import read_dataset
+from pipnet.data.datasets import read_dataset
+from pipnet.evaluation.evaluate import box_noise_curve, evaluate
+from pipnet.evaluation.report import write_report
+from pipnet.files import replacing
 from pipnet.inference.landmarker import SHIPPED_WEIGHTS, FaceLandmarker
 from pipnet.layouts import get_layout
-from pipnet.training.evaluation import box_noise_curve, evaluate
-from pipnet.training.evaluation_report import write_report
 
 HERE = Path(__file__).resolve().parent
 # key: (reader, folder, layout, options of the reader, boxes, heading)

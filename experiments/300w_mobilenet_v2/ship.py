@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from pipnet.data.readers import read_dataset
+from pipnet.data.datasets import read_dataset
 from pipnet.data.transforms import Augment
 from pipnet.inference.landmarker import SHIPPED_WEIGHTS
 from pipnet.model import checkpoint

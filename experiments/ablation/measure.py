@@ -15,15 +15,15 @@ from typing import Any
 
 import numpy as np
 
-from pipnet.atomic import replacing
-from pipnet.data.readers import read_dataset
-from pipnet.inference.detect import Detections, RetinaFace
+from pipnet.data.datasets import read_dataset
+from pipnet.evaluation.evaluate import evaluate
+from pipnet.files import replacing
+from pipnet.inference.detectors import Detections, RetinaFace
 from pipnet.inference.landmarker import FaceLandmarker
 from pipnet.layouts import get_layout
 from pipnet.metrics import bootstrap, error_statistics, mean_error, paired_bootstrap
 from pipnet.model import checkpoint
 from pipnet.model.pipnet import PIPNet
-from pipnet.training.evaluation import evaluate
 
 HERE = Path(__file__).resolve().parent
 SEEDS = (0, 1, 2)

@@ -19,7 +19,7 @@ from typing import Any
 from figures import NORM_TITLES, STATISTIC_TITLES, cell, change_cell
 from readme import write_tables
 
-from pipnet.atomic import replacing
+from pipnet.files import replacing
 
 HERE = Path(__file__).resolve().parent
 ROWS = {"before": "round 0", "after": "ours"}
@@ -37,7 +37,7 @@ def measure(checkpoints: dict[str, Path], data_root: Path, pair_name: str) -> di
     from figures import INTERVAL, difference, figures
     from pairs import errors_of, pair_named, read_faces, remembered
 
-    from pipnet.inference.detect import RetinaFace
+    from pipnet.inference.detectors import RetinaFace
 
     pair = pair_named(pair_name)
     sets = {key: read_faces(getattr(pair, key), data_root) for key in ("source", "target")}

@@ -24,7 +24,7 @@ from figures import NORM_TITLES, STATISTIC_TITLES, cell, change_cell
 from readme import write_tables
 from runs import SEEDS, command, find_runs
 
-from pipnet.atomic import replacing
+from pipnet.files import replacing
 
 HERE = Path(__file__).resolve().parent
 FIRST, STC, OURS = "labels", "paper_short", "ours"
@@ -45,7 +45,7 @@ def measure(runs: Path | None, data_root: Path, pair_name: str, *, partial: bool
     from figures import INTERVAL
     from pairs import errors_of, pair_named, read_faces, remembered
 
-    from pipnet.inference.detect import RetinaFace
+    from pipnet.inference.detectors import RetinaFace
 
     pair = pair_named(pair_name)
     found = find_runs(runs, pair_name, ROWS, partial=partial, kept=kept)

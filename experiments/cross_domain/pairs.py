@@ -11,10 +11,10 @@ import numpy as np
 
 from pipnet.config import dataset_config, dataset_layout, read_split
 from pipnet.data.sample import Sample
+from pipnet.evaluation.evaluate import BoxSource, evaluate
 from pipnet.inference.detections import Detections, Detector
 from pipnet.inference.landmarker import FaceLandmarker
 from pipnet.layouts import AFLW_19_IN_300W_68, PointLayout
-from pipnet.training.evaluation import BoxSource, evaluate
 
 
 @dataclass(frozen=True)

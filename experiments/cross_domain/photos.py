@@ -14,10 +14,10 @@ import os
 import sys
 from pathlib import Path
 
-from pipnet.atomic import replacing
 from pipnet.config import dataset_config, read_split
 from pipnet.data.images import write_image
 from pipnet.data.sample import Sample
+from pipnet.files import replacing
 
 SETS = ("cofw", "aflw", "wflw")
 

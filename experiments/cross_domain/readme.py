@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from pipnet.atomic import replacing
+from pipnet.files import replacing
 
 
 def write_tables(readme: Path, tables: Mapping[str, str]) -> None:

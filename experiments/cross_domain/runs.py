@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from pipnet.atomic import replacing
+from pipnet.files import replacing
 
 SEEDS = (0, 1, 2)  # at least these; further ones that are there take part
 Errors = dict[str, dict[str, np.ndarray]]  # set, norm, to (F,) fractions

@@ -20,7 +20,7 @@ from typing import Any
 
 from readme import write_tables
 
-from pipnet.atomic import replacing
+from pipnet.files import replacing
 
 HERE = Path(__file__).resolve().parent
 FIRST = "labels"
@@ -89,10 +89,10 @@ def measure(runs: Path, folder: Path) -> dict[str, Any]:
         FileNotFoundError: The yardstick, labelled only, is not there.
     """
     from pipnet.config import dataset_config, read_split
+    from pipnet.evaluation.evaluate import evaluate
     from pipnet.inference.landmarker import FaceLandmarker
     from pipnet.layouts import get_layout
     from pipnet.metrics import bootstrap, mean_error, paired_bootstrap
-    from pipnet.training.evaluation import evaluate
 
     dataset = dataset_config("own_csv", folder.parent) | {"root": folder, "layout": "300w_68"}
     samples, _ = read_split(dataset, "test")

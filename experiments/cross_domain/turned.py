@@ -16,11 +16,11 @@ from pathlib import Path
 
 import numpy as np
 
-from pipnet.atomic import replacing
 from pipnet.config import dataset_config, read_split
 from pipnet.data.images import image_size
 from pipnet.data.sample import Sample
-from pipnet.pose import head_angles
+from pipnet.files import replacing
+from pipnet.measurements import head_angles
 
 FRONTAL, TURNED = 0.6, 0.8  # shares of the faces in order of yaw: labelled below the one, target above the other
 

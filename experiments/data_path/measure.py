@@ -32,7 +32,7 @@ import yaml
 import pipnet.data.dataset
 from pipnet.config import config_dir
 from pipnet.data.dataset import FaceCrops
-from pipnet.data.readers import read_dataset
+from pipnet.data.datasets import read_dataset
 from pipnet.data.transforms import Augment
 from pipnet.geometry import Crop
 from pipnet.layouts import get_layout

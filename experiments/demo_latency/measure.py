@@ -27,12 +27,11 @@ import cv2
 import numpy as np
 from skimage.data import astronaut
 
-from pipnet.data.motion import move, sway
-from pipnet.demo.capture import quiet_opencv
-from pipnet.demo.moving import FrameLoop
-from pipnet.demo.results import Results
+from experiments.motion import move, sway
+from pipnet.demo.camera import quiet_opencv
+from pipnet.demo.live import FrameLoop, Results
 from pipnet.demo.stopwatch import PARTS, Stopwatch
-from pipnet.demo.video_file import VideoFile
+from pipnet.demo.video import VideoFile
 from pipnet.inference.landmarker import FaceLandmarker
 from pipnet.inference.tracking import FaceTracker
 

@@ -24,11 +24,11 @@ import cv2
 import numpy as np
 from scipy.optimize import minimize
 
+from pipnet.data.datasets import read_dataset
 from pipnet.data.images import read_image
-from pipnet.data.readers import read_dataset
 from pipnet.data.sample import Sample
 from pipnet.geometry import angle_between, box_iou, roll_angles, tight_box, turned
-from pipnet.inference.detect import CalibratedDetections, Calibration, RetinaFace, YuNet
+from pipnet.inference.detectors import CalibratedDetections, Calibration, RetinaFace, YuNet
 from pipnet.inference.landmarker import FaceLandmarker
 from pipnet.layouts import get_layout
 

@@ -18,12 +18,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from pipnet.data.datasets import read_dataset
 from pipnet.data.images import read_image
-from pipnet.data.readers import read_dataset
 from pipnet.data.sample import Sample
 from pipnet.geometry import box_iou, tight_box
-from pipnet.inference.detect import RETINAFACE_CALIBRATION, RetinaFace
-from pipnet.inference.detect_retinaface import _PIXEL_MEAN, _decode
+from pipnet.inference.detectors import _PIXEL_MEAN, RETINAFACE_CALIBRATION, RetinaFace, _decode
 from pipnet.layouts import get_layout
 from pipnet.metrics import nme
 

@@ -33,7 +33,7 @@ Search = Callable[[np.ndarray], np.ndarray]  # RGB uint8 (H, W, 3) to (F, 5): bo
 
 def retinaface(max_side: int) -> Search:
     """This package's adapter, boxes before calibration, at a threshold below all that are compared."""
-    from pipnet.inference.detect import UNCALIBRATED, RetinaFace
+    from pipnet.inference.detectors import UNCALIBRATED, RetinaFace
 
     detector = RetinaFace(score_threshold=0.3, max_side=max_side, threads=1, calibration=UNCALIBRATED)
 
@@ -46,7 +46,7 @@ def retinaface(max_side: int) -> Search:
 
 def yunet(model: str, max_side: int) -> Search:
     """This package's adapter on a model file of OpenCV's zoo."""
-    from pipnet.inference.detect import UNCALIBRATED, YuNet
+    from pipnet.inference.detectors import UNCALIBRATED, YuNet
 
     detector = YuNet(model, score_threshold=0.3, max_side=max_side, calibration=UNCALIBRATED)
 

@@ -10,10 +10,10 @@ from types import ModuleType
 
 import numpy as np
 
-from pipnet.data.readers import read_dataset
+from pipnet.data.datasets import read_dataset
 from pipnet.data.sample import Sample
 from pipnet.geometry import box_iou, tight_box
-from pipnet.inference.detect import RETINAFACE_CALIBRATION, Calibration
+from pipnet.inference.detectors import RETINAFACE_CALIBRATION, Calibration
 from pipnet.layouts import get_layout
 
 HERE = Path(__file__).resolve().parent

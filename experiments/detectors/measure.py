@@ -136,7 +136,7 @@ def count(root: Path, cache: Path) -> dict:
 
 def video() -> dict:
     """Median milliseconds of RetinaFace on a 640 x 480 frame, one and two threads: noise, so no face is needed."""
-    from pipnet.inference.detect import RetinaFace
+    from pipnet.inference.detectors import RetinaFace
 
     frame = np.random.default_rng(0).integers(0, 256, (480, 640, 3), dtype=np.uint8)
     result = {}

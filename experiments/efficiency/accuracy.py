@@ -36,7 +36,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipnet.atomic import replacing
+from pipnet.files import replacing
 from pipnet.geometry import tight_box
 from pipnet.layouts import get_layout, map_points
 
@@ -53,7 +53,7 @@ ROUNDS, TIMED_FACES = 40, 50
 
 def faces(root: Path, part: str, count: int | None) -> tuple[list[Any], np.ndarray]:
     """Labelled faces, or every so manieth of them, and their 68 points ``(F, 68, 2)``."""
-    from pipnet.data.readers import read_dataset
+    from pipnet.data.datasets import read_dataset
 
     if part == "wflw":
         samples, _ = read_dataset("wflw", root=root / "WFLW", layout=get_layout("wflw_98"), part="test")

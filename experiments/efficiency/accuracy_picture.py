@@ -27,7 +27,7 @@ def picture(metrics: dict[str, Any], path: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    from pipnet.atomic import replacing
+    from pipnet.files import replacing
 
     titles = metrics["titles"]
     figure, axes = pyplot.subplots(1, 2, figsize=(11, 5.2))

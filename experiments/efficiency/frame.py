@@ -4,8 +4,8 @@
     python experiments/efficiency/frame.py --quick    # tries it out, keeps nothing
     python experiments/efficiency/frame.py --table    # the tables of the frame.json that is there
 
-A frame of 640 x 480 with a drawn face (``pipnet.data.synthetic``) of 200 px in its middle, as RGB array. Timed in turn,
-in one process on one thread, with the graph that ships: the landmarker's whole call with the frame and the box; the
+A frame of 640 x 480 with a synthetic face of 200 px in its middle, as RGB array. Timed in turn, in one process on one
+thread, with the graph that ships: the landmarker's whole call with the frame and the box; the
 same runtime called with the crop ready; and the landmarker's call taken apart by the demo's stopwatch into ``crop``
 (all that happens before the network: checks, square, warp), ``network`` and ``rest`` (back to pixels of the frame, the
 result). Ratios are of rounds, with quartiles.
@@ -25,11 +25,11 @@ from typing import Any
 import cv2
 import numpy as np
 
-from pipnet.atomic import replacing
 from pipnet.benchmark.interleaved import Timed, of_rounds, ratio, spread, time_interleaved
 from pipnet.benchmark.machine import describe, load_average
-from pipnet.data.synthetic import draw_face
+from pipnet.data.synthetic.dataset import draw_face
 from pipnet.demo.stopwatch import Stopwatch
+from pipnet.files import replacing
 from pipnet.geometry import crop_of_square, crop_squares
 from pipnet.inference.landmarker import SHIPPED_GRAPH, FaceLandmarker
 
@@ -92,7 +92,7 @@ def measure(rounds: int) -> dict[str, Any]:
         ]
     seconds = time_interleaved(timed, rounds=rounds, block_seconds=0.05)
     return {
-        "frame": {"size": FRAME, "face": "drawn (pipnet.data.synthetic)", "face_px": FACE},
+        "frame": {"size": FRAME, "face": "drawn (pipnet.data.synthetic.dataset)", "face_px": FACE},
         "graph": SHIPPED_GRAPH.name,
         "input_size": size,
         "threads": 1,

@@ -33,10 +33,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from pipnet.atomic import replacing
 from pipnet.benchmark.interleaved import Timed, of_rounds, ratio, time_interleaved
 from pipnet.benchmark.machine import describe, load_average
-from pipnet.inference.onnx_session import onnx_session
+from pipnet.files import replacing
+from pipnet.inference.sessions import onnx_session
 
 HERE = Path(__file__).resolve().parent
 SIZE, POINTS, NEIGHBORS = 256, 98, 10

@@ -19,7 +19,7 @@ from unittest import mock
 
 import numpy as np
 
-from pipnet.atomic import replacing
+from pipnet.files import replacing
 
 HERE = Path(__file__).resolve().parent
 # key: (ranges are means over faces, offsets are stretched, title)
@@ -52,14 +52,14 @@ def made_otherwise(means: bool, stretched: bool) -> Iterator[None]:
 
 def measure(data_root: Path) -> dict[str, Any]:
     """Every way on both runtimes."""
-    from pipnet.data.calibration_crops import calibration_crops
-    from pipnet.data.readers import read_dataset
+    from pipnet.data.datasets import read_dataset
+    from pipnet.export.faces import calibration_crops
     from pipnet.inference.landmarker import SHIPPED_WEIGHTS
     from pipnet.inference.runtimes import OnnxRuntime, OpenVinoRuntime
     from pipnet.layouts import get_layout
     from pipnet.metrics import nme, norm_distances
     from pipnet.model import checkpoint
-    from pipnet.model.graph import onnx_graph
+    from pipnet.model.onnx_graph import onnx_graph
 
     loaded = checkpoint.load(SHIPPED_WEIGHTS)
     cut = {"box_scale": loaded.box_scale, "size": loaded.net.input_size}

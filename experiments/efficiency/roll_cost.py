@@ -22,9 +22,9 @@ import cv2
 import numpy as np
 from skimage.data import astronaut
 
-from pipnet.atomic import replacing
 from pipnet.benchmark.interleaved import Timed, of_rounds, ratio, time_interleaved
 from pipnet.benchmark.machine import describe, load_average
+from pipnet.files import replacing
 from pipnet.inference.landmarker import SHIPPED_GRAPH, FaceLandmarker
 
 FILE = Path(__file__).with_suffix(".json")

@@ -24,7 +24,7 @@ from unittest import mock
 import numpy as np
 from accuracy import processor
 
-from pipnet.atomic import replacing
+from pipnet.files import replacing
 
 HERE = Path(__file__).resolve().parent
 CALIBRATION_FACES, LOOSE, OFF = 100, 0.3, 0.2
@@ -58,16 +58,16 @@ def made_otherwise(way: str) -> Iterator[None]:
 
 def measure(data_root: Path) -> dict[str, Any]:
     """Every way on both runtimes."""
-    from pipnet.data.calibration_crops import calibration_crops, loosened
+    from pipnet.data.datasets import read_dataset
     from pipnet.data.images import read_image
-    from pipnet.data.readers import read_dataset
+    from pipnet.export.faces import calibration_crops, loosened
     from pipnet.geometry import crop_of_square, crop_squares
     from pipnet.inference.landmarker import SHIPPED_WEIGHTS
     from pipnet.inference.runtimes import OnnxRuntime, OpenVinoRuntime
     from pipnet.layouts import get_layout
     from pipnet.metrics import nme, norm_distances
     from pipnet.model import checkpoint
-    from pipnet.model.graph import onnx_graph
+    from pipnet.model.onnx_graph import onnx_graph
 
     loaded = checkpoint.load(SHIPPED_WEIGHTS)
     size = loaded.net.input_size
@@ -113,8 +113,8 @@ def measure(data_root: Path) -> dict[str, Any]:
 def time_both(data_root: Path, before: Path) -> dict[str, Any]:
     """Seconds of an earlier graph over those of the one that ships, in turn on the same crops, by runtime."""
     from pipnet.benchmark.interleaved import Timed, ratio, time_interleaved
-    from pipnet.data.calibration_crops import calibration_crops
-    from pipnet.data.readers import read_dataset
+    from pipnet.data.datasets import read_dataset
+    from pipnet.export.faces import calibration_crops
     from pipnet.inference.landmarker import SHIPPED_GRAPH
     from pipnet.inference.runtimes import open_runtime
     from pipnet.layouts import get_layout

@@ -40,8 +40,8 @@ def gather_here(reports: str, source: str, folder: str) -> None:
     """One of the processes that are measured; leaves its report in a file."""
     import cv2
 
-    from pipnet.training.gathering import gather
-    from pipnet.training.processes import processes
+    from pipnet.self_training.ingest import gather
+    from pipnet.training.distributed import processes
 
     cv2.setNumThreads(1)
     with processes("cpu") as team:
@@ -54,9 +54,15 @@ def gather_here(reports: str, source: str, folder: str) -> None:
 
 def index_here(reports: str, count: str, folder: str) -> None:
     """An index of invented faces, one a photo; leaves its report in a file."""
-    from pipnet.data.face_index import Notes, assemble, new_walk
-    from pipnet.data.face_rules import FaceRules
-    from pipnet.data.face_store import FoundFace, PhotoRecord, UnlabelledFaces
+    from pipnet.self_training.face_store import (
+        FaceRules,
+        FoundFace,
+        Notes,
+        PhotoRecord,
+        UnlabelledFaces,
+        assemble,
+        new_walk,
+    )
 
     box = (0.0, 0.0, 80.0, 90.0)
     record = PhotoRecord("invented", (200, 200), [FoundFace(box, 0.99, 90.0, 20.0, 1.0, box)])

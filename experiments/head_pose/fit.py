@@ -1,4 +1,4 @@
-"""The 3D template of pipnet/pose.py, from 2D labels alone.
+"""The 3D template of pipnet/measurements.py, from 2D labels alone.
 
     python experiments/head_pose/fit.py DATA_ROOT
 
@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from pipnet.data.readers import read_dataset
+from pipnet.data.datasets import read_dataset
 from pipnet.layouts import get_layout
 
 HERE = Path(__file__).resolve().parent

@@ -25,11 +25,11 @@ from typing import Any
 import numpy as np
 from skimage.data import astronaut
 
+from pipnet.data.datasets import read_dataset
 from pipnet.data.images import read_image
-from pipnet.data.readers import read_dataset
 from pipnet.inference.landmarker import FaceLandmarker
 from pipnet.layouts import get_layout
-from pipnet.pose import (
+from pipnet.measurements import (
     TEMPLATE_MM,
     TEMPLATE_POINTS,
     angles_of,

@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from pipnet.atomic import replacing
+from pipnet.data.datasets import read_dataset
 from pipnet.data.images import read_image
-from pipnet.data.readers import read_dataset
-from pipnet.data.splits import in_validation
+from pipnet.data.sample import in_validation
+from pipnet.files import replacing
 from pipnet.inference.landmarker import SHIPPED_WEIGHTS, FaceLandmarker
 from pipnet.layouts import get_layout
 from pipnet.metrics import nme, norm_distances

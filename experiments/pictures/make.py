@@ -16,14 +16,14 @@ import scene
 import skimage.data
 from PIL import Image, ImageDraw, ImageFont
 
-from pipnet.atomic import replacing
 from pipnet.data.report import contact_sheet
-from pipnet.data.synthetic import draw_faces
-from pipnet.faces import FaceLandmarks
+from pipnet.data.synthetic.dataset import draw_faces
+from pipnet.files import replacing
 from pipnet.geometry import affine_crop, tight_box
-from pipnet.inference.draw import draw_faces as draw_landmarks
+from pipnet.inference.drawing import draw_faces as draw_landmarks
 from pipnet.inference.landmarker import FaceLandmarker
 from pipnet.inference.tracking import FaceTracker
+from pipnet.landmarks import FaceLandmarks
 from pipnet.layouts import get_layout
 
 HERE = Path(__file__).resolve().parent

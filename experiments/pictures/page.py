@@ -20,8 +20,8 @@ from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
-from pipnet.atomic import replacing
-from pipnet.data.motion import move, sway
+from experiments.motion import move, sway
+from pipnet.files import replacing
 
 HERE = Path(__file__).resolve().parent
 _WINDOW = (1180, 1010)

@@ -11,9 +11,9 @@ from unittest import mock
 import cv2
 import numpy as np
 
-from pipnet.data.drawn import cartoon
-from pipnet.data.drawn.face import DrawnFace
-from pipnet.data.drawn.outlines import Look, outlines
+from pipnet.data.synthetic.dataset import cartoon
+from pipnet.data.synthetic.face import DrawnFace
+from pipnet.data.synthetic.outlines import Look, outlines
 
 WIDTH, HEIGHT = 640, 376
 _ZOOM = 2  # painted larger and reduced: finer edges than OpenCV's own
@@ -34,7 +34,7 @@ class Person:
         start: Where on the ring it is when the loop begins, 0 to 1.
         talks: From where to where in the loop.
         blinks: Where in the loop.
-        shape: Proportions of :class:`~pipnet.data.drawn.face.DrawnFace`.
+        shape: Proportions of :class:`~pipnet.data.synthetic.face.DrawnFace`.
     """
 
     colours: int

@@ -25,16 +25,16 @@ import cv2
 import numpy as np
 from matplotlib.figure import Figure
 
-from pipnet.atomic import replacing
+from pipnet.data.datasets import read_dataset
 from pipnet.data.images import read_image
-from pipnet.data.readers import read_dataset
 from pipnet.data.readers_text import read_pts
 from pipnet.data.sample import Sample
+from pipnet.evaluation.evaluate import Evaluation, evaluate
+from pipnet.files import replacing
 from pipnet.geometry import turned
 from pipnet.inference.landmarker import SHIPPED_WEIGHTS, FaceLandmarker
 from pipnet.layouts import get_layout
 from pipnet.metrics import bootstrap, error_statistics
-from pipnet.training.evaluation import Evaluation, evaluate
 
 HERE = Path(__file__).resolve().parent
 LAYOUT = get_layout("300w_68")

@@ -21,9 +21,10 @@ import numpy as np
 import torch
 from scipy.stats import rankdata, spearmanr
 
+from pipnet.data.datasets import read_dataset
 from pipnet.data.images import read_image
-from pipnet.data.readers import read_dataset
 from pipnet.data.sample import Sample
+from pipnet.evaluation.evaluate import Evaluation, evaluate
 from pipnet.geometry import crop_of_square
 from pipnet.inference.landmarker import SHIPPED_WEIGHTS, FaceLandmarker
 from pipnet.layouts import get_layout
@@ -32,7 +33,6 @@ from pipnet.model import checkpoint
 from pipnet.model.confidence import TOLERANCE
 from pipnet.model.pipnet import PIPNet
 from pipnet.training.calibration import squares_beside
-from pipnet.training.evaluation import Evaluation, evaluate
 
 HERE = Path(__file__).resolve().parent
 SETS = {

@@ -4,7 +4,7 @@
     python experiments/smoothing/measure.py DATA_ROOT --turning
     python experiments/smoothing/measure.py --table
 
-DATA_ROOT holds ``300W/``. Every face becomes five videos along known paths (``pipnet.data.motion``); the shipped
+DATA_ROOT holds ``300W/``. Every face becomes five videos along known paths (``experiments.motion``); the shipped
 network follows it, each box from its last points, and the points are kept. Filters are then compared on the same
 points. All of it takes 15 minutes on one core; with ``--cache`` the points are kept in DIR for the next run. With
 ``--turning`` only the row of the turning heads is measured anew, in 3 minutes.
@@ -22,9 +22,9 @@ from typing import Any
 import cv2
 import numpy as np
 
+from experiments.motion import move, moved, still, sway
+from pipnet.data.datasets import read_dataset
 from pipnet.data.images import read_image
-from pipnet.data.motion import move, moved, still, sway
-from pipnet.data.readers import read_dataset
 from pipnet.data.sample import Sample
 from pipnet.geometry import box_size, tight_box
 from pipnet.inference.landmarker import FaceLandmarker
@@ -60,7 +60,7 @@ def paths(sample: Sample, number: int) -> dict[str, tuple[np.ndarray, float]]:
         for name, noise in NOISE.items()
     }
     for speed in SPEEDS:
-        amplitude = speed * FACE_PX * 2 / (2 * np.pi * np.sqrt(2))  # see pipnet.data.motion.sway; period 2 s
+        amplitude = speed * FACE_PX * 2 / (2 * np.pi * np.sqrt(2))  # see experiments.motion.sway; period 2 s
         path = sway(
             FRAMES,
             centre,

@@ -4,7 +4,7 @@
     python experiments/tracking/measure.py DATA_ROOT --turning
     python experiments/tracking/measure.py --table
 
-DATA_ROOT holds ``300W/``. Real faces move along known paths (``pipnet.data.motion``) in pictures of 640 x 480, at 30
+DATA_ROOT holds ``300W/``. Real faces move along known paths (``experiments.motion``) in pictures of 640 x 480, at 30
 frames a second and with camera noise; several faces, and what hides them, are laid over each other. Where the next box
 comes from is compared on validation faces, all the rest is measured on Common-554. Takes 8 minutes on one core;
 ``--turning`` measures only the head that turns, in 2 minutes; ``--quick`` takes one minute and writes nothing.
@@ -38,11 +38,10 @@ from videos import (
     wall,
 )
 
-from pipnet.data.motion import moved
+from experiments.motion import moved
 from pipnet.geometry import box_size, tight_box
 from pipnet.inference.landmarker import FaceLandmarker
-from pipnet.inference.matching import match
-from pipnet.inference.tracking import FaceTracker
+from pipnet.inference.tracking import FaceTracker, match
 
 HERE = Path(__file__).resolve().parent
 THRESHOLDS = (0.05, 0.1, 0.2, 0.5)

@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from experiments.motion import move, moved, still, sway
+from pipnet.data.datasets import read_dataset
 from pipnet.data.images import read_image
-from pipnet.data.motion import move, moved, still, sway
-from pipnet.data.readers import read_dataset
 from pipnet.data.sample import Sample
 from pipnet.geometry import box_size, tight_box
 from pipnet.layouts import get_layout

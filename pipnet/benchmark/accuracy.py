@@ -71,7 +71,7 @@ def read_faces(root: str | Path, count: int | None = None) -> tuple[list[Sample]
     Raises:
         FileNotFoundError: They are not there.
     """
-    from pipnet.data.readers import read_dataset
+    from pipnet.data.datasets import read_dataset
     from pipnet.layouts import get_layout
 
     layout = get_layout(LAYOUT)
@@ -114,8 +114,8 @@ def measure_accuracy(
 
 def _of_network(contender: Contender, samples: Sequence[Sample], layout: PointLayout) -> Accuracy:
     from pipnet.benchmark.others import INNER_OF_68
+    from pipnet.evaluation.evaluate import evaluate
     from pipnet.inference.landmarker import FaceLandmarker
-    from pipnet.training.evaluation import evaluate
 
     landmarker = FaceLandmarker.load(contender.file, device="cpu", runtime=contender.runtime, threads=contender.threads)
     result = evaluate(landmarker, samples, layout=layout)
@@ -126,8 +126,8 @@ def _of_network(contender: Contender, samples: Sequence[Sample], layout: PointLa
 def _of_other(contender: Contender, samples: Sequence[Sample], layout: PointLayout) -> Accuracy:
     from pipnet.benchmark.others import INNER_OF_68
     from pipnet.data.sample import BadItems
+    from pipnet.evaluation.faces import photo_chunks
     from pipnet.metrics import nme, norm_distances
-    from pipnet.training.evaluation_faces import photo_chunks
 
     assert contender.other is not None
     other, find = contender.other

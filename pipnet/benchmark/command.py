@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipnet.benchmark.interruption import Interrupt, remembered_interrupt
 from pipnet.benchmark.options import parse
-from pipnet.console import careful_output
-from pipnet.demo.wording import said
+from pipnet.console import careful_output, said
 
 if TYPE_CHECKING:
     from pipnet.benchmark.measuring import Faces

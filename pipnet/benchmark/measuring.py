@@ -16,7 +16,7 @@ from pipnet.benchmark.interruption import Interrupt
 from pipnet.benchmark.networks import Network
 from pipnet.benchmark.starts import measure_starts, one_per_network
 from pipnet.benchmark.subject import Subject
-from pipnet.demo.wording import counted
+from pipnet.console import counted
 
 if TYPE_CHECKING:
     from pipnet.data.sample import Sample

@@ -76,7 +76,7 @@ class Network:
 
     def _graph(self, precision: str) -> Path:
         if precision not in self._made:
-            from pipnet.model.graph import export_onnx
+            from pipnet.model.onnx_graph import export_onnx
 
             path = self.folder / f"{Path(self.name).stem}_{len(self._made)}_{precision}.onnx"
             calibration = self._calibration if precision == "int8" else None
@@ -95,7 +95,7 @@ class Network:
     @cached_property
     def _calibration(self) -> np.ndarray:
         """Crops for int8, ``(K, S, S, 3)``."""
-        from pipnet.data.synthetic import draw_faces
+        from pipnet.data.synthetic.dataset import draw_faces
 
         return np.stack([face.image for face in draw_faces(_CALIBRATION_FACES, seed=0, size=self.input_size)])
 

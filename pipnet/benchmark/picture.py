@@ -12,7 +12,7 @@ from matplotlib.text import Annotation
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from matplotlib.transforms import Bbox
 
-from pipnet.atomic import replacing
+from pipnet.files import replacing
 
 _COLORS = {"torch": "#d1495b", "onnxruntime": "#00798c", "openvino": "#6a4c93", "own": "#7a7a7a"}
 _MARKERS = {"fp32": "o", "int8": "s", "": "D"}

@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pipnet.atomic import replacing
 from pipnet.benchmark.picture import draw_picture
 from pipnet.benchmark.tables import left_out_table, peak_table, start_table, timing_table, work_table
+from pipnet.files import replacing
 
 JSON, MARKDOWN, PICTURE = "benchmark.json", "report.md", "speed.png"
 

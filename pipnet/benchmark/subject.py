@@ -53,7 +53,7 @@ def find_subject() -> Subject:
     try:
         from skimage.data import astronaut
     except ImportError:
-        from pipnet.data.synthetic import draw_face
+        from pipnet.data.synthetic.dataset import draw_face
         from pipnet.geometry import tight_box
 
         sample = draw_face(0, seed=0, size=512, clean=True)

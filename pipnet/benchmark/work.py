@@ -70,7 +70,7 @@ def graph_work(path: str | Path) -> Work:
 
 
 def _of_openvino(path: Path) -> float:
-    from pipnet.inference.openvino_session import read_openvino
+    from pipnet.inference.sessions import read_openvino
 
     model, _ = read_openvino(path)
     size = model.input(0).get_partial_shape()[1].get_length()
@@ -97,7 +97,7 @@ def _of_onnx(path: Path) -> float:
     import numpy as np
     import onnx
 
-    from pipnet.inference.onnx_session import onnx_session
+    from pipnet.inference.sessions import onnx_session
 
     model = onnx.load(path)
     graph = model.graph

@@ -1,19 +1,159 @@
-"""Photos from files and arrays, and back: always RGB uint8, or an error that says which file and what to do."""
+"""Photos from files and arrays, and back: always RGB uint8, or an error that says which file and what to do.
+Also: what the first bytes of an image file say, before anything is decoded, and where photos come from, a folder with
+any tree below it or a list of paths, one at a time.
+"""
 
 from __future__ import annotations
 
 import os
 import stat
+from collections import Counter
+from collections.abc import Collection, Iterator
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 import numpy as np
 
-from pipnet.atomic import replacing
-from pipnet.data.headers import claimed_size, foreign_kind, is_avif, is_cut_off
-from pipnet.data.sample import BadSampleError
+from pipnet.files import replacing
+
+
+class BadSampleError(ValueError):
+    """A dataset item that can't be used; the message names the file, the line where there is one, and what to do."""
+
+
+_JPEG, _PNG = b"\xff\xd8", b"\x89PNG\r\n\x1a\n"
+# Start-of-frame markers, which carry the size; 0xC4, 0xC8 and 0xCC between them mean other things.
+_JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_HEIC_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
+
+
+def claimed_size(data: bytes) -> tuple[int, int] | None:
+    """Width and height in the header of a JPEG, PNG, BMP, GIF or TIFF, as they are stored (not turned).
+
+    A file of a few bytes can claim any size, and a decoder believes it. Formats whose largest size is harmless (WebP:
+    16383 x 16383) or that are rare are left to the decoder's own limit.
+
+    Returns:
+        None where the format is another, or the header is damaged.
+
+    Example:
+        >>> claimed_size(b"GIF89a" + bytes([7, 0, 4, 0]))
+        (7, 4)
+        >>> claimed_size(b"no image") is None
+        True
+    """
+    if data.startswith(_PNG) and len(data) >= 24:
+        return _number(data, 16, 4, "big"), _number(data, 20, 4, "big")
+    if data.startswith(_JPEG):
+        return _walk_jpeg(data)[1]
+    if data.startswith((b"GIF87a", b"GIF89a")) and len(data) >= 10:
+        return _number(data, 6, 2, "little"), _number(data, 8, 2, "little")
+    if data.startswith(b"BM") and len(data) >= 26:
+        if _number(data, 14, 4, "little") == 12:  # the header of OS/2 has 16-bit sides
+            return _number(data, 18, 2, "little"), _number(data, 20, 2, "little")
+        # A negative height means that rows run down.
+        sides = (int.from_bytes(data[at : at + 4], "little", signed=True) for at in (18, 22))
+        width, height = (abs(side) for side in sides)
+        return width, height
+    if data.startswith((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")):
+        return _tiff_size(data)
+    return None
+
+
+def is_cut_off(data: bytes) -> bool:
+    """Whether a JPEG or PNG lacks its end. Formats without an end marker are left to the decoder.
+
+    Example:
+        >>> is_cut_off(b"\\xff\\xd8 start of a photo"), is_cut_off(b"no image")
+        (True, False)
+    """
+    if data.startswith(_JPEG):
+        # Search behind the start of the scan only: an embedded thumbnail has an end marker of its own. Inside a scan
+        # the two bytes can't occur (a 0xFF is followed by 0), and bytes behind the end marker do no harm.
+        return data.find(b"\xff\xd9", _walk_jpeg(data)[0]) < 0
+    if data.startswith(_PNG):
+        return data.rfind(b"IEND") < 0
+    return False
+
+
+def foreign_kind(data: bytes) -> str | None:
+    """What a file is that people take for a photo and OpenCV does not decode, or None.
+
+    Example:
+        >>> foreign_kind(b"\\0\\0\\0\\x18ftypheic")
+        'a HEIC photo, which OpenCV does not decode: convert it to JPEG'
+    """
+    if data[4:8] == b"ftyp" and data[8:12] in _HEIC_BRANDS:
+        return "a HEIC photo, which OpenCV does not decode: convert it to JPEG"
+    if is_video(data):
+        return "a video, not a photo"
+    if data.startswith(b"%PDF"):
+        return "a PDF, not a photo"
+    return None
+
+
+def is_avif(data: bytes) -> bool:
+    """Whether a file begins as an AVIF does: the brand is among those that it names.
+
+    Example:
+        >>> is_avif(b"\\0\\0\\0\\x18ftypmif1\\0\\0\\0\\0mif1avif"), is_avif(b"\\0\\0\\0\\x18ftypheic")
+        (True, False)
+    """
+    brands = data[8 : min(_number(data, 0, 4, "big"), 256)]
+    return data[4:8] == b"ftyp" and (b"avif" in brands or b"avis" in brands)
+
+
+def is_video(data: bytes) -> bool:
+    """Whether a file begins as MP4, QuickTime, Matroska, WebM or AVI do.
+
+    Example:
+        >>> is_video(b"RIFF....AVI LIST"), is_video(b"RIFF....WEBPVP8 ")
+        (True, False)
+    """
+    is_mp4 = data[4:8] == b"ftyp" and data[8:12] not in (*_HEIC_BRANDS, b"avif", b"avis")
+    return is_mp4 or data.startswith(b"\x1aE\xdf\xa3") or (data.startswith(b"RIFF") and data[8:12] == b"AVI ")
+
+
+def _walk_jpeg(data: bytes) -> tuple[int, tuple[int, int] | None]:
+    """Offset of the first start-of-scan marker, or of the end of the data; and the size in the frame before it."""
+    position, size = 2, None
+    while position + 4 <= len(data):
+        if data[position] != 0xFF:
+            return position, size  # not a marker: damaged, the decoder will say
+        marker = data[position + 1]
+        if marker == 0xDA:
+            return position, size
+        if marker == 0xFF or marker == 0x01 or 0xD0 <= marker <= 0xD8:  # fill byte, or a marker without a length
+            position += 1 if marker == 0xFF else 2
+            continue
+        if marker in _JPEG_FRAMES and position + 9 <= len(data):
+            size = _number(data, position + 7, 2, "big"), _number(data, position + 5, 2, "big")
+        position += 2 + _number(data, position + 2, 2, "big")
+    return len(data), size
+
+
+def _tiff_size(data: bytes) -> tuple[int, int] | None:
+    """Size of the first picture of a TIFF or BigTIFF."""
+    order: Literal["little", "big"] = "little" if data.startswith(b"II") else "big"
+    big = b"+" in data[2:4]
+    first, count_bytes, entry_bytes, value_at = (8, 8, 20, 12) if big else (4, 2, 12, 8)
+    directory = _number(data, first, 8 if big else 4, order)
+    entries = min(_number(data, directory, count_bytes, order), 1000)
+    sides = {}
+    for entry in range(entries):
+        at = directory + count_bytes + entry * entry_bytes
+        tag = _number(data, at, 2, order)
+        if tag in (256, 257):  # width, height: 16-bit numbers (type 3), else 32-bit, at the start of the value field
+            sides[tag] = _number(data, at + value_at, 2 if _number(data, at + 2, 2, order) == 3 else 4, order)
+    return (sides[256], sides[257]) if len(sides) == 2 else None
+
+
+def _number(data: bytes, at: int, length: int, order: Literal["little", "big"]) -> int:
+    """An unsigned number; one beyond the end of the data counts as what is left of it."""
+    return int.from_bytes(data[at : at + length], order)
+
 
 # What a photo in a folder is known by: all that OpenCV decodes, and what it doesn't but people keep as photos, so that
 # each of these is told of and none is left out in silence.
@@ -279,3 +419,124 @@ def _what_is_wrong(data: bytes) -> str:
     if is_cut_off(data):
         return f"the image is cut off after {len(data)} bytes"
     return foreign_kind(data) or "not an image, or a damaged one"
+
+
+_UTF_16 = (b"\xff\xfe", b"\xfe\xff")  # how such a file begins; Windows writes them
+
+
+def photo_paths(source: str | os.PathLike[str]) -> Iterator[Path]:
+    """The photos of a source, in the order in which the disk has them: nothing is sorted, nothing is kept.
+
+    A folder is searched as by :func:`photos_below`.
+
+    A ``.txt`` file holds one path a line, seen from its own folder, and every line counts, whatever its suffix.
+
+    Raises:
+        FileNotFoundError, ValueError, OSError: See :func:`check_source`.
+    """
+    source = Path(source)
+    check_source(source)
+    yield from photos_below(source) if source.is_dir() else _listed(source)
+
+
+def check_source(source: str | os.PathLike[str]) -> None:
+    """Stop on a source that gives no photos, before the first of several sources has cost hours.
+
+    Raises:
+        FileNotFoundError: No such source.
+        ValueError: It is neither a folder nor a list of UTF-8 or ASCII.
+        OSError: It can't be read.
+
+    Example:
+        >>> check_source("nowhere")
+        Traceback (most recent call last):
+        ...
+        FileNotFoundError: nowhere: no such folder of photos, and no such list; correct the path
+    """
+    source = Path(source)
+    if source.is_dir():
+        with os.scandir(source):
+            return
+    if source.suffix.lower() == ".txt" and source.is_file():
+        with source.open("rb") as file:
+            if file.read(2) in _UTF_16:
+                raise ValueError(f"{source} is a list in UTF-16; save it as UTF-8")
+    elif source.exists():
+        raise ValueError(f"{source} is no folder and no .txt list; give the folder of the photo, or a list of photos")
+    else:
+        raise FileNotFoundError(f"{source}: no such folder of photos, and no such list; correct the path")
+
+
+def seen_from(source: str | os.PathLike[str], path: Path) -> str:
+    """What a photo of a source is called: its path seen from the source, the same wherever the source is mounted.
+
+    Example:
+        >>> seen_from("/photos", Path("/photos/a/b.jpg")), seen_from("/lists/all.txt", Path("/other/c.jpg"))
+        ('a/b.jpg', '/other/c.jpg')
+    """
+    root = Path(source)
+    root = root if root.suffix.lower() != ".txt" or root.is_dir() else root.parent
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.as_posix()
+
+
+def photos_below(
+    folder: Path, *, in_order: bool = False, but: Collection[Path] = (), others: Counter[str] | None = None
+) -> Iterator[Path]:
+    """The photos of a folder and all its subfolders, by the suffixes of :data:`pipnet.data.images.IMAGE_SUFFIXES`.
+
+    Names that begin with a dot are left out. Links are followed, but not back into a folder that is being searched. A
+    link that leads nowhere comes out, if it is called like a photo, and so does a subfolder that can't be listed, as
+    itself: whoever reads them will say so.
+
+    Args:
+        folder: Where to look.
+        in_order: Sorted by name, a folder's photos before those of its subfolders; else in the order of the disk.
+        but: Folders that are not entered, resolved.
+        others: Counts the other files by suffix.
+    """
+    yield from _below(folder, (), in_order, but, others)
+
+
+def _below(
+    folder: Path,
+    above: tuple[tuple[int, int], ...],
+    in_order: bool,
+    but: Collection[Path],
+    others: Counter[str] | None,
+) -> Iterator[Path]:
+    """``above`` are the folders on the way here, by device and number: a link to one of them would never end."""
+    try:
+        status = folder.stat()
+        here = (status.st_dev, status.st_ino)
+        if here in above:
+            return
+        with os.scandir(folder) as listed:
+            entries = sorted(listed, key=lambda entry: (_is_folder(entry), entry.name)) if in_order else listed
+            for entry in entries:
+                path = folder / entry.name
+                if entry.name.startswith("."):
+                    continue
+                if _is_folder(entry):
+                    if not but or path.resolve() not in but:
+                        yield from _below(path, (*above, here), in_order, but, others)
+                elif is_photo_name(entry.name):
+                    yield path
+                elif others is not None:
+                    others[path.suffix.lower() or "no suffix"] += 1
+    except (OSError, RecursionError):  # the latter a thousand folders deep
+        yield folder
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself, or a link that leads where nobody may look
+        return False
+
+
+def _listed(file: Path) -> Iterator[Path]:
+    # Names of files are bytes: what is no UTF-8 comes back as it is.
+    with file.open(encoding="utf-8-sig", errors="surrogateescape", newline=None) as lines:
+        for line in lines:
+            if line.strip():
+                yield file.parent / line.rstrip("\n")

@@ -7,9 +7,17 @@ from pathlib import Path
 
 import numpy as np
 
-from pipnet.data.images import IMAGE_SUFFIXES
-from pipnet.data.sample import BadItems, BadSampleError, Sample
-from pipnet.data.splits import Validation, check_choice, check_validation, is_wanted, require, sample_at
+from pipnet.data.images import IMAGE_SUFFIXES, BadSampleError
+from pipnet.data.sample import (
+    BadItems,
+    Sample,
+    Validation,
+    check_choice,
+    check_validation,
+    is_wanted,
+    require,
+    sample_at,
+)
 from pipnet.layouts import PointLayout
 from pipnet.text_files import read_text
 
@@ -45,7 +53,7 @@ def read_300w(
         part: ``train``, ``common`` (helen and lfpw test), ``challenge`` (ibug), or ``test`` (both; without an ibug
             folder it is ``common`` alone, and a warning is logged).
         validation: Of the training faces, leave out (``exclude``), keep only (``only``) or keep (``include``) those
-            that :func:`~pipnet.data.splits.in_validation` picks by file stem.
+            that :func:`~pipnet.data.sample.in_validation` picks by file stem.
 
     Returns:
         Samples in the order of folders, then file names.

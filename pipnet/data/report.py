@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from pipnet.data.images import read_image
-from pipnet.data.sample import BadItems, BadSampleError, Sample
+from pipnet.data.images import BadSampleError, read_image
+from pipnet.data.sample import BadItems, Sample
 from pipnet.geometry import crop_of_square, crop_squares, tight_box
 
 Color = tuple[int, int, int]

@@ -1,22 +1,22 @@
-"""One labelled face, and what happens to the ones that can't be used."""
+"""One labelled face, and what happens to the ones that can't be used.
+Also: which faces of a dataset are its validation part, and whether its files lie where they should.
+"""
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal, TypeVar, get_args
 
 import numpy as np
 
+from pipnet.data.images import BadSampleError, image_size
 from pipnet.geometry import tight_box
 
 OnBad = Literal["raise", "skip"]
 Item = TypeVar("Item")
-
-
-class BadSampleError(ValueError):
-    """A dataset item that can't be used; the message names the file, the line where there is one, and what to do."""
 
 
 @dataclass(frozen=True)
@@ -102,3 +102,120 @@ class BadItems:
                 self.add(str(error))
                 continue
             yield sample
+
+
+# How far outside its photo a point may lie, in longer sides of the photo: a face that the photo cuts off reaches out by
+# less than its own size. What lies beyond is a slip of the keyboard, or a label of another photo.
+FURTHEST = 3.0
+
+Validation = Literal["exclude", "only", "include"]
+
+
+def in_validation(key: str) -> bool:
+    """Whether a face belongs to the validation part: about one in ten, the same ones on every machine.
+
+    Args:
+        key: Stem of the photo's file name, so that faces of one photo stay together; the record's name where photos
+            have no files.
+
+    Example:
+        >>> [key for key in ("face_8", "face_9", "face_10") if in_validation(key)]
+        ['face_9']
+    """
+    return _remainder(key) == 0
+
+
+def _remainder(key: str) -> int:
+    return zlib.crc32(key.encode(errors="surrogatepass")) % 10  # names that are no UTF-8 hold halves of characters
+
+
+def is_wanted(key: str, validation: Validation) -> bool:
+    """Whether a face is kept: all of them (``include``), or by :func:`in_validation` (``only``, ``exclude``)."""
+    return validation == "include" or in_validation(key) == (validation == "only")
+
+
+def wanted_keys(keys: Iterable[str], validation: Validation) -> set[str]:
+    """Which of a set's own keys are kept. As :func:`is_wanted`, but of two keys and more neither part is empty.
+
+    Where none of a few keys falls into the tenth, the one that comes closest validates; where all do, one trains.
+
+    Example:
+        >>> faces = [f"p{i}" for i in range(6)]
+        >>> any(map(in_validation, faces)), sorted(wanted_keys(faces, "only"))
+        (False, ['p0'])
+    """
+    # In the order of the checksum whose remainder decides; names break ties.
+    ordered = sorted(set(keys), key=lambda key: (zlib.crc32(key.encode(errors="surrogatepass")) % 10, key))
+    held_out = {key for key in ordered if in_validation(key)}
+    if len(ordered) > 1:
+        held_out = (held_out or {ordered[0]}) - ({ordered[-1]} if len(held_out) == len(ordered) else set())
+    return {"include": set(ordered), "only": held_out, "exclude": set(ordered) - held_out}[validation]
+
+
+def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    """Stop on an option that isn't one of the choices.
+
+    Raises:
+        ValueError: The message lists the choices.
+    """
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(choices)}; got {value!r}")
+
+
+def check_validation(validation: str, *, part: str = "train", of: tuple[str, ...] = ("train",)) -> None:
+    """Stop on an unknown ``validation``, or on one asked of a part that has no validation faces.
+
+    Raises:
+        ValueError: What was asked and what there is.
+    """
+    check_choice("validation", validation, get_args(Validation))
+    if part not in of and validation != "include":
+        raise ValueError(
+            f"validation={validation!r} needs part={of[0]!r}: validation faces come from training data only"
+        )
+
+
+def require(path: Path, tree: str) -> Path:
+    """The path, if it is there.
+
+    Args:
+        path: File or folder.
+        tree: What the dataset's folder must look like, one line.
+
+    Raises:
+        FileNotFoundError: Names the path and the expected tree.
+    """
+    if not path.exists():
+        raise FileNotFoundError(f"{path} does not exist; expected {tree} (data/README.md says how to get it)")
+    return path
+
+
+def sample_at(where: str, **fields) -> Sample:
+    """A :class:`~pipnet.data.sample.Sample` whose errors name the file and line it came from.
+
+    Raises:
+        BadSampleError: It can't be used, or a point or its box lies absurdly far outside its photo (:data:`FURTHEST`).
+    """
+    try:
+        sample = Sample(**fields)
+        _check_place(sample)
+    except BadSampleError as error:
+        raise BadSampleError(f"{where}: {error}") from None
+    return sample
+
+
+def _check_place(sample: Sample) -> None:
+    try:
+        width, height = image_size(sample.image)
+    except BadSampleError:
+        return  # whoever decodes the photo will say so
+    places = np.vstack([sample.points, np.reshape(sample.box, (2, 2))])
+    beyond = np.maximum(-places, places - [width, height]).max(axis=1)  # (N + 2,), px; NaN if not labelled
+    wrong = np.flatnonzero(beyond > FURTHEST * max(width, height))
+    if wrong.size:
+        what = f"point {wrong[0]}" if wrong[0] < len(sample.points) else "a corner of the face box"
+        x, y = places[wrong[0]]
+        raise BadSampleError(
+            f"{what}, {x:.10g}, {y:.10g}, lies more than {FURTHEST:g} times the size of the photo ({width} x {height})"
+            " outside it; correct it or leave the face out"
+        )

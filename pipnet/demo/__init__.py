@@ -12,7 +12,7 @@ Results, in the folder ``--output`` (here, unless given) or under the file name 
 
 * ``--json``: ``NAME_landmarks.json``. A photo is ``{"image", "width", "height", "layout", "faces"}``, a video or
   camera ``{"video", "width", "height", "layout", "frames"}`` with frames ``{"frame", "time", "faces"}``. Faces are as
-  :meth:`pipnet.faces.FaceLandmarks.to_dict` has them.
+  :meth:`pipnet.landmarks.FaceLandmarks.to_dict` has them.
 * ``--csv``: one row a face and frame, ``NAME_landmarks.csv``; several photos share one ``landmarks.csv``. Columns:
   ``source`` (the photo, file, address or camera), ``frame`` (from 0; 0 in photos), ``time_s`` (seconds from the first
   frame; 0 in photos), ``face`` (its place among the faces of the frame), ``id`` (who is who from frame to frame; empty
@@ -55,16 +55,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit status.
     """
-    from pipnet.console import careful_output
-    from pipnet.demo import starting
+    from pipnet.console import careful_output, end_at_once_on_ctrl_c, started
 
     careful_output()
     # Not where another program calls: its Ctrl-C is its own.
     if arguments is None:
-        starting.end_at_once_on_ctrl_c()
+        end_at_once_on_ctrl_c("pipnet.demo: interrupted")
     try:
         from pipnet.demo.command import run
 
         return run(arguments)
     finally:
-        starting.started()
+        started()

@@ -10,14 +10,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipnet.console import said, started, with_kept
 from pipnet.demo import options as given
-from pipnet.demo.display import DisplayProbe
-from pipnet.demo.starting import started
-from pipnet.demo.wording import said, with_kept
+from pipnet.demo.window import DisplayProbe
 
 if TYPE_CHECKING:
-    from pipnet.demo.capture import FrameSource
-    from pipnet.demo.moving import FrameLoop
+    from pipnet.demo.camera import FrameSource
+    from pipnet.demo.live import FrameLoop
     from pipnet.inference.landmarker import FaceLandmarker
 
 
@@ -57,10 +56,12 @@ def _check_portrait(parser: argparse.ArgumentParser) -> None:
 
 
 def _run_web(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
-    from pipnet.demo.web import missing_package, serve
-
-    if problem := missing_package():  # before the network is loaded
-        parser.error(problem)
+    try:
+        from pipnet.demo.web import serve
+    except ModuleNotFoundError as error:
+        if error.name != "aiohttp":
+            raise
+        parser.error('the page needs aiohttp: pip install "pipnet[web]" or pip install aiohttp')
     landmarker = _load(parser, options)
     started()
     return serve(
@@ -73,7 +74,7 @@ def _run_web(parser: argparse.ArgumentParser, options: argparse.Namespace) -> in
 
 
 def _run_photos(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
-    from pipnet.demo.sources import Photo, photos_in
+    from pipnet.demo.photos import Photo, photos_in
 
     folder, file = _where(parser, options, [*(options.image or [])], single=len(options.image or [1]) == 1)
     if options.source == given.FOLDER:
@@ -97,7 +98,7 @@ def _run_moving(parser: argparse.ArgumentParser, options: argparse.Namespace) ->
     folder, file = _where(parser, options, [Path(options.video)] if is_file else [], single=True)
     import cv2
 
-    from pipnet.demo.capture import quiet_opencv
+    from pipnet.demo.camera import quiet_opencv
 
     # OpenCV's threads would fight those of the network for the cores: cropping one face took three times as long.
     cv2.setNumThreads(1)
@@ -117,8 +118,8 @@ def _run_moving(parser: argparse.ArgumentParser, options: argparse.Namespace) ->
 
 
 def _open(options: argparse.Namespace) -> FrameSource:
-    from pipnet.demo.capture import LIVE_SCHEMES, Camera, CaptureError
-    from pipnet.demo.video_file import VideoFile
+    from pipnet.demo.camera import LIVE_SCHEMES, Camera, CaptureError
+    from pipnet.demo.video import VideoFile
 
     if options.source == given.WEBCAM:
         return Camera(options.webcam, size=options.camera_size, mirror=options.mirror)
@@ -145,10 +146,8 @@ def _play(
     file: Path | None,
     boxes: Any,
 ) -> int:
-    from pipnet.demo.moving import FrameLoop
-    from pipnet.demo.results import Results
+    from pipnet.demo.live import FrameLoop, Results, summary_lines
     from pipnet.demo.stopwatch import Stopwatch
-    from pipnet.demo.summary import summary_lines
     from pipnet.inference.tracking import FaceTracker
 
     called = source.name if options.source == given.WEBCAM else options.video
@@ -277,7 +276,7 @@ def _load(parser: argparse.ArgumentParser, options: argparse.Namespace, boxes: A
     """The landmarker, warmed up, so that the times printed are those of the pictures."""
     import numpy as np
 
-    from pipnet.inference.detect import RetinaFace
+    from pipnet.inference.detectors import RetinaFace
     from pipnet.inference.landmarker import FaceLandmarker
 
     blank = np.zeros((64, 64, 3), dtype=np.uint8)

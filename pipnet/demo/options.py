@@ -37,7 +37,7 @@ def parse(arguments: Sequence[str] | None = None) -> tuple[argparse.ArgumentPars
 
     Returns:
         The parser, for errors that show later, and the options. Besides their own names these are ``source``, one of
-        the names above, and ``detector``, as :func:`pipnet.inference.detect.detector_factory` takes it, and ``boxes``,
+        the names above, ``detector``, as :func:`pipnet.inference.detectors.detector_factory` takes it, and ``boxes``,
         the file of ``--detector boxes FILE`` or None.
 
     Raises:

@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from pipnet.atomic import replacing
 from pipnet.console import as_text
-from pipnet.faces import FaceLandmarks
+from pipnet.files import replacing
 from pipnet.formats import row_columns
+from pipnet.landmarks import FaceLandmarks
 from pipnet.layouts import PointLayout
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
@@ -66,7 +66,7 @@ def write_json(path: Path, source: str, image: np.ndarray, faces: FaceLandmarks)
 
 
 class PendingFile:
-    """A file that is written over a long time, and takes its name in the end: :func:`pipnet.atomic.replacing` as an
+    """A file that is written over a long time, and takes its name in the end: :func:`pipnet.files.replacing` as an
     object.
 
     Args:

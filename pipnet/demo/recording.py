@@ -14,8 +14,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from pipnet.atomic import openable
 from pipnet.demo.output import PendingFile
+from pipnet.files import openable
 
 # What OpenCV's own builds can encode, by container; the first that opens is taken. Not H.264: its encoder is missing
 # from OpenCV's packages, for its licence.

@@ -34,7 +34,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import numpy as np
 
-    from pipnet.export.comparing import Difference
+    from pipnet.export.writing import Difference
     from pipnet.model.checkpoint import LoadedModel
 
 
@@ -67,7 +67,7 @@ def export(
         path: ``.onnx``, or ``.xml`` for OpenVINO.
         precision: ``"fp32"`` or ``"int8"``.
         crops: Faces as the network sees them, RGB uint8 ``(K, S, S, 3)``;
-            :func:`pipnet.data.calibration_crops.calibration_crops` cuts them. int8 is calibrated on them; fp32 is
+            :func:`pipnet.export.faces.calibration_crops` cuts them. int8 is calibrated on them; fp32 is
             compared on them, or on drawn faces.
         card: Text about the weights; None takes ``NAME.md`` beside the checkpoint, or makes one.
 
@@ -93,9 +93,8 @@ def export(
         >>> first.runtime, first.largest_px < 1e-3
         ('onnxruntime', True)
     """
-    from pipnet.export.card import card_of
+    from pipnet.export.command import PRECISIONS, SUFFIXES, card_of
     from pipnet.export.faces import drawn_faces
-    from pipnet.export.options import PRECISIONS, SUFFIXES
     from pipnet.export.writing import write
     from pipnet.model import checkpoint as checkpoints
 

@@ -1,25 +1,162 @@
-"""What ``python -m pipnet.export`` does, from its arguments to its exit status."""
+"""``python -m pipnet.export``: its options, what it does, what it shows of a file, and the card that travels in it."""
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from pipnet.console import careful_output
-from pipnet.demo.wording import said
-from pipnet.export import options as given
+from pipnet.console import careful_output, said
+
+if TYPE_CHECKING:
+    from pipnet.model.checkpoint import LoadedModel
+
+
+SHIPPED = "shipped"
+_SHIPPED_STEM = "300w_mobilenet_v2"  # of the files in pipnet/weights
+SUFFIXES = {"onnx": ".onnx", "openvino": ".xml"}
+PRECISIONS = ("fp32", "int8")
+DEFAULT_FACES = 300
+
+# Options that write a file; --show reads one.
+_WRITING = ("format", "precision", "output", "data_root", "dataset", "faces", "calibration_faces", "seed")
+
+
+def parse(arguments: Sequence[str] | None = None) -> tuple[argparse.ArgumentParser, argparse.Namespace]:
+    """The options, checked as far as that needs no file.
+
+    Returns:
+        The parser, for errors that show later, and the options: ``checkpoint`` (None for the weights that ship),
+        ``format``, ``precision``, ``output`` (always a file), ``data_root``, ``dataset``, ``faces``,
+        ``calibration_faces``, ``seed``, and ``show``, a file or None.
+
+    Raises:
+        SystemExit: Status 2, for arguments that are wrong or don't go together; 0 for ``--help``.
+    """
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.show is not None:
+        given = [name for name in _WRITING if getattr(options, name) is not None]
+        if options.checkpoint is not None or given:
+            other = f"--{given[0].replace('_', '-')}" if given else f"the checkpoint {options.checkpoint}"
+            parser.error(f"--show {options.show} only reads that file; leave out {other}")
+        return parser, options
+    if options.faces is not None and (options.dataset is not None or options.data_root is not None):
+        parser.error("--faces takes photos without labels; leave out --dataset and --data-root")
+    options.precision = options.precision or "fp32"
+    options.calibration_faces = options.calibration_faces or DEFAULT_FACES
+    options.seed = options.seed or 0
+    if options.checkpoint == SHIPPED:
+        options.checkpoint = None
+    _choose_output(parser, options)
+    return parser, options
+
+
+def _choose_output(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    """Settle format and file: each follows from the other where only one is given."""
+    output: Path | None = options.output
+    if options.checkpoint is not None and Path(options.checkpoint).suffix.lower() in SUFFIXES.values():
+        parser.error(f"{options.checkpoint} is an exported graph already; give the checkpoint (.pt) that it is made of")
+    in_folder = output is not None and (output.is_dir() or output.suffix == "")
+    if output is not None and not in_folder:
+        fitting = [name for name, suffix in SUFFIXES.items() if suffix == output.suffix]
+        if not fitting or options.format not in (None, *fitting):
+            suffix = SUFFIXES.get(options.format, " or ".join(SUFFIXES.values()))
+            parser.error(f"--output {output}: the name must end in {suffix}")
+        options.format = fitting[0]
+        return
+    options.format = options.format or "onnx"
+    if options.checkpoint is None:
+        # Not beside the checkpoint: that is the inside of the installed package.
+        folder, stem = Path(), _SHIPPED_STEM
+    else:
+        folder, stem = Path(options.checkpoint).parent, Path(options.checkpoint).stem
+    name = stem + ("_int8" if options.precision == "int8" else "") + SUFFIXES[options.format]
+    options.output = (output or folder) / name
+
+
+class _Parser(argparse.ArgumentParser):
+    """One that says what is wrong in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"pipnet.export: error: {message} (--help lists the options)\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="python -m pipnet.export",
+        description="Write a trained network as one graph that is enough to predict, and check it against PyTorch.",
+    )
+    # Of the code that runs; what pip knows is that of the day of installing, where the package is editable.
+    version = import_module("pipnet").__version__
+    parser.add_argument("--version", action="version", version=f"pipnet {version}", help="show it, and exit")
+    parser.add_argument(
+        "checkpoint", nargs="?", metavar="CHECKPOINT", help="a best.pt, or 'shipped' (default): the weights that ship"
+    )
+    parser.add_argument(
+        "--format", choices=tuple(SUFFIXES), help="onnx (one file) or openvino (.xml and .bin); default: onnx"
+    )
+    parser.add_argument("--precision", choices=PRECISIONS, help="fp32 (default), or int8: smaller and faster")
+    parser.add_argument(
+        "--output",
+        type=_path,
+        metavar="PATH",
+        help="file, or folder (default: beside the checkpoint, under its name, with _int8 for int8; of the weights "
+        "that ship here)",
+    )
+    parser.add_argument("--show", type=_path, metavar="FILE", help="print what a file says of itself, and exit")
+    faces = parser.add_argument_group("faces, to calibrate int8 and to compare with PyTorch")
+    faces.add_argument(
+        "--data-root",
+        type=_path,
+        metavar="DIR",
+        help="folder that holds the dataset (default: PIPNET_DATA, else where the checkpoint was trained)",
+    )
+    faces.add_argument(
+        "--dataset",
+        metavar="NAME",
+        help="a file of conf/dataset, by name or path (default: what the checkpoint was trained on); its split "
+        "train is read",
+    )
+    faces.add_argument("--faces", type=_path, metavar="DIR", help="photos without labels instead; faces are detected")
+    faces.add_argument(
+        "--calibration-faces",
+        type=_positive,
+        metavar="N",
+        help=f"how many, spread evenly over the set (default: {DEFAULT_FACES})",
+    )
+    faces.add_argument("--seed", type=_seed, metavar="N", help="of their choice (default: 0)")
+    return parser
+
+
+def _positive(text: str) -> int:
+    number = int(text) if text.isdecimal() else 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number from 1, got {text!r}")
+    return number
+
+
+def _seed(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"must be a whole number from 0, got {text!r}")
+    return int(text)
+
+
+def _path(text: str) -> Path:
+    if not text.strip():
+        raise argparse.ArgumentTypeError("needs the name of a file or folder; . is the folder you are in")
+    return Path(text)
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """See :func:`pipnet.export.main`."""
     careful_output()
-    parser, options = given.parse(arguments)
+    parser, options = parse(arguments)
     try:
         if options.show is not None:
-            from pipnet.export.show import describe
-
             print(describe(options.show), flush=True)
             return 0
         return _export(options)
@@ -36,9 +173,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
 
 def _export(options: argparse.Namespace) -> int:
-    from pipnet.export.card import card_of
     from pipnet.export.faces import find_faces
-    from pipnet.export.show import megabytes
     from pipnet.export.writing import LIMIT_INT8, missing_package, write
     from pipnet.inference.landmarker import SHIPPED_WEIGHTS
     from pipnet.model import checkpoint
@@ -76,3 +211,140 @@ def _export(options: argparse.Namespace) -> int:
             )
     print(f'use: FaceLandmarker.load("{output}"), or python -m pipnet.demo --weights {output}')
     return 0
+
+
+def describe(path: Path) -> str:
+    """Layout, crop, precision, inputs and outputs, and the card.
+
+    Args:
+        path: ``.onnx``, ``.xml``, or a checkpoint.
+
+    Raises:
+        FileNotFoundError: No such file.
+        ValueError: No network of pipnet, or damaged; or what reads it is not installed.
+    """
+    if path.suffix.lower() in (".onnx", ".xml"):
+        from pipnet.inference.runtimes import open_fastest
+
+        metadata: Mapping[str, Any] = open_fastest(path).metadata
+        ports = _ports_of_onnx(path) if path.suffix.lower() == ".onnx" else _ports_of_openvino(path)
+    else:
+        metadata, ports = _of_checkpoint(path), []
+    precision = metadata.get("precision", "fp32")
+    if metadata.get("calibration_faces"):
+        precision += f", calibrated on {metadata['calibration_faces']} faces"
+    files = [path, path.with_suffix(".bin")] if path.suffix.lower() == ".xml" else [path]
+    facts = [
+        ("file", f"{path}, {megabytes(files)}, format {metadata['format']}"),
+        ("network", f"{metadata.get('backbone', 'not said')}, {metadata['input_size']} px, {precision}"),
+        ("layout", f"{metadata['layout']['name']}, {metadata['layout']['num_points']} points"),
+        ("box scale", f"{metadata['box_scale']:g}: side of the crop over the longer side of the points' tight box"),
+        *ports,
+        ("data", f"licence: {metadata.get('training', {}).get('licence', 'not stated')}"),
+    ]
+    lines = [f"{name:<10} {text}" for name, text in facts]
+    card = metadata.get("card", "").strip()
+    return "\n".join([*lines, "", card or "The file has no card."])
+
+
+def megabytes(files: list[Path]) -> str:
+    """Size of files together."""
+    return f"{sum(file.stat().st_size for file in files) / 1e6:.1f} MB"
+
+
+def _ports_of_onnx(path: Path) -> list[tuple[str, str]]:
+    from pipnet.inference.sessions import onnx_session
+
+    session = onnx_session(path)
+    return [
+        (kind, f"{port.name}: {port.type.removeprefix('tensor(').removesuffix(')')} {_shape(port.shape)}")
+        for kind, ports in (("input", session.get_inputs()), ("output", session.get_outputs()))
+        for port in ports
+    ]
+
+
+def _ports_of_openvino(path: Path) -> list[tuple[str, str]]:
+    from pipnet.inference.sessions import read_openvino
+
+    model, _ = read_openvino(path)
+    return [
+        (kind, f"{port.any_name}: {port.element_type.to_dtype()} {_shape(port.partial_shape)}")
+        for kind, ports in (("input", model.inputs), ("output", model.outputs))
+        for port in ports
+    ]
+
+
+def _shape(shape: Any) -> str:
+    """With B for the side that may be anything."""
+    sides = [str(side) for side in shape]
+    return "(" + ", ".join(side if side.isdecimal() else "B" for side in sides) + ("," if len(sides) == 1 else "") + ")"
+
+
+def _of_checkpoint(path: Path) -> dict[str, Any]:
+    from pipnet.model import checkpoint
+    from pipnet.model.onnx_graph import metadata_of
+
+    loaded = checkpoint.load(path)
+    return metadata_of(loaded, card=card_of(loaded, path))
+
+
+def card_of(loaded: LoadedModel, path: Path | None = None) -> str:
+    """The text of ``STEM.md`` beside a checkpoint, or, without one, a short card made from its training record.
+
+    Args:
+        loaded: What the file holds.
+        path: Of the checkpoint; None where there is no file.
+
+    Raises:
+        ValueError: The card beside the checkpoint is no text.
+    """
+    beside = None if path is None else path.with_suffix(".md")
+    if beside is None or not beside.is_file():
+        return _from_record(loaded, "network" if path is None else path.name)
+    try:
+        return beside.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{beside}, the card of the network, is no text in UTF-8; save it as such") from error
+
+
+def _from_record(loaded: LoadedModel, name: str) -> str:
+    net, record = loaded.net, loaded.training
+    lines = [
+        f"# {name}",
+        "",
+        f"PIPNet on {net.arguments['backbone']} at {net.input_size} px: {net.num_points} points (layout "
+        f"{loaded.layout.name}), {net.num_neighbors} neighbours. Made from the training record; nobody wrote a card.",
+        "",
+    ]
+    facts = _facts(record)
+    lines += [f"* {fact}" for fact in facts] or ["The file holds no record of a training."]
+    return "\n".join(lines) + "\n"
+
+
+def _facts(record: Mapping[str, Any]) -> list[str]:
+    """What a training record says, a line each; a record of another make may lack any of it."""
+    config = _mapping(record.get("config"))
+    facts = []
+    if name := _mapping(config.get("dataset")).get("name"):
+        facts.append(f"Dataset: {name}")
+    if counts := _mapping(record.get("faces")):
+        facts.append("Faces: " + ", ".join(f"{count} {part}" for part, count in counts.items()))
+    if "licence" in record:
+        facts.append(f"Licence of the data: {record['licence']}")
+    facts += [
+        f"{key.capitalize()}: {source[key]}" for source, key in ((config, "seed"), (record, "epoch")) if key in source
+    ]
+    metrics = _mapping(record.get("metrics"))
+    figures = {"val_nme": "NME", "val_nme_box": "NME by box size"}
+    facts += [
+        f"Validation {figures[key]}: {metrics[key]:.2f} %"
+        for key in figures
+        if isinstance(metrics.get(key), int | float)
+    ]
+    if version := _mapping(record.get("versions")).get("pipnet"):
+        facts.append(f"Trained with pipnet {version}")
+    return facts
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}

@@ -13,13 +13,12 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from pipnet.data.images import read_image
-from pipnet.faces import FaceLandmarks
 from pipnet.geometry import crop_of_square, crop_squares, roll_angles, turned
-from pipnet.inference.detect import Detections, Detector, RetinaFace, YuNet, detector_factory
 from pipnet.inference.detections import as_angles, as_boxes, as_detections
-from pipnet.inference.device import usable_device
-from pipnet.inference.runtimes import GRAPH_RUNTIMES, RUNTIMES, Runtime, TorchRuntime, open_fastest
+from pipnet.inference.detectors import Detections, Detector, RetinaFace, YuNet, detector_factory
+from pipnet.inference.runtimes import GRAPH_RUNTIMES, RUNTIMES, Runtime, TorchRuntime, open_fastest, usable_device
 from pipnet.inference.upright import Asked, Looks, upright_looks
+from pipnet.landmarks import FaceLandmarks
 from pipnet.layouts import PointLayout, layout_from_dict
 
 if TYPE_CHECKING:
@@ -222,7 +221,7 @@ class FaceLandmarker:
             photos a list of these, one a photo.
 
         Raises:
-            pipnet.data.sample.BadSampleError: The file or array is no usable image (a ValueError); of many, the message
+            pipnet.data.images.BadSampleError: The file or array is no usable image (a ValueError); of many, the message
                 says which.
             ValueError: The boxes have another shape, no extent, or are not finite; the message names the box. Or the
                 angles are not one number a box.

@@ -1,10 +1,15 @@
-"""The network behind one call, whatever computes it: crops in, points and scores out, NumPy on both sides."""
+"""The network behind one call, whatever computes it: crops in, points and scores out, NumPy on both sides.
+
+Which device a network runs on.
+"""
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
 import json
+import shutil
+import sys
 import warnings
 from functools import partial
 from pathlib import Path
@@ -12,14 +17,72 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from pipnet.inference.device import choose_device
-from pipnet.inference.onnx_session import onnx_session, threads_from_environment
-from pipnet.inference.openvino_session import OpenVinoSession, read_openvino
-from pipnet.inference.sessions import Session, may_have_threads
+from pipnet.inference.sessions import (
+    OpenVinoSession,
+    Session,
+    may_have_threads,
+    onnx_session,
+    read_openvino,
+    threads_from_environment,
+)
 
 if TYPE_CHECKING:
+    import torch
+
     from pipnet.model.checkpoint import LoadedModel
     from pipnet.model.pipnet import PIPNet
+
+
+def choose_device(device: str) -> torch.device:
+    """A torch device by name; ``"auto"`` is CUDA where there is one, else the CPU.
+
+    Raises:
+        ValueError: No such device here.
+
+    Example:
+        >>> choose_device("cpu")
+        device(type='cpu')
+    """
+    import torch
+
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        chosen = torch.device(device)
+    except RuntimeError:
+        raise ValueError(f"no device {device!r}; use 'auto', 'cpu' or 'cuda'") from None
+    if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
+        raise ValueError(
+            f"device {device!r} is not there, torch sees {torch.cuda.device_count()} CUDA devices; use 'cpu'"
+        )
+    try:
+        torch.zeros(1, device=chosen).cpu()  # torch knows the names of devices that it was not built for
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"device {device!r} can't be used here ({reason}); use 'auto', 'cpu' or 'cuda'") from error
+    return chosen
+
+
+def usable_device(device: str) -> str:
+    """The name of a device that is here: the one asked for, or the CPU with a warning that says why.
+
+    Where there is no trace of an NVIDIA driver PyTorch is not imported to find out: it takes seconds.
+
+    Example:
+        >>> usable_device("cpu")
+        'cpu'
+    """
+    if device == "cpu" or (device == "auto" and "torch" not in sys.modules and shutil.which("nvidia-smi") is None):
+        return "cpu"
+    try:
+        return str(choose_device(device))
+    except ValueError as error:
+        # A word that is no device is a mistake, not a machine without one.
+        if device.partition(":")[0] not in ("cuda", "auto"):
+            raise
+        warnings.warn(f"{str(error).partition('; use ')[0]}; the CPU serves instead", stacklevel=3)
+        return "cpu"
+
 
 RUNTIMES = ("auto", "torch", "onnxruntime", "openvino")
 
@@ -120,7 +183,7 @@ class TorchRuntime(_Network):
 
 
 class OnnxRuntime(_Network):
-    """A graph of :func:`pipnet.model.graph.export_onnx` on ONNX Runtime.
+    """A graph of :func:`pipnet.model.onnx_graph.export_onnx` on ONNX Runtime.
 
     An object may be called from several threads.
 
@@ -156,7 +219,7 @@ class OnnxRuntime(_Network):
 
 
 class OpenVinoRuntime(_Network):
-    """A graph of :mod:`pipnet.model.graph` on OpenVINO, the fastest on x86 CPUs.
+    """A graph of :mod:`pipnet.model.onnx_graph` on OpenVINO, the fastest on x86 CPUs.
 
     Arguments, attributes and errors are those of :class:`OnnxRuntime`; the file may also be an ``.xml``.
     """
@@ -278,14 +341,14 @@ def _open(path: Path, runtime: str, device: str, threads: int) -> TorchRuntime |
         raise RuntimeUnavailableError(
             f"{runtime} needs the package onnx to run the checkpoint {path}; pip install onnx, or give an .onnx file"
         )
-    from pipnet.model.graph import onnx_graph
+    from pipnet.model.onnx_graph import onnx_graph
 
     return kinds[runtime](path, threads=threads, content=onnx_graph(checkpoint.load(path)))
 
 
 def torch_runtime(loaded: LoadedModel, *, threads: int = 0, name: str = "") -> TorchRuntime:
     """A loaded checkpoint on PyTorch, with what a graph of it would say of itself; ``name`` is the file's."""
-    from pipnet.model.graph import metadata_of
+    from pipnet.model.onnx_graph import metadata_of
 
     opened = TorchRuntime(loaded.net, threads=threads)
     opened.metadata = metadata_of(loaded)

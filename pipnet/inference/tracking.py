@@ -12,6 +12,12 @@ How a face is tilted comes from its last points, too, so a head may turn all the
 A lost face is looked for during a second (``identities.REMEMBER_S``); one that is found again in that time, less than
 about a face's size away from where it was, keeps its id. An id is a place that goes on, not a person: nobody is
 recognised, and a cut of scene that puts another face where one was lost goes on with its id.
+
+Which box of this frame is which face of the last one.
+
+Ids of faces, and the faces that went missing a moment ago and may come back under theirs.
+
+What following faces through a video cost and missed.
 """
 
 from __future__ import annotations
@@ -20,18 +26,69 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy.optimize import linear_sum_assignment
 
 from pipnet.data.images import read_image
-from pipnet.faces import FaceLandmarks, joined
-from pipnet.geometry import tight_box
+from pipnet.geometry import box_size, tight_box
 from pipnet.inference.detections import Detections
-from pipnet.inference.identities import REMEMBER_S, Identities, MissingFace
-from pipnet.inference.matching import face_distances, match
 from pipnet.inference.smoothing import FaceFilter, FrameClock, Smoothing
-from pipnet.inference.tracking_statistics import TrackingStatistics
+from pipnet.landmarks import FaceLandmarks, joined
 
 if TYPE_CHECKING:
     from pipnet.inference.landmarker import FaceLandmarker
+
+
+def face_distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """How far boxes are from being the same face: distance of centres in face sizes, plus the log of the size ratio.
+
+    Unlike the overlap, it still orders pairs that a fast face has pulled apart.
+
+    Args:
+        a: ``(A, 4)`` as ``x0, y0, x1, y1``, with an extent.
+        b: ``(B, 4)``.
+
+    Returns:
+        ``(A, B)``, from 0; faces side by side have about 1.
+
+    Example:
+        >>> here, aside = np.array([[0.0, 0, 10, 10]]), np.array([[5.0, 0, 15, 10]])
+        >>> face_distances(here, np.concatenate([here, aside, 2 * here])).round(2).tolist()
+        [[0.0, 0.5, 1.16]]
+    """
+    a, b = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
+    size_a, size_b = (np.maximum(box_size(boxes), 1e-6) for boxes in (a, b))
+    centre_a, centre_b = ((boxes[:, :2] + boxes[:, 2:]) / 2 for boxes in (a, b))
+    apart = np.linalg.norm(centre_a[:, None] - centre_b[None], axis=-1)  # (A, B)
+    size = (size_a[:, None] + size_b[None]) / 2
+    return apart / size + np.abs(np.log(size_a[:, None] / size_b[None]))
+
+
+def match(a: np.ndarray, b: np.ndarray, limit: float) -> list[tuple[int, int]]:
+    """Pairs of boxes that are the same face: as many as possible, then as close as possible in sum.
+
+    Args:
+        a: ``(A, 4)``.
+        b: ``(B, 4)``.
+        limit: Boxes further apart, by :func:`face_distances`, are different faces.
+
+    Returns:
+        Indices into ``a`` and ``b``, each at most once, in the order of ``a``.
+
+    Example:
+        Taken one by one, 0 would get its nearest and leave 1 with nothing:
+
+        >>> before = np.array([[0.0, 0, 10, 10], [4.0, 0, 14, 10]])
+        >>> match(before, np.array([[3.0, 0, 13, 10], [-6.0, 0, 4, 10]]), limit=0.7)
+        [(0, 1), (1, 0)]
+    """
+    if not len(a) or not len(b):
+        return []
+    distances = face_distances(a, b)
+    # A pair out of reach must never pay for a better sum elsewhere.
+    unreachable = 1e6
+    rows, columns = linear_sum_assignment(np.where(distances <= limit, distances, unreachable))
+    return [(int(i), int(j)) for i, j in zip(rows, columns, strict=True) if distances[i, j] <= limit]
+
 
 LOST_PAUSE = 3
 
@@ -302,3 +359,107 @@ def _share_inside(box: np.ndarray, frame: np.ndarray) -> float:
     """How much of a box lies in the picture, from 0 to 1."""
     inside = np.clip(box, 0, [frame.shape[1], frame.shape[0]] * 2)
     return float(np.prod(inside[2:] - inside[:2]) / max(np.prod(box[2:] - box[:2]), 1e-9))
+
+
+REMEMBER_S = 1.0
+
+# How far from where it went missing a face may come back, by matching.face_distances. Neighbours are about 1 apart.
+_CAME_BACK = 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class MissingFace:
+    """A face that was followed until a moment ago.
+
+    Attributes:
+        id: Its id.
+        box: ``(4,)``, where it was last, frame pixels.
+        since: When, seconds.
+        wanted: Whether to look for it; not for one that went out of the picture.
+    """
+
+    id: int
+    box: np.ndarray
+    since: float
+    wanted: bool
+
+
+class Identities:
+    """Gives ids from 0 on, and an old one to a face that is found again within :data:`REMEMBER_S` seconds.
+
+    Example:
+        >>> identities = Identities()
+        >>> identities.of(np.array([[0.0, 0, 10, 10], [50.0, 0, 60, 10]]))
+        [0, 1]
+        >>> identities.miss(MissingFace(1, np.array([50.0, 0, 60, 10]), since=2.0, wanted=True))
+        >>> identities.forget(now=2.5)
+        >>> identities.of(np.array([[90.0, 0, 100, 10], [52.0, 1, 62, 11]]))
+        [2, 1]
+    """
+
+    def __init__(self) -> None:
+        self.given = 0
+        self._missing: list[MissingFace] = []
+
+    @property
+    def wanted(self) -> int:
+        """How many missing faces are looked for."""
+        return sum(face.wanted for face in self._missing)
+
+    def miss(self, face: MissingFace) -> None:
+        """Remember a face that is not followed any more."""
+        self._missing.append(face)
+
+    def forget(self, now: float) -> None:
+        """Give up those that have been missing for too long, at time ``now`` in seconds."""
+        self._missing = [face for face in self._missing if now - face.since <= REMEMBER_S]
+
+    def of(self, boxes: np.ndarray) -> list[int]:
+        """Ids of faces just found in ``boxes`` ``(F, 4)``: of those that went missing at that place, else new ones."""
+        where = np.array([face.box for face in self._missing]).reshape(-1, 4)
+        back = {found: self._missing[missing] for missing, found in match(where, boxes, _CAME_BACK)}
+        ids = []
+        for row in range(len(boxes)):
+            if row in back:
+                ids.append(back[row].id)
+            else:
+                ids.append(self.given)
+                self.given += 1
+        self._missing = [face for face in self._missing if face.id not in ids]
+        return ids
+
+
+@dataclass
+class TrackingStatistics:
+    """What tracking cost and missed so far.
+
+    Attributes:
+        frames: Frames seen.
+        detector_calls: How often the detector ran.
+        face_frames: Faces returned, summed over frames.
+        faces_new: Ids given.
+        faces_lost: How often a face was lost and not found again in the same frame. One that leaves the picture is
+            not lost.
+        lost_face_frames: Frames in which a lost face was missing, until it was found or forgotten, summed over faces.
+
+    Example:
+        >>> TrackingStatistics(frames=50, detector_calls=3, face_frames=95, lost_face_frames=5).lost_share
+        0.05
+    """
+
+    frames: int = 0
+    detector_calls: int = 0
+    face_frames: int = 0
+    faces_new: int = 0
+    faces_lost: int = 0
+    lost_face_frames: int = 0
+
+    @property
+    def detector_calls_per_100(self) -> float:
+        """Detector calls per 100 frames; 0 before the first frame."""
+        return 100 * self.detector_calls / max(self.frames, 1)
+
+    @property
+    def lost_share(self) -> float:
+        """Share of the frames of known faces in which the face was lost; 0 before the first face."""
+        return self.lost_face_frames / max(self.face_frames + self.lost_face_frames, 1)

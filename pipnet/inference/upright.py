@@ -48,7 +48,7 @@ class Asked:
 
 @dataclass(frozen=True, eq=False)
 class Looks:
-    """What the network saw of each face, and where it looked; see :class:`pipnet.faces.FaceLandmarks`."""
+    """What the network saw of each face, and where it looked; see :class:`pipnet.landmarks.FaceLandmarks`."""
 
     points: np.ndarray
     scores: np.ndarray

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pipnet.atomic import replacing
+from pipnet.files import replacing
 from pipnet.layouts import PointLayout, layout_from_dict
 from pipnet.model.pipnet import PIPNet
 
@@ -126,7 +126,7 @@ def read(path: str | Path) -> dict[str, Any]:
     if not isinstance(content, dict) or "format" not in content or "model" not in content:
         raise CheckpointError(
             f"{path} holds no pipnet checkpoint; a bare state dict of the authors' code goes through"
-            " pipnet.model.reference.load_reference_weights"
+            " pipnet.model.released_weights.load_reference_weights"
         )
     if isinstance(content["format"], bool) or not isinstance(content["format"], int):
         raise CheckpointError(f"{path} has format {content['format']!r}, which is no number; copy or train it again")

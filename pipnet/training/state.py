@@ -14,7 +14,7 @@ from torch.optim.swa_utils import AveragedModel
 from pipnet.layouts import PointLayout
 from pipnet.model import checkpoint
 from pipnet.model.pipnet import PIPNet
-from pipnet.training.processes import Processes
+from pipnet.training.distributed import Processes
 
 # Parts of the config that may differ between the runs of one training: where it runs, not what it computes.
 FREE_SETTINGS = frozenset(

@@ -18,7 +18,7 @@ class Validation:
     """NME of a network on validation faces.
 
     Crops are cut once, by the warp that everything uses. A crop is a similarity of the photo, so its NME equals the one
-    in source pixels; the full report is :mod:`pipnet.training.evaluation`.
+    in source pixels; the full report is :mod:`pipnet.evaluation.evaluate`.
 
     Args:
         faces: Without augmentation.

@@ -1,4 +1,4 @@
-// Landmarks on a canvas, in the look of pipnet.inference.draw: a dark edge under every line and dot.
+// Landmarks on a canvas, in the look of pipnet.inference.drawing: a dark edge under every line and dot.
 
 const SHADE = "rgba(20, 20, 30, 0.72)";
 

@@ -1,0 +1,371 @@
+"""A camera, live: read on a thread of its own, the newest frame only, and opened again when it went and came back."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import cv2
+import numpy as np
+
+from pipnet.demo.output import name_of_address
+from pipnet.files import openable
+
+# What opens a camera by index, or an address, as cv2.VideoCapture does.
+OpenCapture = Callable[[int | str], Any]
+
+LIVE_SCHEMES = ("rtsp", "rtsps", "rtmp", "rtp", "udp", "srt")
+
+_FIRST_FRAME_TRIES = 5
+_FAILED_READS = 5  # in a row, after which a camera counts as gone
+_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 5.0  # between attempts to open it again; doubled each time
+_HIGHEST_INDEX = 10
+_OPEN_TIMEOUT_MS = 10_000
+JOIN_S = 3.0  # for a thread that may hang in a driver, or in the net
+_SILENT = 0  # OpenCV's log level
+_SAMPLE = 8  # every eighth pixel of every eighth row
+_STILL_FRAMES = 50
+_FORGETFUL_AVCODEC = 62  # of FFmpeg 8, whose errors of conversion OpenCV 4.13 and 5.0 don't look at
+NOT_CONVERTED = (
+    "this OpenCV can't decode these frames, which may be interlaced; convert the video, as"
+    " `ffmpeg -i OLD -vf bwdif NEW.mp4` does, or install opencv-python 5"
+)
+_FFMPEG_OPTIONS = "OPENCV_FFMPEG_CAPTURE_OPTIONS"  # read whenever a video is opened
+_filter_lock = threading.Lock()
+
+
+class CaptureError(ValueError):
+    """A camera or a video that can't be used; the message says which and why."""
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """One picture of a camera or a video.
+
+    Attributes:
+        image: RGB uint8 ``(H, W, 3)``, the receiver's own.
+        number: Of the frames that were read, from 0.
+        time_s: Seconds since the first one, always more than before.
+        read_s: Seconds that reading and decoding took.
+        taken: When it was there, by ``time.perf_counter()``.
+    """
+
+    image: np.ndarray
+    number: int
+    time_s: float
+    read_s: float
+    taken: float
+
+
+class FrameSource(Protocol):
+    """What the frame loop needs of a camera or a video.
+
+    Attributes:
+        name: For files and messages.
+        live: Frames come when they come, and those that nobody takes are lost.
+        count: Frames in all, or None where nobody knows.
+        size: Width and height of the first frame.
+        fps: Frames a second.
+        ended: No frame will come any more.
+        broken: Frames that could not be read.
+        trouble: What is wrong at the moment, or None.
+    """
+
+    name: str
+    live: bool
+    count: int | None
+    size: tuple[int, int]
+    fps: float
+    ended: bool
+    broken: int
+    trouble: str | None
+
+    def take(self, timeout_s: float) -> Frame | None:
+        """The next frame, or None when there is none in this time.
+
+        Raises:
+            CaptureError: Reading failed in a way that has no going on.
+        """
+        ...
+
+    def close(self) -> None:
+        """Let go of the camera or file, and end the thread."""
+        ...
+
+
+class Camera:
+    """A camera, or a live stream, that is read as fast as it gives frames, by a thread of its own.
+
+    Only the newest frame is kept: however slow the one who takes frames is, what he gets is never older than one frame
+    of the camera. A camera that stops giving frames is closed and opened again, with growing pauses, until it is back.
+
+    Args:
+        source: Index, from 0, or the address of a live stream.
+        size: Width and height to ask the camera for; it may choose another.
+        mirror: Turn left and right around, as a mirror does.
+        opener: Opens it, as :func:`open_capture` does, which is the default.
+
+    Raises:
+        CaptureError: It does not open, or gives no picture; the message lists the indices that do open.
+    """
+
+    live = True
+    count = None
+    broken = 0
+
+    def __init__(
+        self,
+        source: int | str,
+        *,
+        size: tuple[int, int] | None = None,
+        mirror: bool = False,
+        opener: OpenCapture | None = None,
+    ) -> None:
+        self.source = source
+        self.name = f"webcam{source}" if isinstance(source, int) else name_of_address(source)
+        self.trouble: str | None = None
+        self.ended = False
+        self.returned = 0  # how often it was gone and came back
+        self.untaken = 0  # frames that a newer one replaced
+        self._size, self._mirror = size, mirror
+        self._opener = opener or open_capture
+        opened = self._open()
+        if opened is None:
+            raise CaptureError(self._no_camera())
+        capture, image = opened
+        fps = capture.get(cv2.CAP_PROP_FPS)
+        self.fps = float(fps) if 1 <= fps <= 240 else 30.0
+        self.size: tuple[int, int] = image.shape[1::-1]
+        self._start = time.perf_counter()
+        self._number = 0
+        self._newest: Frame | None = None
+        self._changed = threading.Condition()
+        self._closing = threading.Event()
+        self._failure: Exception | None = None
+        self._put(image, self._start)
+        self._thread = threading.Thread(target=self._read, args=(capture,), name=f"camera {source}", daemon=True)
+        self._thread.start()
+
+    def take(self, timeout_s: float) -> Frame | None:
+        """See :meth:`FrameSource.take`."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._newest is not None or self.ended, timeout_s)
+            frame, self._newest = self._newest, None
+        if frame is None and self._failure is not None:
+            raise CaptureError(f"{self._called()} can't be read any more ({self._failure})")
+        return frame
+
+    def close(self) -> None:
+        """See :meth:`FrameSource.close`. A driver that hangs in a read is left behind; it can't keep the demo."""
+        self._closing.set()
+        self._thread.join(JOIN_S)
+
+    def _open(self) -> tuple[Any, np.ndarray] | None:
+        """An open capture and its first picture; some devices open and never give one."""
+        capture = self._opener(self.source)
+        if capture.isOpened():
+            if self._size is not None:
+                # Few USB cameras reach their larger sizes without compression.
+                capture.set(cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*"MJPG"))
+                capture.set(cv2.CAP_PROP_FRAME_WIDTH, self._size[0])
+                capture.set(cv2.CAP_PROP_FRAME_HEIGHT, self._size[1])
+            capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
+            for _ in range(_FIRST_FRAME_TRIES):
+                image = read_bgr(capture)
+                if image is not None:
+                    return self._whole_pictures(capture, image)
+        capture.release()
+        return None
+
+    def _whole_pictures(self, capture: Any, image: np.ndarray) -> tuple[Any, np.ndarray]:
+        """The capture, or one that deinterlaces, where a stream gives one picture twice; see :func:`gives_nothing`."""
+        if isinstance(self.source, int) or self._opener is not open_capture:
+            return capture, image
+        first, image = image, read_bgr(capture)
+        if image is None or not np.array_equal(sampled(first), sampled(image)):
+            return capture, first if image is None else image
+        other = open_deinterlaced(self.source)
+        whole = read_bgr(other)
+        if whole is not None:
+            capture.release()
+            return other, whole
+        if gives_nothing(capture):
+            capture.release()
+            raise CaptureError(f"{self.source}: {NOT_CONVERTED}")
+        return capture, image
+
+    def _read(self, capture: Any) -> None:
+        """The thread: whatever ends it, nobody waits for a frame that can't come."""
+        try:
+            self._keep_reading(capture)
+        except Exception as error:
+            self._failure = error
+        finally:
+            with self._changed:
+                self.ended = True
+                self._changed.notify_all()
+
+    def _keep_reading(self, capture: Any) -> None:
+        """On the thread: it alone touches the capture, so that none is released under a read."""
+        failed, pause = 0, _PAUSE_S
+        try:
+            while not self._closing.is_set():
+                if capture is None:
+                    if self._closing.wait(pause):
+                        break
+                    pause = min(2 * pause, _LONGEST_PAUSE_S)
+                    opened = self._open()
+                    if opened is None:
+                        continue
+                    capture, image = opened
+                    failed, pause = 0, _PAUSE_S
+                    self.trouble = None
+                    self.returned += 1
+                    self._put(image, time.perf_counter())
+                start = time.perf_counter()
+                image = read_bgr(capture)
+                if image is not None:
+                    failed = 0
+                    self._put(image, start)
+                    continue
+                failed += 1
+                if failed >= _FAILED_READS:
+                    self.trouble = f"{self._called()} gives no picture; waiting for it to come back"
+                    capture.release()
+                    capture = None
+                else:
+                    self._closing.wait(0.01)
+        finally:
+            if capture is not None:
+                capture.release()
+
+    def _put(self, image: np.ndarray, start: float) -> None:
+        image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
+        if self._mirror:
+            image = cv2.flip(image, 1)
+        now = time.perf_counter()
+        with self._changed:
+            self.untaken += self._newest is not None
+            self._newest = Frame(image, self._number, now - self._start, now - start, now)
+            self._number += 1
+            self._changed.notify_all()
+
+    def _called(self) -> str:
+        return f"camera {self.source}" if isinstance(self.source, int) else str(self.source)
+
+    def _no_camera(self) -> str:
+        if not isinstance(self.source, int):
+            return f"{self.source} does not answer, or is no video; check the address"
+        others = [index for index in _candidates() if index != self.source and self._gives_pictures(index)]
+        if not others:
+            return f"camera {self.source} can't be opened, and no other camera was found; is one plugged in and free?"
+        indices = ", ".join(map(str, others))
+        return f"camera {self.source} can't be opened; these can: {indices} (--webcam {others[0]})"
+
+    def _gives_pictures(self, index: int) -> bool:
+        capture = self._opener(index)
+        try:
+            return capture.isOpened() and read_bgr(capture) is not None
+        finally:
+            capture.release()
+
+
+def open_capture(source: int | str) -> Any:
+    """``cv2.VideoCapture`` of a camera, a file or an address that gives up after ten seconds of silence."""
+    if isinstance(source, str) and "://" in source:
+        patience = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, _OPEN_TIMEOUT_MS, cv2.CAP_PROP_READ_TIMEOUT_MSEC, _OPEN_TIMEOUT_MS]
+        return cv2.VideoCapture(source, cv2.CAP_FFMPEG, patience)
+    if isinstance(source, int):
+        return cv2.VideoCapture(source)
+    with openable(source) as name:
+        return cv2.VideoCapture(name)
+
+
+def open_deinterlaced(source: str, turned: float = 0.0) -> Any:
+    """The video of a file or address through FFmpeg's filters, which make whole pictures of interlaced ones.
+
+    OpenCV 5 reads interlaced frames without an error and hands out memory that nobody wrote to: its converter refuses
+    them, and nobody asks it. Not every OpenCV has the filters; then the capture is not open. It knows no number of
+    frames.
+
+    Args:
+        source: File or address.
+        turned: ``CAP_PROP_ORIENTATION_META`` of the video, which the filters leave aside: degrees, clockwise.
+    """
+    turn = {90: ",transpose=clock", 180: ",hflip,vflip", 270: ",transpose=cclock"}.get(round(turned) % 360, "")
+    with openable(source) as name, _filter_lock:
+        before = os.environ.get(_FFMPEG_OPTIONS)
+        os.environ[_FFMPEG_OPTIONS] = "input_format;lavfi"
+        try:
+            quoted = re.sub(r"([\\':])", r"\\\1", name)  # once for the filter, once more for the graph
+            quoted = re.sub(r"([\\'\[\],;])", r"\\\1", quoted)
+            return cv2.VideoCapture(
+                f"movie=filename={quoted},bwdif=mode=send_frame:deint=interlaced{turn}", cv2.CAP_FFMPEG
+            )
+        finally:
+            if before is None:
+                del os.environ[_FFMPEG_OPTIONS]
+            else:
+                os.environ[_FFMPEG_OPTIONS] = before
+
+
+def sampled(image: np.ndarray) -> np.ndarray:
+    """A few of the pixels, a copy: enough to tell two pictures apart."""
+    return image[::_SAMPLE, ::_SAMPLE].copy()
+
+
+def gives_nothing(capture: Any) -> bool:
+    """Whether a capture gives one picture again and again, in an OpenCV that does so with frames it can't convert.
+
+    Only for where :func:`open_deinterlaced` can't tell: a video that really stands still looks the same.
+    """
+    version = re.search(r"avcodec:\s+YES \((\d+)", cv2.getBuildInformation())
+    if version is None or int(version[1]) < _FORGETFUL_AVCODEC:
+        return False
+    pictures = [sampled(image) for image in (read_bgr(capture) for _ in range(_STILL_FRAMES)) if image is not None]
+    return len(pictures) > 1 and all(np.array_equal(picture, pictures[0]) for picture in pictures)
+
+
+def read_bgr(capture: Any) -> np.ndarray | None:
+    """The next picture, BGR uint8 ``(H, W, 3)``, or None; OpenCV throws where a driver or a file is at its worst."""
+    try:
+        there, image = capture.read()
+    except cv2.error:
+        return None
+    if not there or image is None or image.size == 0 or image.dtype != np.uint8:
+        return None
+    channels = 1 if image.ndim == 2 else image.shape[2]
+    if channels == 3:
+        return image
+    # A picture that is none of these is no better than a frame that can't be decoded.
+    turn = {1: cv2.COLOR_GRAY2BGR, 4: cv2.COLOR_BGRA2BGR}.get(channels)
+    return None if turn is None else cv2.cvtColor(image, turn)
+
+
+@contextmanager
+def quiet_opencv() -> Iterator[None]:
+    """OpenCV and the FFmpeg inside it print no warnings: what goes wrong, pipnet says in its own words."""
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # read when the first video is opened
+    logging = getattr(cv2.utils, "logging", cv2)  # OpenCV 5, OpenCV 4
+    before = logging.getLogLevel()
+    logging.setLogLevel(_SILENT)
+    try:
+        yield
+    finally:
+        logging.setLogLevel(before)
+
+
+def _candidates() -> list[int]:
+    """Indices that may be cameras. On Linux the devices that are there, since each wrong guess costs time."""
+    if sys.platform.startswith("linux"):
+        found = [path.name.removeprefix("video") for path in Path("/dev").glob("video*")]
+        return sorted(int(number) for number in found if number.isdecimal())
+    return list(range(_HIGHEST_INDEX))

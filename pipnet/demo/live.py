@@ -1,0 +1,403 @@
+"""The frame loop: a video or a camera, followed face by face, drawn, shown and kept.
+
+What the demo says at the end of a video or a camera.
+
+What is kept of a video or camera while it plays: a video, a record, a table; any of them, or none.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+from tqdm import tqdm
+
+from pipnet.console import StopRequest, counted, said, with_kept, written_as
+from pipnet.data.images import write_image
+from pipnet.demo.camera import CaptureError, Frame, FrameSource
+from pipnet.demo.output import Names, Table, VideoRecord
+from pipnet.demo.photos import how_many
+from pipnet.demo.recording import Recording
+from pipnet.demo.stopwatch import Stopwatch
+from pipnet.demo.video import Pace
+from pipnet.demo.window import Look, Window
+from pipnet.inference.drawing import draw_faces
+from pipnet.landmarks import FaceLandmarks
+from pipnet.layouts import PointLayout
+
+# The stopwatch's parts in words. The search does not run on every frame, so its time is that of a search.
+_PARTS = {
+    "read": "read {}",
+    "detect": "find faces {} a search",
+    "crop": "cut out faces {}",
+    "network": "network {}",
+    "decode": "read out points {}",
+    "track": "follow {}",
+    "draw": "draw {}",
+    "show": "show {}",
+    "write": "write {}",
+}
+
+
+def summary_lines(
+    called: str, loop: FrameLoop, source: FrameSource, tracker: Any, watch: Stopwatch, written: list[Path]
+) -> list[str]:
+    """Frames, faces, speed and files; what happened on the way; the latency of each part.
+
+    Args:
+        called: Name of the source.
+        loop: That played it.
+        source: That was played.
+        tracker: With ``statistics``.
+        watch: That measured.
+        written: Files.
+    """
+    stopped = f" ({loop.stopped})" if loop.stopped else ""
+    first = [f"{called}: {counted(loop.frames, 'frame')}{stopped}"]
+    first.append(f"{loop.with_face} with a face" + (f", up to {loop.most_faces}" if loop.most_faces > 1 else ""))
+    per_second = watch.frames_per_second()
+    if per_second:  # not of a single frame
+        first.append(f"{per_second:.1f} frames per second")
+    if written:
+        first.append(f"written to {written_as(written)}")
+    lines = [", ".join(first)]
+    if not loop.frames:
+        return lines
+    statistics = tracker.statistics
+    second = [f"searches for faces: {statistics.detector_calls_per_100:.1f} per 100 frames"]
+    if loop.with_face:
+        second.append(f"known faces out of sight: {100 * statistics.lost_share:.1f} % of their frames")
+    second.append(f"broken frames: {source.broken}")
+    if loop.skipped:
+        second.append(f"left out to keep the speed: {loop.skipped}")
+    lines.append("; ".join(second))
+    parts = [_PARTS[part].format(f"{figures['median_ms']:.1f}") for part, figures in watch.summary().items()]
+    return [*lines, f"milliseconds a frame (median): {', '.join(parts)}"] if parts else lines
+
+
+_WAIT_S = 0.05  # for a frame, before keys are looked at again
+_FIGURES_EVERY_S = 0.25  # they can't be read when they change faster
+_FIGURES_OVER = 60  # frames
+_MESSAGE_S = 4.0
+
+
+class FrameLoop:
+    """Plays a source to its end.
+
+    Args:
+        source: Gives the frames.
+        tracker: ``(frame, seconds) -> FaceLandmarks``; runs on a landmarker that ``watch`` watches.
+        watch: Measures.
+        results: What is kept.
+        window: Where it is shown, or None.
+        folder: Where snapshots go.
+        seconds: Stop after so much, or None.
+        before: Called with the number of each frame before the tracker is.
+
+    Attributes:
+        frames: Looked at.
+        with_face: Frames that had one.
+        most_faces: In one frame.
+        skipped: Frames left out because the window would have fallen behind.
+        stopped: Why it ended before the end of the source, or None.
+        broke_off: Whether that is a failure: the source could not be read any further.
+    """
+
+    def __init__(
+        self,
+        source: FrameSource,
+        tracker: Callable[[np.ndarray, float], FaceLandmarks],
+        watch: Stopwatch,
+        results: Results,
+        *,
+        window: Window | None,
+        folder: Path,
+        seconds: float | None = None,
+        before: Callable[[int], Any] = lambda number: None,
+    ) -> None:
+        self.frames = self.with_face = self.most_faces = self.skipped = 0
+        self.stopped: str | None = None
+        self.broke_off = False
+        self._source, self._tracker, self._watch, self._results = source, tracker, watch, results
+        self._window, self._folder, self._seconds, self._before = window, folder, seconds, before
+        self._pace = Pace(source.fps, may_skip=not results)
+        self._first_s: float | None = None
+        self._shown: tuple[Frame, FaceLandmarks] | None = None
+        self._trouble: str | None = None
+        self._message, self._message_until = "", 0.0
+        self._state = ""  # of a window that stands still
+        self._lines: tuple[str, ...] = ()
+        self._lines_until = 0.0
+        total = None if source.live else source.count
+        self._progress = tqdm(total=total, unit="frame", disable=None, leave=False)
+
+    def play(self) -> None:
+        """Until the source ends, or somebody ends it.
+
+        Raises:
+            OSError: A result can't be written.
+            ValueError: A frame can't be used.
+        """
+        started = time.perf_counter()
+        with StopRequest(alone=True) as stop, self._progress:
+            while not self._ended(stop, started):
+                if self._window is not None and self._window.paused:
+                    self._idle()
+                    self._pace.restart()
+                    continue
+                try:
+                    frame = self._source.take(_WAIT_S)
+                except CaptureError as error:  # what was done until here is kept
+                    self.stopped, self.broke_off = str(error), True
+                    break
+                self._tell_trouble()
+                if frame is None:
+                    if self._source.ended:
+                        break
+                    self._idle()
+                elif self._in_time(frame):
+                    self._look_at(frame)
+
+    def _ended(self, stop: StopRequest, started: float) -> bool:
+        if stop.asked:
+            self.stopped = f"stopped by {stop.by}"
+        elif self._window is not None and self._window.closed:
+            self.stopped = "stopped in the window"
+        elif self._results.nearly_full:
+            self.stopped = "stopped because the disk is nearly full"
+        elif self._seconds is not None and self._source.live and time.perf_counter() - started >= self._seconds:
+            return True
+        return self.stopped is not None
+
+    def _in_time(self, frame: Frame) -> bool:
+        """Whether a frame is looked at. In a window a file plays at its own speed."""
+        if self._seconds is not None and not self._source.live and frame.time_s >= self._seconds:
+            self._source.close()
+            return False
+        if self._window is None or self._source.live:
+            return True
+        wait_s = self._pace.wait_s(frame.time_s)
+        if wait_s is None:
+            self.skipped += 1
+            self._progress.update()
+            return False
+        end = time.perf_counter() + wait_s
+        while (left := end - time.perf_counter()) > 0 and not self._window.closed:
+            self._window.poll(left)
+        return True
+
+    def _look_at(self, frame: Frame) -> None:
+        self._first_s = frame.time_s if self._first_s is None else self._first_s
+        time_s = frame.time_s - self._first_s
+        # A live source has frames that nobody saw; numbers count those that were looked at.
+        number = self.frames if self._source.live else frame.number
+        self._watch.add("read", frame.read_s)
+        self._before(number)
+        faces = self._watch.track(self._tracker, frame.image, time_s)
+        picture = self._draw(frame, faces)
+        self._results.write(number, time_s, faces, picture)
+        self.frames += 1
+        self.with_face += len(faces) > 0
+        self.most_faces = max(self.most_faces, len(faces))
+        if self._window is not None and picture is not None:
+            self._shown = frame, faces
+            self._show(picture, faces, frame)
+        self._watch.frame_done()
+        self._progress.update()
+
+    def _draw(self, frame: Frame, faces: FaceLandmarks) -> np.ndarray | None:
+        """The frame with the faces drawn in, where anybody wants it."""
+        if self._window is None and self._results.recording is None:
+            return None
+        look = Look() if self._window is None else self._window.look
+        # Without a window nobody needs the frame as it was any more; with one it may be drawn again, see _idle.
+        out = frame.image if self._window is None else None
+        with self._watch.part("draw"):
+            return draw_faces(
+                frame.image,
+                faces,
+                points=look.points,
+                contours=look.contours,
+                scores=look.scores,
+                boxes=look.boxes,
+                ids=look.ids and len(faces) > 1,
+                out=out,
+            )
+
+    def _show(self, picture: np.ndarray, faces: FaceLandmarks, frame: Frame) -> None:
+        assert self._window is not None
+        now = time.perf_counter()
+        if now >= self._lines_until:
+            self._lines_until = now + _FIGURES_EVERY_S
+            self._lines = self._figures(faces, now - frame.taken)
+            self._state = ""
+        with self._watch.part("show"):
+            self._window.show(picture, self._lines)
+            self._window.poll()
+        self._snapshot(picture)
+
+    def _figures(self, faces: FaceLandmarks, delay_s: float) -> tuple[str, ...]:
+        parts = self._watch.summary(last=_FIGURES_OVER)
+        first = f"{self._watch.frames_per_second(1.0):.0f} frames/s   {how_many(len(faces))}"
+        if self._source.live:
+            first += f"   delay {1000 * delay_s:.0f} ms"
+        times = "ms: " + "  ".join(f"{part} {figures['median_ms']:.1f}" for part, figures in parts.items())
+        return first, times, self._note()
+
+    def _note(self) -> str:
+        """What happened last, for a while; else the keys."""
+        fresh = self._trouble is not None or time.perf_counter() < self._message_until
+        return self._message if fresh else "q quit   space pause   s snapshot   h all keys"
+
+    def _idle(self) -> None:
+        """No new frame, but the window lives on: keys work, and what they switch is seen."""
+        if self._window is None:
+            return
+        acted = self._window.poll(_WAIT_S if self._window.paused else 0.0)
+        state = "paused" if self._window.paused else "no picture" if self._trouble else ""
+        if self._shown is None or self._window.closed or not (acted or state != self._state):
+            return
+        self._state = state
+        picture = self._draw(*self._shown)
+        if picture is not None:
+            self._window.show(picture, (state or self._lines[0], *self._lines[1:2], self._note()))
+            self._snapshot(picture)
+
+    def _snapshot(self, picture: np.ndarray) -> None:
+        if self._window is None or not self._window.snapshot_wanted:
+            return
+        self._window.snapshot_wanted = False
+        number = 1
+        while (path := self._folder / f"{self._source.name}_snapshot_{number}.png").exists():
+            number += 1
+        try:
+            write_image(path, picture)
+        except (OSError, ValueError) as error:
+            self._say(said(error))
+        else:
+            self._say(f"snapshot {path}")
+
+    def _tell_trouble(self) -> None:
+        trouble = self._source.trouble
+        if trouble == self._trouble:
+            return
+        self._trouble = trouble
+        self._say(trouble or "the camera is back")
+
+    def _say(self, message: str) -> None:
+        """In the window and in the terminal."""
+        self._message = message
+        self._message_until = time.perf_counter() + _MESSAGE_S
+        self._lines_until = 0.0
+        tqdm.write(f"pipnet.demo: {message}", file=sys.stderr)
+
+
+_File: TypeAlias = Recording | VideoRecord | Table
+
+
+class Results:
+    """The files of one video or camera. Made whole in the end, or not at all.
+
+    Args:
+        source: What is played.
+        called: Name or address of it, for the files' contents.
+        options: Of the command line: ``json``, ``csv``, and ``boxes``, a file that must stay.
+        layout: What the points mean.
+        folder: Where the files go.
+        file: The video's own name, or None for ``NAME_landmarks.mp4``.
+        video: Whether a video is written.
+        took: Told the seconds that the encoder took for a picture.
+
+    Raises:
+        OSError: A file can't be written; on :meth:`write` and :meth:`finish` too.
+    """
+
+    def __init__(
+        self,
+        source: FrameSource,
+        called: str,
+        options: argparse.Namespace,
+        layout: PointLayout,
+        *,
+        folder: Path,
+        file: Path | None,
+        video: bool,
+        took: Callable[[float], None],
+    ) -> None:
+        self._called = called
+        inputs = ([] if source.live else [Path(called)]) + ([options.boxes] if options.boxes else [])
+        path = file or Names(inputs).free(folder, f"{source.name}_landmarks", ".mp4", ".json", ".csv")
+        self.recording: Recording | None = None
+        self._record: VideoRecord | None = None
+        self._table: Table | None = None
+        self._lost: dict[_File, OSError] = {}
+        try:
+            if video:
+                hold = {"longest_hold_s": 1.0} if source.live else {}  # a camera that was gone is not waited for
+                self.recording = Recording(path, source.size, source.fps, **hold, took=took)
+            if options.json:
+                self._record = VideoRecord(path.with_suffix(".json"), called, source.size, layout)
+            if options.csv:
+                self._table = Table(path.with_suffix(".csv"), layout)
+        except BaseException:
+            self.discard()
+            raise
+
+    def __bool__(self) -> bool:
+        return any(self._files())
+
+    @property
+    def nearly_full(self) -> bool:
+        """The disk is: end while what was done can be kept."""
+        return self.recording is not None and self.recording.nearly_full
+
+    def write(self, number: int, time_s: float, faces: FaceLandmarks, picture: np.ndarray | None) -> None:
+        """Add a frame; the picture, with the faces drawn, must not be changed any more."""
+        if self.recording is not None and picture is not None:
+            self._try(self.recording, lambda recording: recording.write(picture, time_s))
+        if self._record is not None:
+            self._try(self._record, lambda record: record.write(number, time_s, faces))
+        if self._table is not None:
+            self._try(self._table, lambda table: table.write(self._called, number, time_s, faces))
+        if self._lost:
+            raise next(iter(self._lost.values()))
+
+    def finish(self) -> list[Path]:
+        """Give the files their names; these are returned.
+
+        When one fails, or has failed on :meth:`write`, the others are kept all the same, and the error names them.
+        """
+        kept = []
+        if self.recording is not None:  # its error has the file's name only when it is finished
+            self._lost.pop(self.recording, None)
+        for file in self._files():
+            if file not in self._lost and self._try(file, lambda file: file.finish()) and not _is_empty(file):
+                kept.append(file.path)
+        if self._lost:
+            raise with_kept(next(iter(self._lost.values())), kept)
+        return kept
+
+    def discard(self) -> None:
+        """Leave nothing behind that is not finished."""
+        for file in self._files():
+            file.discard()
+
+    def _try(self, file: _File, act: Callable[[Any], None]) -> bool:
+        try:
+            act(file)
+        except OSError as error:
+            self._lost[file] = error
+        return file not in self._lost
+
+    def _files(self) -> list[_File]:
+        return [file for file in (self.recording, self._record, self._table) if file is not None]
+
+
+def _is_empty(file: _File) -> bool:
+    """A video without a picture, which leaves no file."""
+    return isinstance(file, Recording) and file.frames == 0

@@ -1,0 +1,296 @@
+"""The result type: landmarks of the faces in one image."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipnet import alignment, formats, measurements
+from pipnet.geometry import Crop
+from pipnet.layouts import PointLayout, can_map, get_layout, map_points
+
+
+@dataclass(frozen=True, eq=False)
+class FaceLandmarks:
+    """Points on every face of an image.
+
+    Always this type: an image without a face gives ``len(faces) == 0`` and points of shape ``(0, N, 2)``. Its arrays
+    are its own, copies of those it is made from.
+
+    Attributes:
+        points: ``(F, N, 2)`` float32, ``x, y`` in pixels of the source image (0-based pixel centres).
+        scores: ``(F, N)`` float32 in [0, 1]; higher is more trustworthy.
+        boxes: ``(F, 4)`` float32, ``x0, y0, x1, y1``: the face box each prediction was made from, source pixels. It is
+            turned by ``angles`` about its own centre.
+        layout: What the N points mean.
+        face_scores: ``(F,)`` float32 in [0, 1]: the score of each face as a whole. None, when building, gives the
+            mean of the face's point scores.
+        ids: ``(F,)`` int64: who is who from frame to frame, or None where nobody is followed (photos).
+        angles: ``(F,)`` float32, degrees: how far the face was turned, clockwise in the picture, where its box was cut.
+            None, when building, is 0 for all.
+
+    Raises:
+        ValueError: If shapes disagree; the message says which.
+
+    Example:
+        >>> from pipnet.layouts import get_layout
+        >>> none = FaceLandmarks.empty(get_layout("300w_68"))
+        >>> len(none), none.points.shape
+        (0, (0, 68, 2))
+    """
+
+    points: np.ndarray
+    scores: np.ndarray
+    boxes: np.ndarray
+    layout: PointLayout
+    face_scores: np.ndarray = None  # type: ignore[assignment]  # always an array once built
+    ids: np.ndarray | None = None
+    angles: np.ndarray = None  # type: ignore[assignment]  # likewise
+
+    def __post_init__(self) -> None:
+        for name in ("points", "scores", "boxes"):
+            object.__setattr__(self, name, np.array(getattr(self, name), dtype=np.float32))
+        faces = len(self.points)
+        expected = {
+            "points": (faces, self.layout.num_points, 2),
+            "scores": (faces, self.layout.num_points),
+            "boxes": (faces, 4),
+        }
+        for name, shape in expected.items():
+            if getattr(self, name).shape != shape:
+                raise ValueError(f"{name} must have shape {shape}, got {getattr(self, name).shape}")
+        of_faces = self.scores.mean(axis=1) if self.face_scores is None else self.face_scores
+        object.__setattr__(self, "face_scores", np.array(of_faces, dtype=np.float32))
+        angles = np.zeros(faces) if self.angles is None else self.angles
+        object.__setattr__(self, "angles", np.array(angles, dtype=np.float32))
+        if self.ids is not None:
+            object.__setattr__(self, "ids", np.array(self.ids, dtype=np.int64))
+        for name in ("face_scores", "ids", "angles"):
+            value = getattr(self, name)
+            if value is not None and value.shape != (faces,):
+                raise ValueError(f"{name} must have shape {(faces,)}, got {value.shape}")
+
+    @classmethod
+    def empty(cls, layout: PointLayout) -> FaceLandmarks:
+        """No face."""
+        n = layout.num_points
+        return cls(np.zeros((0, n, 2)), np.zeros((0, n)), np.zeros((0, 4)), layout)
+
+    def __repr__(self) -> str:
+        """In a line: ``FaceLandmarks(2 faces, 300w_68, scores 0.99 0.41)``."""
+        shown = " ".join(f"{score:.2f}" for score in self.face_scores[:8]) + (" …" if len(self) > 8 else "")
+        count = "1 face" if len(self) == 1 else f"{len(self)} faces"
+        return f"FaceLandmarks({count}, {self.layout.name}{', scores ' + shown if len(self) else ''})"
+
+    def __len__(self) -> int:
+        return len(self.points)
+
+    def __iter__(self) -> Iterator[FaceLandmarks]:
+        """One-face results, in order."""
+        return (self[i] for i in range(len(self)))
+
+    def __getitem__(self, index: int | slice | np.ndarray) -> FaceLandmarks:
+        """Chosen faces as a result of its own; an integer keeps the face axis, with length 1."""
+        if isinstance(index, int | np.integer):
+            if not -len(self) <= index < len(self):
+                raise IndexError(f"face {index} of {len(self)}")
+            index = np.array([index])
+        ids = None if self.ids is None else self.ids[index]
+        of_faces = self.face_scores[index], ids, self.angles[index]
+        return FaceLandmarks(self.points[index], self.scores[index], self.boxes[index], self.layout, *of_faces)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain types, ready for JSON, with three decimals.
+
+        Returns:
+            ``{"layout", "faces"}``; each face is ``{"box", "angle", "score", "points", "scores"}``, and ``"id"`` first
+            where there are ids.
+        """
+        faces = [
+            {
+                "box": np.round(box.astype(float), 3).tolist(),
+                "angle": round(float(angle), 3),
+                "score": round(float(score), 3),
+                "points": np.round(points.astype(float), 3).tolist(),
+                "scores": np.round(scores.astype(float), 3).tolist(),
+            }
+            for box, angle, score, points, scores in zip(
+                self.boxes, self.angles, self.face_scores, self.points, self.scores, strict=True
+            )
+        ]
+        if self.ids is not None:
+            faces = [{"id": int(of_face)} | face for of_face, face in zip(self.ids, faces, strict=True)]
+        return {"layout": self.layout.name, "faces": faces}
+
+    def to_rows(
+        self, *, source: str | None = None, frame: int | None = None, time_s: float | None = None
+    ) -> list[dict[str, Any]]:
+        """One flat dict a face: ``pandas.DataFrame(rows)``, or ``csv.DictWriter``.
+
+        Args:
+            source: Name of the photo or video; a column of that name where it is given, and none where it is not.
+            frame: Number of the frame, likewise.
+            time_s: Time of the frame in seconds, likewise.
+
+        Returns:
+            Columns in this order: those given of ``source``, ``frame``, ``time_s``; ``face`` (position in this result),
+            ``id`` (None without ids), ``score``, ``box_x0``, ``box_y0``, ``box_x1``, ``box_y1``, ``angle``, and
+            ``x_0``, ``y_0``, ``s_0`` (score) to the last point. Pixels and scores have three decimals.
+            :func:`pipnet.formats.row_columns` lists them, also for a table without a face.
+
+        Example:
+            >>> from pipnet.layouts import PointLayout
+            >>> nose = PointLayout("nose", 1, mirror=(0,))
+            >>> FaceLandmarks([[[3.5, 4]]], [[0.75]], [[1, 2, 6, 7]], nose).to_rows(frame=12)
+            [{'frame': 12, 'face': 0, 'id': None, 'score': 0.75, 'box_x0': 1.0, 'box_y0': 2.0, 'box_x1': 6.0,
+              'box_y1': 7.0, 'angle': 0.0, 'x_0': 3.5, 'y_0': 4.0, 's_0': 0.75}]
+        """
+        given = {"source": source, "frame": frame, "time_s": time_s}
+        return formats.rows_of(*self._arrays(), **{name: value for name, value in given.items() if value is not None})
+
+    def to_coco(self, file_name: str, image_size: tuple[int, int]) -> dict[str, Any]:
+        """The faces of one photo as a COCO keypoints document, plain types ready for JSON.
+
+        Args:
+            file_name: Name of the photo, as COCO's ``images`` shall have it.
+            image_size: Width and height of the photo.
+
+        Returns:
+            ``images``, ``annotations`` (``keypoints`` as ``x, y, v``, pixels counted from 0, with v = 2 for every point
+            and 0, 0, 0 where it is not finite; ``num_keypoints``, ``bbox`` as x, y, width, height, upright around a
+            turned box, ``area``, ``score``; beyond COCO's own ``keypoint_scores``, and ``track_id`` where there are
+            ids) and ``categories`` (names of the points and skeleton). :func:`pipnet.formats.write_coco` merges many
+            and writes them.
+
+        Raises:
+            ValueError: The size is not positive.
+
+        Example:
+            >>> from pipnet.layouts import PointLayout
+            >>> nose = PointLayout("nose", 1, mirror=(0,))
+            >>> document = FaceLandmarks([[[3.5, 4]]], [[0.75]], [[1, 2, 6, 8]], nose).to_coco("a.jpg", (640, 480))
+            >>> document["annotations"][0]["keypoints"], document["annotations"][0]["bbox"]
+            ([3.5, 4.0, 2], [1.0, 2.0, 5.0, 6.0])
+        """
+        return formats.coco_of(*self._arrays(), file_name=str(file_name), image_size=image_size)
+
+    def save_pts(self, path: str | Path) -> None:
+        """Write the one face as iBUG's ``.pts`` file, 1-based; the file appears whole or not at all.
+
+        The format holds one face. Of several, write each under a name of your own:
+        ``for i, face in enumerate(faces): face.save_pts(f"photo_{i}.pts")``.
+
+        Raises:
+            ValueError: There is not exactly one face, or a point is not finite.
+            OSError: The file can't be written; the message names it.
+        """
+        if len(self) != 1:
+            count = "no face" if not len(self) else f"{len(self)} faces"
+            raise ValueError(f"{path}: a .pts file holds one face, here is {count}; save faces[0], faces[1], ... apart")
+        formats.write_pts(path, self.points[0])
+
+    def upright_crops(self, size: int) -> list[Crop]:
+        """The map from the photo to each crop of :meth:`align`: to carry points there (``to_crop``) and back.
+
+        Raises:
+            ValueError: See :func:`pipnet.alignment.upright_crops`.
+        """
+        return alignment.upright_crops(self.points, self.layout, size)
+
+    def align(self, image: np.ndarray, size: int) -> np.ndarray:
+        """Upright crops of the faces: a similarity transform puts the eyes where :data:`pipnet.alignment.EYES_AT` says.
+
+        That is 0.36 and 0.64 of the side from the left, 0.38 from the top. A face larger than the crop is averaged
+        down, not sampled; beyond the photo's border the crop is black. A head in profile, whose eyes come close
+        together, is cut smaller, so that it stays whole. :meth:`upright_crops` has the transforms.
+
+        Args:
+            image: The photo the points were found in: RGB uint8 ``(H, W, 3)``. From a file, take
+                :func:`pipnet.data.images.read_image`, which turns it as the landmarker did.
+            size: Side of the crops in pixels.
+
+        Returns:
+            uint8 ``(F, size, size, 3)``.
+
+        Raises:
+            ValueError: The image is no such array, or see :func:`pipnet.alignment.upright_crops`.
+
+        Example:
+            >>> from pipnet.layouts import get_layout
+            >>> photo = np.zeros((480, 640, 3), dtype=np.uint8)
+            >>> FaceLandmarks.empty(get_layout("300w_68")).align(photo, 112).shape
+            (0, 112, 112, 3)
+        """
+        if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+            what = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
+            raise ValueError(f"align needs the photo as RGB uint8 (H, W, 3), got {what}; read files with read_image")
+        if not image.size:
+            raise ValueError(f"align needs a photo with pixels, got shape {image.shape}")
+        crops = self.upright_crops(size)
+        aligned = np.empty((len(crops), size, size, 3), dtype=np.uint8)
+        for face, crop in enumerate(crops):
+            aligned[face] = crop.warp(image)
+        return aligned
+
+    def head_pose(self, image_size: tuple[int, int], *, focal: float | None = None) -> np.ndarray:
+        """Which way each head is turned, from a rigid 3D template (:mod:`pipnet.measurements`).
+
+        Args:
+            image_size: Width and height of the photo.
+            focal: Focal length of the camera in pixels; None takes the longer side of the photo.
+
+        Returns:
+            float64 ``(F, 3)``, degrees: yaw (to the picture's right), pitch (down) and roll (clockwise in the picture).
+            A head that looks into the camera has yaw 0 and pitch 0. Errors on made and real heads:
+            ``experiments/head_pose``.
+
+        Raises:
+            ValueError: The layout lacks the 68 points of 300W, or see :func:`pipnet.measurements.solve_pose`.
+        """
+        return measurements.head_angles(self._as_68("head_pose"), image_size, focal=focal)
+
+    def eye_opening(self) -> np.ndarray:
+        """Eye aspect ratio of left and right eye of the picture, ``(F, 2)``: near 0 closed, about 0.3 open.
+
+        See :func:`pipnet.measurements.eye_openings`.
+
+        Raises:
+            ValueError: The layout lacks the 68 points of 300W.
+        """
+        return measurements.eye_openings(self._as_68("eye_opening"))
+
+    def mouth_opening(self) -> np.ndarray:
+        """Height of the mouth's opening over its width, ``(F,)``: near 0 closed, about 1 wide open.
+
+        See :func:`pipnet.measurements.mouth_openings`.
+
+        Raises:
+            ValueError: The layout lacks the 68 points of 300W.
+        """
+        return measurements.mouth_openings(self._as_68("mouth_opening"))
+
+    def _arrays(self) -> tuple[Any, ...]:
+        return self.points, self.scores, self.boxes, self.angles, self.face_scores, self.ids, self.layout
+
+    def _as_68(self, what: str) -> np.ndarray:
+        """The points as those of 300W, ``(F, 68, 2)``."""
+        layout = get_layout("300w_68")
+        if not can_map(self.layout, layout):
+            raise ValueError(
+                f"{what} needs the 68 points of 300W, and layout {self.layout.name!r} has no mapping to them;"
+                " take a network of 300w_68 or wflw_98"
+            )
+        return map_points(self.points, self.layout, layout)
+
+
+def joined(parts: Sequence[FaceLandmarks]) -> FaceLandmarks:
+    """The faces of several results as one; at least one result, all of one layout, without ids."""
+    if len(parts) == 1:
+        return parts[0]
+    names = ("points", "scores", "boxes", "face_scores", "angles")
+    arrays = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
+    return FaceLandmarks(layout=parts[0].layout, **arrays)

@@ -1,0 +1,203 @@
+"""What is known of a self-training between its stages: the files ``run.json`` and ``stages.json``.
+
+What a person looks at between the stages of a self-training: tables, sheets, TensorBoard.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch.utils.tensorboard import SummaryWriter
+
+from pipnet.data.images import read_image
+from pipnet.files import replacing
+from pipnet.self_training.curriculum import curriculum_of
+from pipnet.self_training.pseudo_labels import PseudoLabels, Selection, write_sheet, write_table
+from pipnet.training.distributed import Processes
+from pipnet.training.state import TrainingError, refuse_another_setting
+
+
+class StageRecords:
+    """The finished stages of a run, on the disk and in memory.
+
+    A stage is finished when its record is in ``stages.json``. ``run.json`` holds the settings that the run was begun
+    with, and which unlabelled faces it learns from: once there are weights in the folder, neither may change.
+
+    Args:
+        folder: Of the run; made if it is not there.
+        config: Plain settings, of which :data:`pipnet.training.state.FREE_SETTINGS` may change.
+        team: The processes of the run; the main one reads and writes.
+
+    Attributes:
+        stages: One record a finished stage.
+
+    Raises:
+        TrainingError: The run was begun with another setting, which the message names; or the folder holds a training
+            of another kind.
+        ValueError: A file is damaged.
+        OSError: A file can't be written.
+    """
+
+    def __init__(self, folder: Path, config: Mapping[str, Any], team: Processes) -> None:
+        self._team = team
+        self._run_path, self._stages_path = folder / "run.json", folder / "stages.json"
+
+        def begin() -> tuple[dict[str, Any], list[dict[str, Any]]]:
+            folder.mkdir(parents=True, exist_ok=True)
+            for name in ("best.pt", "last.pt"):
+                if (folder / name).is_file() and not self._run_path.is_file():
+                    raise TrainingError(
+                        f"{folder / name} was not made by a self-training, which would replace it; choose another"
+                        " folder"
+                    )
+            for leftover in [*folder.glob(".run-*.json"), *folder.glob(".stages-*.json"), *folder.glob(".best-*.pt")]:
+                leftover.unlink(missing_ok=True)
+            run, stages = _read(self._run_path, {"config": None}), _read(self._stages_path, [])
+            trained = stages or any(folder.glob("*/*.pt"))
+            if run["config"] is None or (run["config"] != config and not trained):  # a slip may be put right
+                run = {"config": dict(config)}
+                _write(self._run_path, run)
+            return run, stages
+
+        self._run, self.stages = team.from_main(begin)
+        before = self._run["config"]
+        self._refuse_other_stages(before, config)
+        refuse_another_setting(_by_number(before), _by_number(config), source=self._run_path)
+
+    @property
+    def unlabelled(self) -> dict[str, Any] | None:
+        """The unlabelled faces of the run, where they are known."""
+        return self._run.get("unlabelled")
+
+    def add(self, record: dict[str, Any]) -> None:
+        """A stage is finished."""
+        self.stages.append(record)
+        self._team.from_main(lambda: _write(self._stages_path, self.stages))
+
+    def learns_from(self, unlabelled: dict[str, Any]) -> None:
+        """Remember the unlabelled faces, or refuse others than before.
+
+        Args:
+            unlabelled: ``digest`` says which faces they are, ``faces`` how many.
+
+        Raises:
+            TrainingError: They are others than when the run was begun.
+        """
+        before = self._run.get("unlabelled")
+        if before is None:
+            self._run["unlabelled"] = unlabelled
+            self._team.from_main(lambda: _write(self._run_path, self._run))
+        elif before["digest"] != unlabelled["digest"]:
+            raise TrainingError(
+                f"{self._run_path}: the run was begun with {before['faces']} unlabelled faces, now there are others"
+                f" ({unlabelled['faces']}); give it the photos it had, or choose another folder"
+            )
+
+    def _refuse_other_stages(self, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+        counts = [len(config["curriculum"]["stages"]) for config in (before, now)]
+        if counts[0] != counts[1]:
+            raise TrainingError(
+                f"{self._run_path}: the run was begun with {counts[0]} stages (curriculum.stages), now {counts[1]};"
+                " keep the setting or choose another folder"
+            )
+
+
+def _by_number(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The curriculum with its defaults, its stages a mapping, so that a message can name the value that differs."""
+    curriculum = curriculum_of(config["curriculum"])
+    stages = {
+        str(number): asdict(stage) | {"select": asdict(stage.select or Selection())}
+        for number, stage in enumerate(curriculum.stages)
+    }
+    repeat = {"most": curriculum.most, "tolerance": curriculum.tolerance}
+    return {
+        **config,
+        "curriculum": {"stages": stages, "repeat": repeat, "one_schedule": curriculum.one_schedule},
+    }
+
+
+def _read(path: Path, otherwise: Any) -> Any:
+    """Content of a file, which has the type and the keys of what is taken where there is none."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if type(content) is not type(otherwise) or not all(key in content for key in otherwise):
+            raise ValueError("it was not written by a self-training")
+    except FileNotFoundError:
+        return otherwise
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged ({error}); choose another folder, or delete this one") from error
+    return content
+
+
+def _write(path: Path, content: Any) -> None:
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+_PERCENTILES = (5, 25, 50, 75, 95)
+_MOST_FACES = 20_000  # that the percentiles and the histogram are made of, evenly spread over all
+
+
+def report_labels(folder: Path, name: str, number: int, labels: PseudoLabels) -> dict[str, float]:
+    """Write the table, the sheet and the summary of a stage's pseudo-labels, once, and show them in TensorBoard.
+
+    Args:
+        folder: Of the run.
+        name: Of the stage.
+        number: Of the stage.
+        labels: Of the stage.
+
+    Returns:
+        Percentiles of the confidence of the points: ``p5`` to ``p95``, and ``mean``.
+    """
+    summary = labels.folder / "summary.json"
+    if summary.is_file():  # written last
+        return json.loads(summary.read_text(encoding="utf-8"))["confidence"]
+    for leftover in labels.folder.glob(".*-*.*"):  # of a process that was killed while it wrote
+        leftover.unlink(missing_ok=True)
+    confidence = labels.confidence_of(slice(None, None, -(-len(labels) // _MOST_FACES)))
+    percentiles = {f"p{p}": float(np.percentile(confidence, p)) for p in _PERCENTILES}
+    percentiles["mean"] = float(confidence.mean())
+    write_table(labels, labels.folder / "table.csv")
+    write_sheet(labels, labels.folder / "sheet.png")
+    with SummaryWriter(str(folder), purge_step=number) as writer:
+        for key, value in percentiles.items():
+            writer.add_scalar(f"confidence/{key}", value, number)
+        writer.add_histogram("confidence", confidence, number)
+        sheet = labels.folder / "sheet.png"
+        if sheet.is_file():
+            writer.add_image("pseudo_labels", read_image(sheet), number, dataformats="HWC")
+    about = {"stage": name, **labels.about, "confidence": percentiles}
+    with replacing(summary) as temporary:
+        temporary.write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+    return percentiles
+
+
+def report_stage(folder: Path, record: dict[str, Any]) -> None:
+    """Add the validation of a finished stage to the curves of the run."""
+    with SummaryWriter(str(folder)) as writer:
+        for name in ("val_nme", "val_nme_box"):
+            writer.add_scalar(f"stage/{name}", record[name], record["number"])
+
+
+def stage_table(stages: list[dict[str, Any]]) -> str:
+    """The stages of a run as text.
+
+    Example:
+        >>> stage = {"name": "0_labels", "images": 96, "val_nme": 5.125, "val_nme_box": 4.0, "confidence": None}
+        >>> print(stage_table([stage]))
+        stage            images   val NME   by box   confidence (median)
+        0_labels             96     5.125    4.000                     -
+        all                  96
+    """
+    lines = [f"{'stage':14} {'images':>8} {'val NME':>9} {'by box':>8} {'confidence (median)':>21}"]
+    for stage in stages:
+        median = "-" if stage["confidence"] is None else f"{stage['confidence']['p50']:.3f}"
+        figures = f"{stage['images']:8d} {stage['val_nme']:9.3f} {stage['val_nme_box']:8.3f}"
+        lines.append(f"{stage['name']:14} {figures} {median:>21}")
+    return "\n".join([*lines, f"{'all':14} {sum(stage['images'] for stage in stages):8d}"])
