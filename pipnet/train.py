@@ -3,7 +3,7 @@
 python -m pipnet.train experiment=quickstart              # drawn faces, no download, under 3 minutes
 python -m pipnet.train experiment=300w_mobilenet_v2       # the weights that ship
 python -m pipnet.train dataset=own_csv data_root=DIR      # your own faces, see data/README.md
-torchrun --nproc-per-node 4 -m pipnet.train experiment=paper_wflw_resnet18   # several processes train as one
+torchrun --nproc-per-node 4 -m pipnet.train experiment=paper_wflw   # several processes train as one
 
 The same command again goes on where a killed run stopped.
 """

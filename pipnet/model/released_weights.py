@@ -68,7 +68,7 @@ def load_reference_weights(
         raise CheckpointError(
             f"{path}: the authors' MobileNetV3 weights can't be used: their third-party network squeezes and excites"
             " before the activation, torchvision's after it, so the same weights compute something else; train"
-            f" backbone={backbone} here (experiment=paper_300w_{backbone})"
+            f" backbone={backbone} here (experiment=paper_300w model.backbone={backbone})"
         )
     net = PIPNet(mean_face, backbone, num_neighbors, net_stride, input_size, merge)
     if layout.num_points != net.num_points:
