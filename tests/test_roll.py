@@ -148,18 +148,23 @@ def test_what_is_no_face_ends(landmarker, network):
 class Faint(UprightOnly):
     """One that gives next to no score to a face that fills too little of its crop, though it sees where it is."""
 
+    def __init__(self, score):
+        super().__init__()
+        self.score = score
+
     def __call__(self, crops):
         points, scores, face_scores = super().__call__(crops)
         small = np.ptp(points, axis=1).max(axis=1) < 0.9 / 2.2
-        face_scores = np.where(face_scores < 0.5, 0.01, np.where(small, 0.05, face_scores))
+        face_scores = np.where(face_scores < 0.5, 0.01, np.where(small, self.score, face_scores))
         return points, scores, face_scores
 
 
-def test_a_face_is_found_by_way_of_a_score_that_says_nothing():
+@pytest.mark.parametrize("score", [0.05, 0.005], ids=["the largest there is", "not even the largest"])
+def test_a_face_is_found_by_way_of_a_score_that_says_nothing(score):
     """As in detectors' boxes around heads that lie: too wide, and upside down."""
-    landmarker = FaceLandmarker(Faint(), layout=LAYOUT, box_scale=2.2, mean_face=MEAN_FACE, detector=never)
+    landmarker = FaceLandmarker(Faint(score), layout=LAYOUT, box_scale=2.2, mean_face=MEAN_FACE, detector=never)
     true = face_at(180)
-    wide = tight_box(true) + [-30, -30, 30, 30]
+    wide = tight_box(true) + np.array([-30, -30, 30, 30])
     faces = landmarker(picture(true), boxes=wide)
     assert faces.face_scores[0] > 0.9
     np.testing.assert_allclose(faces.points[0], true, atol=0.5)

@@ -18,9 +18,11 @@ from pipnet.inference.detections import Detections, is_box
 
 # All chosen on validation faces of 300W that were turned by hand (experiments/roll).
 # A face with a lower score is looked at in the three other quarter turns, and if that leaves it unsure, in all four in
-# a smaller box, since detectors frame tilted faces too widely. Degrees, share of the box.
-# A face whose score ends below the last one keeps its first look: such a score says nothing about the angle.
-_SURE, _NOTHING = 0.8, 0.1
+# a smaller box, since detectors frame tilted faces too widely. Degrees, share of the box. A face whose score is still
+# below the last one is cut again by the points of each look in another turn, which may be near though nothing is sure;
+# that counts from the middle score on.
+# One whose score ends below it keeps its first look: such a score says nothing about the angle.
+_SURE, _LIKELY, _NOTHING = 0.8, 0.5, 0.1
 _OTHER_TURNS = (((90.0, 180.0, 270.0), 1.0), ((0.0, 90.0, 180.0, 270.0), 0.75))
 # A face that lies in its crop otherwise than faces do is cut again by its own points, up to so many times: one tilted
 # by more than so many degrees, off the middle by more than this share of the box, or larger or smaller by this factor.
@@ -61,6 +63,9 @@ class Looks:
         for field in fields(self):
             getattr(self, field.name)[faces] = getattr(others, field.name)[rows]
 
+
+Frame = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+"""Points ``(F, N, 2)`` to the boxes and angles by which a training would have cut these faces; see :func:`framed`."""
 
 Look = Callable[[Sequence[np.ndarray], np.ndarray, np.ndarray], Looks]
 """One look at each face: F photos, boxes ``(F, 4)`` and angles ``(F,)``, to F looks."""
@@ -116,9 +121,10 @@ def upright_looks(photos: Sequence[Asked], look: Look, mean_face: np.ndarray | N
     if free.size and mean_face is not None and len(mean_face) > 1:
         first = Looks(**{field.name: getattr(looks, field.name).copy() for field in fields(looks)})
         rows = [(photo, row) for photo in photos for row in range(len(photo.found))]
-        _turn_the_unsure(looks, rows, free, angles.copy(), look)
+        frame = partial(framed, mean_face=mean_face, box_scale=box_scale)
+        _turn_the_unsure(looks, rows, free, angles.copy(), look, frame)
         for _ in range(_AGAIN):
-            if not _look_again(looks, images, free, look, partial(framed, mean_face=mean_face, box_scale=box_scale)):
+            if not _look_again(looks, images, free, look, frame):
                 break
         nothing = free[looks.face_scores[free] < _NOTHING]
         looks.take(nothing, first, nothing)
@@ -126,7 +132,7 @@ def upright_looks(photos: Sequence[Asked], look: Look, mean_face: np.ndarray | N
 
 
 def _turn_the_unsure(
-    looks: Looks, rows: Sequence[tuple[Asked, int]], free: np.ndarray, told: np.ndarray, look: Look
+    looks: Looks, rows: Sequence[tuple[Asked, int]], free: np.ndarray, told: np.ndarray, look: Look, frame: Frame
 ) -> None:
     """Look at doubtful faces in other turns, and keep the surest look of each.
 
@@ -136,7 +142,9 @@ def _turn_the_unsure(
         free: Which faces may be turned.
         told: ``(F,)``, the angles from which the turns are counted.
         look: The network.
+        frame: How faces are cut by their points.
     """
+    seen = []
     for turns, zoom in _OTHER_TURNS:
         unsure = free[looks.face_scores[free] < _SURE]
         if not unsure.size:
@@ -148,6 +156,17 @@ def _turn_the_unsure(
         best = others.face_scores.reshape(unsure.size, -1).argmax(axis=1) + len(turns) * np.arange(unsure.size)
         surer = others.face_scores[best] > looks.face_scores[unsure]
         looks.take(unsure[surer], others, best[surer])
+        seen.append((tried, others))
+    for tried, others in seen:
+        boxes, rolls = frame(others.points.astype(np.float64))
+        doubtful = (looks.face_scores[tried] < _NOTHING) & np.array([is_box(*box) for box in boxes.tolist()])
+        if not doubtful.any():
+            continue
+        faces = tried[doubtful]
+        again = look([rows[face][0].image for face in faces], boxes[doubtful], rolls[doubtful])
+        order = np.argsort(again.face_scores, kind="stable")
+        order = order[again.face_scores[order] >= _LIKELY]
+        looks.take(faces[order], again, order)  # of a face that stands there twice the last, the surest, stays
 
 
 def _look_again(
@@ -155,7 +174,7 @@ def _look_again(
     images: Sequence[np.ndarray],
     free: np.ndarray,
     look: Look,
-    frame: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]],
+    frame: Frame,
 ) -> bool:
     """One more look, by their own points, at faces that lie in their crop otherwise than faces do, or are unsure.
 
