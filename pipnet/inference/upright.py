@@ -19,9 +19,9 @@ from pipnet.inference.detections import Detections, is_box
 # All chosen on validation faces of 300W that were turned by hand (experiments/roll).
 # A face with a lower score is looked at in the three other quarter turns, and if that leaves it unsure, in all four in
 # a smaller box, since detectors frame tilted faces too widely. Degrees, share of the box. A face whose score is still
-# below the last one is cut again by the points of each look in another turn, which may be near though nothing is sure;
-# that counts from the middle score on.
-# One whose score ends below it keeps its first look: such a score says nothing about the angle.
+# below the second one is cut again by the points of each of these looks, which may be near though nothing is sure, and
+# by the points of the surest of them once more; that counts from the second score on.
+# A face whose score ends below the last one keeps its first look: such a score says nothing about the angle.
 _SURE, _LIKELY, _NOTHING = 0.8, 0.5, 0.1
 _OTHER_TURNS = (((90.0, 180.0, 270.0), 1.0), ((0.0, 90.0, 180.0, 270.0), 0.75))
 # A face that lies in its crop otherwise than faces do is cut again by its own points, up to so many times: one tilted
@@ -144,11 +144,11 @@ def _turn_the_unsure(
         look: The network.
         frame: How faces are cut by their points.
     """
-    seen = []
+    seen, looked = [], []
     for turns, zoom in _OTHER_TURNS:
         unsure = free[looks.face_scores[free] < _SURE]
         if not unsure.size:
-            return
+            break
         tried, by = np.repeat(unsure, len(turns)), np.tile(turns, unsure.size)
         boxes = [rows[face][0].found.seen_turned(rows[face][1], turn) for face, turn in zip(tried, by, strict=True)]
         images = [rows[face][0].image for face in tried]
@@ -156,17 +156,41 @@ def _turn_the_unsure(
         best = others.face_scores.reshape(unsure.size, -1).argmax(axis=1) + len(turns) * np.arange(unsure.size)
         surer = others.face_scores[best] > looks.face_scores[unsure]
         looks.take(unsure[surer], others, best[surer])
-        seen.append((tried, others))
-    for tried, others in seen:
-        boxes, rolls = frame(others.points.astype(np.float64))
-        doubtful = (looks.face_scores[tried] < _NOTHING) & np.array([is_box(*box) for box in boxes.tolist()])
+        seen.append(tried)
+        looked.append(others)
+    if seen:
+        images = [asked.image for asked, _ in rows]
+        _follow_the_points(
+            looks, images, np.concatenate(seen), np.concatenate([others.points for others in looked]), look, frame
+        )
+
+
+def _follow_the_points(
+    looks: Looks, images: Sequence[np.ndarray], faces: np.ndarray, points: np.ndarray, look: Look, frame: Frame
+) -> None:
+    """Cut doubtful faces again by points that some look in another turn gave them, and by the surest of these again.
+
+    Args:
+        looks: Changed.
+        images: ``F`` photos.
+        faces: Which face each of the points are of; several of one face are fine.
+        points: ``(K, N, 2)``.
+        look: The network.
+        frame: How faces are cut by their points.
+    """
+    for _ in range(_AGAIN):
+        boxes, rolls = frame(points.astype(np.float64))
+        doubtful = (looks.face_scores[faces] < _LIKELY) & np.array([is_box(*box) for box in boxes.tolist()])
         if not doubtful.any():
-            continue
-        faces = tried[doubtful]
-        again = look([rows[face][0].image for face in faces], boxes[doubtful], rolls[doubtful])
-        order = np.argsort(again.face_scores, kind="stable")
-        order = order[again.face_scores[order] >= _LIKELY]
-        looks.take(faces[order], again, order)  # of a face that stands there twice the last, the surest, stays
+            return
+        faces = faces[doubtful]
+        again = look([images[face] for face in faces], boxes[doubtful], rolls[doubtful])
+        surest_first = np.argsort(-again.face_scores, kind="stable")
+        faces, first = np.unique(faces[surest_first], return_index=True)
+        surest = surest_first[first]
+        likely = again.face_scores[surest] >= _LIKELY
+        looks.take(faces[likely], again, surest[likely])
+        points = again.points[surest]
 
 
 def _look_again(
