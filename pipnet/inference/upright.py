@@ -18,9 +18,11 @@ from pipnet.inference.detections import Detections, is_box
 
 # All chosen on validation faces of 300W that were turned by hand (experiments/roll).
 # A face with a lower score is looked at in the three other quarter turns, and if that leaves it unsure, in all four in
-# a smaller box, since detectors frame tilted faces too widely. Degrees, share of the box.
+# a smaller box, since detectors frame tilted faces too widely. Degrees, share of the box. A face whose score is still
+# below the second one is cut again by the points of each of these looks, which may be near though nothing is sure, and
+# by the points of the surest of them once more; that counts from the second score on.
 # A face whose score ends below the last one keeps its first look: such a score says nothing about the angle.
-_SURE, _NOTHING = 0.8, 0.1
+_SURE, _LIKELY, _NOTHING = 0.8, 0.5, 0.1
 _OTHER_TURNS = (((90.0, 180.0, 270.0), 1.0), ((0.0, 90.0, 180.0, 270.0), 0.75))
 # A face that lies in its crop otherwise than faces do is cut again by its own points, up to so many times: one tilted
 # by more than so many degrees, off the middle by more than this share of the box, or larger or smaller by this factor.
@@ -61,6 +63,9 @@ class Looks:
         for field in fields(self):
             getattr(self, field.name)[faces] = getattr(others, field.name)[rows]
 
+
+Frame = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+"""Points ``(F, N, 2)`` to the boxes and angles by which a training would have cut these faces; see :func:`framed`."""
 
 Look = Callable[[Sequence[np.ndarray], np.ndarray, np.ndarray], Looks]
 """One look at each face: F photos, boxes ``(F, 4)`` and angles ``(F,)``, to F looks."""
@@ -116,9 +121,10 @@ def upright_looks(photos: Sequence[Asked], look: Look, mean_face: np.ndarray | N
     if free.size and mean_face is not None and len(mean_face) > 1:
         first = Looks(**{field.name: getattr(looks, field.name).copy() for field in fields(looks)})
         rows = [(photo, row) for photo in photos for row in range(len(photo.found))]
-        _turn_the_unsure(looks, rows, free, angles.copy(), look)
+        frame = partial(framed, mean_face=mean_face, box_scale=box_scale)
+        _turn_the_unsure(looks, rows, free, angles.copy(), look, frame)
         for _ in range(_AGAIN):
-            if not _look_again(looks, images, free, look, partial(framed, mean_face=mean_face, box_scale=box_scale)):
+            if not _look_again(looks, images, free, look, frame):
                 break
         nothing = free[looks.face_scores[free] < _NOTHING]
         looks.take(nothing, first, nothing)
@@ -126,7 +132,7 @@ def upright_looks(photos: Sequence[Asked], look: Look, mean_face: np.ndarray | N
 
 
 def _turn_the_unsure(
-    looks: Looks, rows: Sequence[tuple[Asked, int]], free: np.ndarray, told: np.ndarray, look: Look
+    looks: Looks, rows: Sequence[tuple[Asked, int]], free: np.ndarray, told: np.ndarray, look: Look, frame: Frame
 ) -> None:
     """Look at doubtful faces in other turns, and keep the surest look of each.
 
@@ -136,11 +142,13 @@ def _turn_the_unsure(
         free: Which faces may be turned.
         told: ``(F,)``, the angles from which the turns are counted.
         look: The network.
+        frame: How faces are cut by their points.
     """
+    seen, looked = [], []
     for turns, zoom in _OTHER_TURNS:
         unsure = free[looks.face_scores[free] < _SURE]
         if not unsure.size:
-            return
+            break
         tried, by = np.repeat(unsure, len(turns)), np.tile(turns, unsure.size)
         boxes = [rows[face][0].found.seen_turned(rows[face][1], turn) for face, turn in zip(tried, by, strict=True)]
         images = [rows[face][0].image for face in tried]
@@ -148,6 +156,41 @@ def _turn_the_unsure(
         best = others.face_scores.reshape(unsure.size, -1).argmax(axis=1) + len(turns) * np.arange(unsure.size)
         surer = others.face_scores[best] > looks.face_scores[unsure]
         looks.take(unsure[surer], others, best[surer])
+        seen.append(tried)
+        looked.append(others)
+    if seen:
+        images = [asked.image for asked, _ in rows]
+        _follow_the_points(
+            looks, images, np.concatenate(seen), np.concatenate([others.points for others in looked]), look, frame
+        )
+
+
+def _follow_the_points(
+    looks: Looks, images: Sequence[np.ndarray], faces: np.ndarray, points: np.ndarray, look: Look, frame: Frame
+) -> None:
+    """Cut doubtful faces again by points that some look in another turn gave them, and by the surest of these again.
+
+    Args:
+        looks: Changed.
+        images: ``F`` photos.
+        faces: Which face each of the points are of; several of one face are fine.
+        points: ``(K, N, 2)``.
+        look: The network.
+        frame: How faces are cut by their points.
+    """
+    for _ in range(_AGAIN):
+        boxes, rolls = frame(points.astype(np.float64))
+        doubtful = (looks.face_scores[faces] < _LIKELY) & np.array([is_box(*box) for box in boxes.tolist()])
+        if not doubtful.any():
+            return
+        faces = faces[doubtful]
+        again = look([images[face] for face in faces], boxes[doubtful], rolls[doubtful])
+        surest_first = np.argsort(-again.face_scores, kind="stable")
+        faces, first = np.unique(faces[surest_first], return_index=True)
+        surest = surest_first[first]
+        likely = again.face_scores[surest] >= _LIKELY
+        looks.take(faces[likely], again, surest[likely])
+        points = again.points[surest]
 
 
 def _look_again(
@@ -155,7 +198,7 @@ def _look_again(
     images: Sequence[np.ndarray],
     free: np.ndarray,
     look: Look,
-    frame: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]],
+    frame: Frame,
 ) -> bool:
     """One more look, by their own points, at faces that lie in their crop otherwise than faces do, or are unsure.
 
