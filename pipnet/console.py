@@ -2,9 +2,9 @@
 
 * What ends a command is one line on stderr, ``pipnet.demo: error: …``; what it says besides is ``pipnet.demo: …``.
 * A package of an extra that is not installed is one sentence with the ``pip install`` that brings it.
-* Nothing that a terminal, a pipe or a table can't hold ends a command. A name of a file is bytes: one that is no text is
-  written down with its odd bytes as ``\xe9``, in messages, in CSV and in JSON alike; a letter that a terminal can't show
-  becomes ``\u9854`` there.
+* Nothing that a terminal, a pipe or a table can't hold ends a command. A name of a file is bytes: one that is no text
+  is written down with its odd bytes as ``\xe9``, in messages, in CSV and in JSON alike; a letter that a terminal can't
+  show becomes ``\u9854`` there.
 * Ctrl-C is one line and status 1, without a traceback; while a command starts it acts at once.
 """
 
@@ -166,13 +166,13 @@ def with_kept(error: OSError, kept: Sequence[Path]) -> OSError:
 
 
 def failure(command: str, error: Exception | str) -> str:
-    """What ends a command, as its one line.
+    """What ends a command, as its one line; ``""`` is ``pipnet`` itself.
 
     Example:
         >>> failure("train", "no face is left to train on")
         'pipnet.train: error: no face is left to train on'
     """
-    return f"pipnet.{command}: error: {said(error)}"
+    return f"{_speaker(command)}: error: {said(error)}"
 
 
 def complain(command: str, error: Exception | str) -> int:
@@ -181,9 +181,19 @@ def complain(command: str, error: Exception | str) -> int:
     return 1
 
 
-def note(command: str, sentence: str) -> None:
-    """Say something on stderr that ends nothing."""
-    print(f"pipnet.{command}: {sentence}", file=sys.stderr)
+def note(command: str, sentence: Exception | str, say: Callable[[str], object] | None = None) -> None:
+    """Say on stderr what ends nothing.
+
+    Args:
+        command: Name of the command.
+        sentence: What to say.
+        say: Prints a line on stderr another way, as beside a progress bar.
+    """
+    line = f"{_speaker(command)}: {said(sentence)}"
+    if say is None:
+        print(line, file=sys.stderr)
+    else:
+        say(line)
 
 
 class MissingExtraError(ImportError):
@@ -195,13 +205,15 @@ def missing(package: str, extra: str | None = None) -> str:
 
     Args:
         package: As it is imported.
-        extra: The extra to install; None takes the one of :data:`EXTRAS` that brings the package.
+        extra: The one that is about to be used, which may bring all of ``train`` along; None takes the one of
+            :data:`EXTRAS` that has the package.
 
     Example:
         >>> missing("aiohttp")
         'aiohttp is not installed; pip install "pipnet[web]" brings it'
     """
-    extra = extra or next(name for name, packages in EXTRAS.items() if package in packages)
+    own = next(name for name, packages in EXTRAS.items() if package in packages)
+    extra = extra if extra and own == "train" else own
     return f'{package} is not installed; pip install "pipnet[{extra}]" brings it'
 
 
@@ -236,9 +248,24 @@ def needs(extra: str, module: str = "") -> Iterator[None]:
         if command:
             sys.exit(failure(command, sentence))
         raise MissingExtraError(sentence) from error
+    except MissingExtraError as error:  # from inside of what is imported
+        if command:
+            sys.exit(failure(command, error))
+        raise
     finally:
         if command:
             started()
+
+
+def version() -> str:
+    """The version of pipnet.
+
+    Example:
+        >>> version().count(".")
+        2
+    """
+    # Of the code that runs. What pip knows is that of the day of installing, where the package is editable.
+    return import_module("pipnet").__version__
 
 
 class Parser(argparse.ArgumentParser):
@@ -260,10 +287,8 @@ class Parser(argparse.ArgumentParser):
         called = sys.argv[0] if sys.argv[0].startswith("pipnet ") else f"python -m pipnet.{command}"
         super().__init__(prog=called, description=description)
         self.command = command
-        # Of the code that runs. What pip knows is that of the day of installing, where the package is editable.
-        version = import_module("pipnet").__version__
         self.add_argument(
-            "--version", action="version", version=f"pipnet {version}", help="show which pipnet this is, and exit"
+            "--version", action="version", version=f"pipnet {version()}", help="show which pipnet this is, and exit"
         )
 
     def error(self, message: str) -> NoReturn:
@@ -343,7 +368,11 @@ def interrupted(command: str, unfinished: str = "") -> str:
         >>> interrupted("export", "nothing was written")
         'pipnet.export: interrupted; nothing was written'
     """
-    return f"pipnet.{command}: interrupted{'; ' if unfinished else ''}{unfinished}"
+    return f"{_speaker(command)}: interrupted{'; ' if unfinished else ''}{unfinished}"
+
+
+def _speaker(command: str) -> str:
+    return f"pipnet.{command}" if command else "pipnet"
 
 
 def end_at_once_on_ctrl_c(command: str, unfinished: str = "") -> None:

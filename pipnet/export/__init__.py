@@ -47,9 +47,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit status.
     """
-    from pipnet.export.command import run
+    from pipnet import console
 
-    return run(arguments)
+    def work() -> int:
+        from pipnet.export.command import run
+
+        return run(arguments)
+
+    return console.run("export", work, alone=arguments is None, unfinished="nothing was written")
 
 
 def export(
