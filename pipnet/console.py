@@ -17,6 +17,7 @@ import os
 import signal
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
@@ -350,14 +351,24 @@ def run(command: str, work: Callable[[], int], *, alone: bool, unfinished: str =
         The exit status; 1 where Ctrl-C ended it.
     """
     careful_output()
+    shown = warnings.showwarning
+
+    def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+        if category is UserWarning:  # meant for who uses a command, who needs no line of its source
+            note(command, str(message))
+        else:
+            shown(message, category, *where, **more)
+
     if alone:
         end_at_once_on_ctrl_c(command, unfinished)
+        warnings.showwarning = show
     try:
         return work()
     except KeyboardInterrupt:
         print(interrupted(command, unfinished), file=sys.stderr)
         return 1
     finally:
+        warnings.showwarning = shown
         started()
 
 

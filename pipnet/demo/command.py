@@ -36,7 +36,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         if options.source in (given.VIDEO, given.WEBCAM):
             return _run_moving(parser, options)
         return _run_photos(parser, options)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, MissingExtraError) as error:
         return complain(COMMAND, error)
     except KeyboardInterrupt:  # a second time, or while loading for another program: at once
         note(COMMAND, "interrupted; what was not finished is not kept")
@@ -44,11 +44,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run_web(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
-    try:
-        with needs("web"):
-            from pipnet.demo.web import serve
-    except MissingExtraError as error:
-        parser.error(f"the page: {error}")
+    with needs("web"):
+        from pipnet.demo.web import serve
     landmarker = _load(parser, options)
     started()
     return serve(

@@ -132,7 +132,9 @@ def run(arguments: Sequence[str] | None = None) -> int:
             return 0
         with needs("export"):
             return _export(options)
-    except (ValueError, OSError, MissingExtraError) as error:
+    except MissingExtraError as error:
+        return complain("export", error)
+    except (ValueError, OSError) as error:
         parser.error(said(error))
 
 
@@ -145,7 +147,7 @@ def _export(options: argparse.Namespace) -> int:
     started()  # from here on there are files that a Ctrl-C must not leave half written
     output: Path = options.output
     if problem := missing_package(output):  # before anything that takes time
-        raise ValueError(problem)
+        raise MissingExtraError(problem)
     source = SHIPPED_WEIGHTS if options.checkpoint is None else Path(options.checkpoint)
     loaded = checkpoint.load(source)
     card = card_of(loaded, source)
