@@ -438,8 +438,8 @@ def test_a_taken_port_is_one_sentence(landmarker, capsys):
     printed, complaint = capsys.readouterr()
     assert printed == ""
     assert complaint == (
-        f"pipnet.demo: error: port {port} is taken by another program; give another port (--web 7861) or let the system "
-        "choose one (--web 0)\n"
+        f"pipnet.demo: error: port {port} is taken by another program; give another port (--web 7861) or let the "
+        "system choose one (--web 0)\n"
     )
 
 
