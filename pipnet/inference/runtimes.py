@@ -256,7 +256,7 @@ def _onnxruntime(path: Path, content: bytes | None, threads: int) -> tuple[Any, 
         if any(sign in str(error) for sign in _TOO_NEW):
             version = sys.modules["onnxruntime"].__version__
             raise RuntimeUnavailableError(
-                f"{path} needs a newer onnxruntime than {version}; pip install --upgrade onnxruntime"
+                f"{path} needs a newer onnxruntime than {version}; pip install --upgrade onnxruntime brings it"
             ) from error
         raise _damaged(path, "an ONNX file", error) from error
     return session, _read_metadata(described, path)
