@@ -29,8 +29,7 @@ _FIRST_BYTE = 0xDC00  # Python keeps the byte b of a name that is no text as the
 _ESCAPE = "pipnet.escape"  # how Python calls what is done with a letter that can't be encoded
 _STOPS = (signal.SIGINT, signal.SIGTERM)
 
-# What is imported of the packages that an extra of pyproject.toml brings. One that two extras need stands with the
-# smaller of them.
+# What is imported of the packages that an extra of pyproject.toml brings.
 EXTRAS = {
     "train": ("torch", "torchvision", "hydra", "omegaconf", "yaml", "tensorboard", "scipy", "matplotlib", "h5py"),
     "web": ("aiohttp",),
@@ -183,13 +182,7 @@ def complain(command: str, error: Exception | str) -> int:
 
 
 def note(command: str, sentence: Exception | str, say: Callable[[str], object] | None = None) -> None:
-    """Say on stderr what ends nothing.
-
-    Args:
-        command: Name of the command.
-        sentence: What to say.
-        say: Prints a line on stderr another way, as beside a progress bar.
-    """
+    """Say on stderr what ends nothing; ``say`` prints the line there another way, as beside a progress bar."""
     line = f"{_speaker(command)}: {said(sentence)}"
     if say is None:
         print(line, file=sys.stderr)
@@ -228,8 +221,7 @@ def needs(extra: str, module: str = "") -> Iterator[None]:
             starting: then the sentence ends the process, and so does Ctrl-C, at once and in one line.
 
     Raises:
-        MissingExtraError: A package of an extra is not installed.
-        SystemExit: Likewise, with that sentence, where a command is starting.
+        MissingExtraError: A package of an extra is not installed; SystemExit where a command is starting.
 
     Example:
         >>> with needs("web"):
@@ -272,15 +264,8 @@ def version() -> str:
 class Parser(argparse.ArgumentParser):
     """A command line: what is wrong with it is one line and status 2, and ``--version`` is there.
 
-    Argparse's own error stands below a dozen lines of usage.
-
-    Args:
-        command: Name of the command, as ``demo``.
-        description: What it does.
-
     Example:
-        >>> parser = Parser("demo", "Find faces.")
-        >>> parser.parse_args([])
+        >>> Parser("demo", "Find faces.").parse_args([])
         Namespace()
     """
 
@@ -293,7 +278,7 @@ class Parser(argparse.ArgumentParser):
         )
 
     def error(self, message: str) -> NoReturn:
-        """End the process with one line and status 2."""
+        """End the process with one line and status 2; argparse's own puts it below a dozen lines of usage."""
         self.exit(2, f"{failure(self.command, message)} (--help lists the options)\n")
 
 
