@@ -14,7 +14,7 @@ import shlex
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from difflib import get_close_matches
 from itertools import pairwise
 from pathlib import Path
@@ -29,7 +29,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from pipnet.console import careful_output
+from pipnet.console import MissingExtraError, careful_output, failure, interrupted, version
 from pipnet.data.datasets import dataset_folder, read_dataset
 from pipnet.data.sample import BadItems, Sample
 from pipnet.layouts import LAYOUTS, PointLayout, get_layout
@@ -52,23 +52,36 @@ def config_dir() -> str:
 def command(name: str) -> Callable[[Callable[[DictConfig], None]], Callable[[], None]]:
     """A function as a command: its config is ``conf/NAME.yaml`` with what the command line says.
 
-    What is wrong with the command line or a config is one sentence on stderr and exit code 1. The environment variable
-    ``HYDRA_FULL_ERROR=1`` has Hydra say it, with the traceback.
+    What the user can mend, and Ctrl-C, is one sentence on stderr and exit code 1; a bug keeps its traceback. What is
+    wrong with the command line or a config Hydra says, with the traceback, under ``HYDRA_FULL_ERROR=1``.
     """
 
     def decorated(function: Callable[[DictConfig], None]) -> Callable[[], None]:
-        run = hydra.main(version_base="1.3", config_path=config_dir(), config_name=name)(function)
+        @functools.wraps(function)
+        def worded(cfg: DictConfig) -> None:
+            from pipnet.training.state import TrainingError
+
+            try:
+                function(cfg)
+            except (OSError, ValueError, TrainingError, MissingExtraError) as error:
+                sys.exit(failure(name, error))
+
+        run = hydra.main(version_base="1.3", config_path=config_dir(), config_name=name)(worded)
 
         @functools.wraps(function)
         def main() -> None:
             careful_output()
+            if "--version" in sys.argv[1:]:  # Hydra would print its own
+                return print(f"pipnet {version()}")
             if os.environ.get("HYDRA_FULL_ERROR") == "1":
                 return run()
             os.environ["HYDRA_FULL_ERROR"] = "1"  # otherwise Hydra prints its own words, and nothing comes here
             try:
                 run()
+            except KeyboardInterrupt:
+                sys.exit(interrupted(name))
             except (HydraException, OmegaConfBaseException, YAMLError, UnicodeDecodeError, OSError) as error:
-                sys.exit(f"error: {_sentence(error, name, sys.argv[1:])}")
+                sys.exit(failure(name, _sentence(error, name, sys.argv[1:])))
             finally:
                 del os.environ["HYDRA_FULL_ERROR"]
 
@@ -254,18 +267,8 @@ class WritableFolder(Callback):
             with tempfile.TemporaryFile(dir=folder):
                 pass
         except OSError as error:
-            sys.exit(f"error: folder {folder} can't be written ({error.strerror}); choose another: {self.key}=FOLDER")
-
-
-@contextmanager
-def one_sentence() -> Iterator[None]:
-    """Turn an error that the user can mend into one sentence on stderr and exit code 1; a bug keeps its traceback."""
-    from pipnet.training.trainer import TrainingError
-
-    try:
-        yield
-    except (OSError, ValueError, TrainingError) as error:
-        sys.exit("; ".join([f"error: {error}", *getattr(error, "__notes__", [])]))
+            problem = f"folder {folder} can't be written ({error.strerror}); choose another: {self.key}=FOLDER"
+            sys.exit(failure(config.hydra.job.config_name, problem))
 
 
 def called(what: Callable[..., Any], group: str, arguments: Mapping[str, Any], **more: Any) -> Any:

@@ -1,28 +1,41 @@
-"""What is printed, and names of files as text: nothing that a terminal, a pipe or a table can't hold ends a command.
+"""What all commands have in common: their command line, their words for errors, what they print, and Ctrl-C.
 
-A name of a file is bytes. One that is no text is written down with its odd bytes as ``\xe9``, in messages, in CSV and
-in JSON alike; a letter that a terminal can't show becomes ``\u9854`` there.
-
-Also here: words for what is counted and for what went wrong, and what Ctrl-C does while a command starts and while it
-works.
+* What ends a command is one line on stderr, ``pipnet.demo: error: …``; what it says besides is ``pipnet.demo: …``.
+* A package of an extra that is not installed is one sentence with the ``pip install`` that brings it.
+* Nothing that a terminal, a pipe or a table can't hold ends a command. A name of a file is bytes: one that is no text
+  is written down with its odd bytes as ``\xe9``, in messages, in CSV and in JSON alike; a letter that a terminal can't
+  show becomes ``\u9854`` there.
+* Ctrl-C is one line and status 1, without a traceback; while a command starts it acts at once.
 """
 
 from __future__ import annotations
 
+import argparse
 import codecs
 import io
 import os
 import signal
 import sys
 import threading
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 _FIRST_BYTE = 0xDC00  # Python keeps the byte b of a name that is no text as the lone surrogate 0xDC00 + b
 _ESCAPE = "pipnet.escape"  # how Python calls what is done with a letter that can't be encoded
 _STOPS = (signal.SIGINT, signal.SIGTERM)
+
+# What is imported of the packages that an extra of pyproject.toml brings.
+EXTRAS = {
+    "train": ("torch", "torchvision", "hydra", "omegaconf", "yaml", "tensorboard", "scipy", "matplotlib", "h5py"),
+    "web": ("aiohttp",),
+    "export": ("onnx",),
+    "openvino": ("openvino",),
+}
 
 
 def as_text(name: str) -> str:
@@ -118,7 +131,7 @@ def speed(number: int, what: str, seconds: float) -> str:
 
 
 def said(error: Exception | str) -> str:
-    """An error as a sentence: the system's own begin with a number that nobody knows.
+    """An error as a sentence, with its notes: the system's own begin with a number that nobody knows.
 
     Example:
         >>> said(PermissionError(13, "Permission denied", "out/a.png"))
@@ -126,11 +139,12 @@ def said(error: Exception | str) -> str:
         >>> said(OSError(28, "a.png can't be written: No space left on device; free disk space"))
         "a.png can't be written: No space left on device; free disk space"
     """
+    notes = getattr(error, "__notes__", [])
     if not isinstance(error, OSError) or error.strerror is None:
-        return str(error)
+        return "; ".join([str(error), *notes])
     if error.filename is None:
-        return error.strerror
-    return f"{error.filename}: {error.strerror}; check the rights, or choose another folder"
+        return "; ".join([error.strerror, *notes])
+    return "; ".join([f"{error.filename}: {error.strerror}; check the rights, or choose another folder", *notes])
 
 
 def written_as(paths: Sequence[Path]) -> str:
@@ -151,7 +165,213 @@ def with_kept(error: OSError, kept: Sequence[Path]) -> OSError:
     return OSError(f"{said(error)}; {written_as(kept)} {'was' if len(kept) == 1 else 'were'} kept, whole")
 
 
-def end_at_once_on_ctrl_c(interrupted: str) -> None:
+def failure(command: str, error: Exception | str) -> str:
+    """What ends a command, as its one line; ``""`` is ``pipnet`` itself.
+
+    Example:
+        >>> failure("train", "no face is left to train on")
+        'pipnet.train: error: no face is left to train on'
+    """
+    return f"{_speaker(command)}: error: {said(error)}"
+
+
+def complain(command: str, error: Exception | str) -> int:
+    """Say on stderr what ended a command; returns its exit status, 1."""
+    print(failure(command, error), file=sys.stderr)
+    return 1
+
+
+def note(command: str, sentence: Exception | str, say: Callable[[str], object] | None = None) -> None:
+    """Say on stderr what ends nothing; ``say`` prints the line there another way, as beside a progress bar."""
+    line = f"{_speaker(command)}: {said(sentence)}"
+    if say is None:
+        print(line, file=sys.stderr)
+    else:
+        say(line)
+
+
+class MissingExtraError(ImportError):
+    """A package is not installed that comes with an extra; the message says which ``pip install`` brings it."""
+
+
+def missing(package: str, extra: str | None = None) -> str:
+    """A sentence: this package is not installed, and what brings it.
+
+    Args:
+        package: As it is imported.
+        extra: The one that is about to be used, which may bring all of ``train`` along; None takes the one of
+            :data:`EXTRAS` that has the package.
+
+    Example:
+        >>> missing("aiohttp")
+        'aiohttp is not installed; pip install "pipnet[web]" brings it'
+    """
+    own = next(name for name, packages in EXTRAS.items() if package in packages)
+    extra = extra if extra and own == "train" else own
+    return f'{package} is not installed; pip install "pipnet[{extra}]" brings it'
+
+
+@contextmanager
+def needs(extra: str, module: str = "") -> Iterator[None]:
+    """Around imports of what an extra brings: without it they are one sentence.
+
+    Args:
+        extra: A name of :data:`EXTRAS`.
+        module: ``__name__`` of a module around whose imports this stands. Where that is what Python runs, a command is
+            starting: then the sentence ends the process, and so does Ctrl-C, at once and in one line.
+
+    Raises:
+        MissingExtraError: A package of an extra is not installed; SystemExit where a command is starting.
+
+    Example:
+        >>> with needs("web"):
+        ...     import os
+    """
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    command = spec.name.removeprefix("pipnet.") if module == "__main__" and spec is not None else ""
+    if command:
+        end_at_once_on_ctrl_c(command)
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        package = (error.name or "").split(".")[0]
+        if all(package not in packages for packages in EXTRAS.values()):
+            raise
+        sentence = missing(package, extra)
+        if command:
+            sys.exit(failure(command, sentence))
+        raise MissingExtraError(sentence) from error
+    except MissingExtraError as error:  # from inside of what is imported
+        if command:
+            sys.exit(failure(command, error))
+        raise
+    finally:
+        if command:
+            started()
+
+
+def version() -> str:
+    """The version of pipnet.
+
+    Example:
+        >>> version().count(".")
+        2
+    """
+    # Of the code that runs. What pip knows is that of the day of installing, where the package is editable.
+    return import_module("pipnet").__version__
+
+
+class Parser(argparse.ArgumentParser):
+    """A command line: what is wrong with it is one line and status 2, and ``--version`` is there.
+
+    Example:
+        >>> Parser("demo", "Find faces.").parse_args([])
+        Namespace()
+    """
+
+    def __init__(self, command: str, description: str) -> None:
+        called = sys.argv[0] if sys.argv[0].startswith("pipnet ") else f"python -m pipnet.{command}"
+        super().__init__(prog=called, description=description)
+        self.command = command
+        self.add_argument(
+            "--version", action="version", version=f"pipnet {version()}", help="show which pipnet this is, and exit"
+        )
+
+    def error(self, message: str) -> NoReturn:
+        """End the process with one line and status 2; argparse's own puts it below a dozen lines of usage."""
+        self.exit(2, f"{failure(self.command, message)} (--help lists the options)\n")
+
+
+def positive(text: str) -> int:
+    """A whole number from 1, as an argument of a command line.
+
+    Raises:
+        argparse.ArgumentTypeError: It is none.
+
+    Example:
+        >>> positive("3")
+        3
+    """
+    return _whole(text, 1)
+
+
+def natural(text: str) -> int:
+    """A whole number from 0; see :func:`positive`."""
+    return _whole(text, 0)
+
+
+def _whole(text: str, least: int) -> int:
+    number = int(text) if text.isdecimal() else -1
+    if number < least:
+        raise argparse.ArgumentTypeError(f"must be a whole number from {least}, got {text!r}")
+    return number
+
+
+def file_or_folder(text: str) -> Path:
+    """A path, as an argument of a command line.
+
+    Raises:
+        argparse.ArgumentTypeError: It is empty.
+
+    Example:
+        >>> file_or_folder("out").name
+        'out'
+    """
+    if not text.strip():
+        raise argparse.ArgumentTypeError("needs the name of a file or folder; . is the folder you are in")
+    return Path(text)
+
+
+def run(command: str, work: Callable[[], int], *, alone: bool, unfinished: str = "") -> int:
+    """Do the work of a command, whatever is printed, whoever reads it, and when Ctrl-C comes.
+
+    Args:
+        command: Name of the command, as ``demo``.
+        work: Does it and returns the exit status; it may call :func:`started` once something is open that a Ctrl-C must
+            close in good order.
+        alone: Whether the process is the command's: not where another program calls, whose Ctrl-C is its own.
+        unfinished: What is said of what was interrupted, as ``nothing was written``.
+
+    Returns:
+        The exit status; 1 where Ctrl-C ended it.
+    """
+    careful_output()
+    shown = warnings.showwarning
+
+    def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+        if category is UserWarning:  # meant for who uses a command, who needs no line of its source
+            note(command, str(message))
+        else:
+            shown(message, category, *where, **more)
+
+    if alone:
+        end_at_once_on_ctrl_c(command, unfinished)
+        warnings.showwarning = show
+    try:
+        return work()
+    except KeyboardInterrupt:
+        print(interrupted(command, unfinished), file=sys.stderr)
+        return 1
+    finally:
+        warnings.showwarning = shown
+        started()
+
+
+def interrupted(command: str, unfinished: str = "") -> str:
+    """What is said when Ctrl-C has ended a command.
+
+    Example:
+        >>> interrupted("export", "nothing was written")
+        'pipnet.export: interrupted; nothing was written'
+    """
+    return f"{_speaker(command)}: interrupted{'; ' if unfinished else ''}{unfinished}"
+
+
+def _speaker(command: str) -> str:
+    return f"pipnet.{command}" if command else "pipnet"
+
+
+def end_at_once_on_ctrl_c(command: str, unfinished: str = "") -> None:
     """Until :func:`started`, Ctrl-C ends the process at once, with one line and status 1.
 
     That is for the time in which nothing is open yet that would have to be kept. An exception will not do: libraries
@@ -160,15 +380,18 @@ def end_at_once_on_ctrl_c(interrupted: str) -> None:
     ignored.
 
     Args:
-        interrupted: The line.
+        command: Name of the command.
+        unfinished: As :func:`run` has it.
     """
+    line = f"{interrupted(command, unfinished)}\n".encode()
 
     def end(_number: int, _frame: FrameType | None) -> None:
-        os.write(2, f"{interrupted}\n".encode())
+        os.write(2, line)
         os._exit(1)
 
     global _ending
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    main_thread = threading.current_thread() is threading.main_thread()  # Python allows handlers nowhere else
+    if main_thread and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         _ending = end
         signal.signal(signal.SIGINT, end)
 

@@ -10,27 +10,29 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from omegaconf import DictConfig
+from pipnet.console import needs
 
-from pipnet.config import command, dataset_layout, one_sentence, plain, read_split
-from pipnet.evaluation.evaluate import box_noise_curve, evaluate
-from pipnet.evaluation.report import format_table, write_report
-from pipnet.inference.landmarker import SHIPPED_GRAPH, SHIPPED_WEIGHTS, FaceLandmarker
+with needs("train", __name__):
+    from omegaconf import DictConfig
+
+    from pipnet.config import command, dataset_layout, plain, read_split
+    from pipnet.evaluation.evaluate import box_noise_curve, evaluate
+    from pipnet.evaluation.report import format_table, write_report
+    from pipnet.inference.landmarker import SHIPPED_GRAPH, SHIPPED_WEIGHTS, FaceLandmarker
 
 
 @command("evaluate")
 def main(cfg: DictConfig) -> None:
-    """Measure as the config says; what the user can mend is one sentence and exit code 1."""
-    with one_sentence():
-        settings = plain(cfg)
-        metrics = measure_checkpoint(settings)
-        dataset = settings["dataset"]
-        print(f"checkpoint {settings['checkpoint']} ({metrics['protocol']['model_layout']})")
-        print(f"dataset    {dataset['name']}, split {settings['split']} ({metrics['protocol']['data_layout']})")
-        print(f"boxes      {settings['boxes']}")
-        print(f"faces      {metrics['faces']}, {metrics['missed']} missed, {len(metrics['skipped'])} left out\n")
-        print(format_table(metrics))
-        print(f"\nreport     {settings['output']}")
+    """Measure as the config says."""
+    settings = plain(cfg)
+    metrics = measure_checkpoint(settings)
+    dataset = settings["dataset"]
+    print(f"checkpoint {settings['checkpoint']} ({metrics['protocol']['model_layout']})")
+    print(f"dataset    {dataset['name']}, split {settings['split']} ({metrics['protocol']['data_layout']})")
+    print(f"boxes      {settings['boxes']}")
+    print(f"faces      {metrics['faces']}, {metrics['missed']} missed, {len(metrics['skipped'])} left out\n")
+    print(format_table(metrics))
+    print(f"\nreport     {settings['output']}")
 
 
 def measure_checkpoint(settings: dict[str, Any]) -> dict[str, Any]:

@@ -10,13 +10,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from omegaconf import DictConfig
+from pipnet.console import needs
 
-from pipnet.config import command, plain, read_split
-from pipnet.data.images import BadSampleError, read_image, write_image
-from pipnet.data.report import contact_sheet, dataset_report, face_tile
-from pipnet.data.sample import OnBad, Sample
+with needs("train", __name__):
+    import numpy as np
+    from omegaconf import DictConfig
+
+    from pipnet.config import command, plain, read_split
+    from pipnet.data.images import BadSampleError, read_image, write_image
+    from pipnet.data.report import contact_sheet, dataset_report, face_tile
+    from pipnet.data.sample import OnBad, Sample
 
 
 def write_contact_sheet(path: Path, samples: Sequence[Sample], *, count: int, seed: int) -> int:
@@ -75,13 +78,10 @@ def inspect_dataset(
 
 @command("inspect_dataset")
 def main(cfg: DictConfig) -> None:
-    """The command; what the user can mend becomes one sentence on stderr and exit code 1."""
-    try:
-        arguments = plain(cfg)
-        del arguments["data_root"]  # it has done its work: the dataset's root is made from it
-        inspect_dataset(**arguments)
-    except (OSError, ValueError) as error:
-        sys.exit(f"error: {error}")
+    """Look at a dataset as the config says."""
+    arguments = plain(cfg)
+    del arguments["data_root"]  # it has done its work: the dataset's root is made from it
+    inspect_dataset(**arguments)
 
 
 if __name__ == "__main__":

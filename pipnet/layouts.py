@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from pipnet.console import needs
 from pipnet.text_files import read_text, yaml_fault
 
 
@@ -197,7 +198,8 @@ def load_layout(path: str | Path) -> PointLayout:
         FileNotFoundError: No such file.
         ValueError: The file is not a layout; the message names the file and the field.
     """
-    import yaml
+    with needs("train"):
+        import yaml
 
     path = Path(path)
     if not path.is_file():

@@ -17,24 +17,28 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from omegaconf import DictConfig
+from pipnet.console import needs
 
-from pipnet.config import called, command, one_sentence, plain
-from pipnet.data.synthetic.dataset import write_drawn_photos
-from pipnet.inference.landmarker import SHIPPED_WEIGHTS
-from pipnet.model import checkpoint
-from pipnet.model.pipnet import PIPNet
-from pipnet.self_training.curriculum import Curriculum, curriculum_of
-from pipnet.self_training.face_store import FaceRules, UnlabelledFaces
-from pipnet.self_training.ingest import gather
-from pipnet.self_training.loop import TEACHER_COPY, SelfTraining
-from pipnet.self_training.stages import StageRecords, stage_table
-from pipnet.self_training.teacher import pool_digest
-from pipnet.train import announce, build_material, build_network, train_network
-from pipnet.training.distributed import Processes, processes
-from pipnet.training.setup import Material, training_record
-from pipnet.training.state import TrainingError
+with needs("train", __name__):
+    import numpy as np
+    from omegaconf import DictConfig
+
+    from pipnet.config import called, command, plain
+    from pipnet.data.synthetic.dataset import write_drawn_photos
+    from pipnet.inference.landmarker import SHIPPED_WEIGHTS
+    from pipnet.model import checkpoint
+    from pipnet.model.pipnet import PIPNet
+    from pipnet.self_training.curriculum import Curriculum, curriculum_of
+    from pipnet.self_training.face_store import FaceRules, UnlabelledFaces
+    from pipnet.self_training.ingest import gather
+    from pipnet.self_training.loop import TEACHER_COPY, SelfTraining
+    from pipnet.self_training.stages import StageRecords, stage_table
+    from pipnet.self_training.teacher import pool_digest
+    from pipnet.train import announce, build_material, build_network, train_network
+    from pipnet.training.distributed import Processes, processes
+    from pipnet.training.setup import Material, training_record
+    from pipnet.training.state import TrainingError
+
 
 _WHERE = ("unlabelled", "pool")  # say where the photos and their faces lie; which ones they are is compared
 
@@ -61,14 +65,13 @@ class _Options:
 
 @command("self_train")
 def main(cfg: DictConfig) -> None:
-    """Self-train as the config says; what the user can mend is one sentence and exit code 1."""
-    with one_sentence():
-        settings = plain(cfg)
-        try:
-            with processes(settings["device"]) as team:
-                self_train(settings, team)
-        except KeyboardInterrupt:  # where nothing listens for it: every part of the work can be cut short
-            raise TrainingError(f"stopped on request; the same command goes on from {settings['folder']}") from None
+    """Self-train as the config says."""
+    settings = plain(cfg)
+    try:
+        with processes(settings["device"]) as team:
+            self_train(settings, team)
+    except KeyboardInterrupt:  # where nothing listens for it: every part of the work can be cut short
+        raise TrainingError(f"stopped on request; the same command goes on from {settings['folder']}") from None
 
 
 def self_train(settings: dict[str, Any], team: Processes) -> Path:

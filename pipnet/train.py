@@ -13,28 +13,30 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import torch
-from omegaconf import DictConfig
+from pipnet.console import needs
 
-from pipnet.config import called, command, dataset_layout, one_sentence, plain, read_split
-from pipnet.data.dataset import FaceCrops, MixedFaces
-from pipnet.data.transforms import Augment
-from pipnet.model import checkpoint
-from pipnet.model.loss import PIPLoss
-from pipnet.model.pipnet import PIPNet
-from pipnet.training.distributed import Processes, processes
-from pipnet.training.optimization import build_optimizer, lr_schedule
-from pipnet.training.setup import Material, calibrate_checkpoint, prepare, training_record
-from pipnet.training.trainer import FitResult, fit
+with needs("train", __name__):
+    import torch
+    from omegaconf import DictConfig
+
+    from pipnet.config import called, command, dataset_layout, plain, read_split
+    from pipnet.data.dataset import FaceCrops, MixedFaces
+    from pipnet.data.transforms import Augment
+    from pipnet.model import checkpoint
+    from pipnet.model.loss import PIPLoss
+    from pipnet.model.pipnet import PIPNet
+    from pipnet.training.distributed import Processes, processes
+    from pipnet.training.optimization import build_optimizer, lr_schedule
+    from pipnet.training.setup import Material, calibrate_checkpoint, prepare, training_record
+    from pipnet.training.trainer import FitResult, fit
 
 
 @command("train")
 def main(cfg: DictConfig) -> None:
-    """Train as the config says; what the user can mend is one sentence and exit code 1."""
-    with one_sentence():
-        settings = plain(cfg)
-        with processes(settings["device"]) as team:
-            train(settings, team)
+    """Train as the config says."""
+    settings = plain(cfg)
+    with processes(settings["device"]) as team:
+        train(settings, team)
 
 
 def train(settings: dict[str, Any], team: Processes) -> FitResult:

@@ -19,7 +19,7 @@ def said(monkeypatch, *arguments, command="train"):
         importlib.import_module(f"pipnet.{command}").main()
     assert "HYDRA_FULL_ERROR" not in os.environ
     message = str(caught.value)
-    assert message.startswith("error: ")
+    assert message.startswith(f"pipnet.{command}: error: ")
     assert "\n" not in message
     return message
 

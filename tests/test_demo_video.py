@@ -162,8 +162,8 @@ def test_of_several_results_those_that_could_be_written_are_kept(when, clip, tmp
     assert main([*arguments, "--seconds", "0.8"]) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line == (
-        f"pipnet.demo: {tmp_path / 'clip_landmarks.csv'} can't be written: No space left on device; free disk space; "
-        f"{tmp_path / 'clip_landmarks.mp4'} and clip_landmarks.json were kept, whole"
+        f"pipnet.demo: error: {tmp_path / 'clip_landmarks.csv'} can't be written: No space left on device; free disk "
+        f"space; {tmp_path / 'clip_landmarks.mp4'} and clip_landmarks.json were kept, whole"
     )
     frames = json.loads((tmp_path / "clip_landmarks.json").read_text())["frames"]
     assert len(frames) == len(read_video(tmp_path / "clip_landmarks.mp4")[0]) == (10 if "while" in when else 20)
@@ -181,7 +181,7 @@ def test_an_address_that_does_not_open_gets_advice(tmp_path, capsys):
     address = "http://127.0.0.1:9/talk.mp4"  # the port of discard: nothing answers
     assert main(["--video", address, "--output", str(tmp_path), "--no-window"]) == 1
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith(f"pipnet.demo: {address} does not answer, or is no video; check the address")
+    assert line.startswith(f"pipnet.demo: error: {address} does not answer, or is no video; check the address")
     assert line.endswith("(a file: download it first, then give its path)")
 
 
@@ -336,7 +336,7 @@ def test_a_disk_that_is_nearly_full_ends_the_video_and_keeps_it(clip, tmp_path, 
     arguments = ["--video", str(clip), "--output", str(tmp_path / "a.mp4"), "--no-window", "--device", "cpu"]
     assert main(arguments) == 1
     printed, complaints = capsys.readouterr()
-    assert complaints == "pipnet.demo: stopped because the disk is nearly full; free some space\n"
+    assert complaints == "pipnet.demo: error: stopped because the disk is nearly full; free some space\n"
     assert "a.mp4" in printed
     assert 0 < len(read_video(tmp_path / "a.mp4")[0]) < FRAMES
 

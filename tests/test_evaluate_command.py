@@ -73,5 +73,5 @@ def test_what_the_user_can_mend_is_one_sentence(weights, tmp_path, arguments, me
     done = run(f"checkpoint={weights}", *arguments, cwd=tmp_path)
     assert done.returncode == 1
     assert message in done.stderr
-    assert done.stderr.startswith("error: ")
+    assert done.stderr.startswith("pipnet.evaluate: error: ")
     assert len(done.stderr.strip().splitlines()) == 1

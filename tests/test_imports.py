@@ -20,7 +20,7 @@ ORDER = (
     *("geometry", "console", "text_files", "files", "layouts"),
     *("alignment", "measurements", "formats", "landmarks", "metrics"),
     *("data", "model", "inference", "training", "evaluation", "self_training"),
-    *("config", "export", "train", "evaluate", "inspect_dataset", "self_train", "benchmark", "demo"),
+    *("config", "export", "train", "evaluate", "inspect_dataset", "self_train", "benchmark", "demo", "__main__"),
 )
 APART = {("model", "data"), ("benchmark", "export"), ("demo", "training"), ("demo", "benchmark"), ("demo", "export")}
 HYDRA = {"config", "train", "evaluate", "inspect_dataset", "self_train"}

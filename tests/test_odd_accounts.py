@@ -52,7 +52,7 @@ def test_a_folder_that_can_not_be_made_is_named_before_any_work(command, key):
         pytest.skip("no /proc, where nobody can make a folder")
     done = run(sys.executable, "-m", *f"pipnet.{command}".split(), cwd="/proc")
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.startswith("error: folder /proc/runs/")
+    assert done.stderr.startswith(f"pipnet.{command.split()[0]}: error: folder /proc/runs/")
     assert done.stderr.endswith(f"; choose another: {key}=FOLDER\n")
     assert len(done.stderr.splitlines()) == 1
 
@@ -63,8 +63,8 @@ def test_a_folder_of_somebody_else_is_named(tmp_path):
         folder.chmod(0o755)
     done = as_nameless(sys.executable, "-m", "pipnet.inspect_dataset", "dataset=drawn", "output=theirs", cwd=tmp_path)
     assert done.returncode == 1
-    expected = f"error: folder {tmp_path}/theirs can't be written (Permission denied); choose another: output=FOLDER\n"
-    assert done.stderr == expected
+    problem = f"folder {tmp_path}/theirs can't be written (Permission denied); choose another: output=FOLDER"
+    assert done.stderr == f"pipnet.inspect_dataset: error: {problem}\n"
 
 
 @pytest.mark.parametrize(

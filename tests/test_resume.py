@@ -111,7 +111,7 @@ def test_the_command_killed_and_given_again(whole, tmp_path):
     assert "is finished, nothing to do" in again.stdout
     other = subprocess.run(command(tmp_path, "optim.lr=0.5"), capture_output=True, text=True)
     assert other.returncode == 1
-    assert other.stderr.startswith("error: ")
+    assert other.stderr.startswith("pipnet.train: error: ")
     assert "optim.lr=0.001, now optim.lr=0.5" in other.stderr
     assert len(other.stderr.splitlines()) == 1
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
 import importlib.util
 import json
 import re
@@ -173,7 +174,10 @@ def test_a_runtime_that_cannot_serve_says_so_and_another_does(small, tmp_path, m
     with pytest.warns(UserWarning, match="openvino is not installed; pip install .*; onnxruntime serves instead"):
         assert FaceLandmarker.load(graph, device="cpu", runtime="openvino").runtime.name == "onnxruntime"
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "onnx" else installed(name))
-    with pytest.warns(UserWarning, match=r"onnxruntime needs the package onnx .*; torch serves instead"):
+    with pytest.warns(
+        UserWarning,
+        match=r"a checkpoint, of which onnxruntime needs a graph, .*pipnet\[export\].*; torch serves instead",
+    ):
         assert FaceLandmarker.load(SHIPPED_WEIGHTS, device="cpu", runtime="onnxruntime").runtime.name == "torch"
 
 
@@ -262,6 +266,26 @@ print(sorted({"torch", "torchvision", "hydra", "matplotlib"} & set(sys.modules))
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, timeout=1200)
     assert done.stdout.strip() == "[]", done.stderr
+
+
+@pytest.mark.parametrize(
+    ("now", "later"),
+    [(b"\x08\x08", b"\x08\x63"), (b"\x0a\x0aai.onnx.ml\x10\x05", b"\x0a\x0aai.onnx.ml\x10\x63")],
+    ids=["format 99", "operators 99"],
+)
+def test_a_graph_of_a_later_onnx_is_not_called_damaged(now, later, tmp_path):
+    """The shipped graph with the stamp of a format, and of operators, that no runtime has yet."""
+    content = SHIPPED_GRAPH.read_bytes()
+    assert content.startswith(b"\x08\x08")
+    assert now in content
+    path = tmp_path / "later.onnx"
+    path.write_bytes(content.replace(now, later, 1))
+    with pytest.raises(RuntimeUnavailableError) as caught:
+        OnnxRuntime(path)
+    version = importlib.metadata.version("onnxruntime")
+    assert str(caught.value) == (
+        f"{path} needs a newer onnxruntime than {version}; pip install --upgrade onnxruntime brings it"
+    )
 
 
 def test_files_that_are_no_graph(small, tmp_path):

@@ -81,7 +81,7 @@ def test_the_command_killed_in_every_stage_and_given_again(whole, tmp_path):
     assert not list(tmp_path.glob(".*.pt")), "what a kill left half written is swept up"
     other = subprocess.run(command(tmp_path, "optim.lr=0.5"), capture_output=True, text=True)
     assert other.returncode == 1
-    assert other.stderr.startswith("error: ")
+    assert other.stderr.startswith("pipnet.self_train: error: ")
     assert "optim.lr=0.002, now optim.lr=0.5" in other.stderr
     assert len(other.stderr.splitlines()) == 1
 
@@ -130,7 +130,8 @@ def test_ctrl_c_anywhere_is_one_sentence(tmp_path, monkeypatch):
     GlobalHydra.instance().clear()
     monkeypatch.setattr(pipnet.self_train, "self_train", interrupted)
     monkeypatch.setattr(sys, "argv", [*command(tmp_path)[2:], "hydra/job_logging=none"])
-    with pytest.raises(SystemExit, match=f"^error: stopped on request; the same command goes on from {tmp_path}$"):
+    sentence = f"pipnet.self_train: error: stopped on request; the same command goes on from {tmp_path}"
+    with pytest.raises(SystemExit, match=f"^{sentence}$"):
         pipnet.self_train.main()
 
 

@@ -10,13 +10,17 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from scipy.optimize import linear_sum_assignment
 
 from experiments.motion import move, moved, still, sway
 from pipnet.geometry import angle_between, roll_angles, tight_box, turned
 from pipnet.inference.detections import Detections
 from pipnet.inference.landmarker import FaceLandmarker
 from pipnet.inference.smoothing import Smoothing
-from pipnet.inference.tracking import FaceTracker, face_distances, match
+from pipnet.inference.tracking import FaceTracker, cheapest_pairs, face_distances, match
 from pipnet.landmarks import FaceLandmarks
 from pipnet.layouts import PointLayout
 
@@ -356,6 +360,23 @@ def test_time_may_stand_still_or_run_backwards():
         tracker = FaceTracker(landmarker)
         results = [tracker(frame_of(number), stamp) for number, stamp in enumerate(stamps)]
         assert ids(results)[-1] == [0]
+
+
+@given(
+    costs=arrays(
+        float,
+        st.tuples(st.integers(0, 7), st.integers(0, 7)),
+        elements=st.one_of(st.integers(0, 3), st.floats(0, 2), st.just(1e6)),
+    )
+)
+@settings(deadline=None, max_examples=300)
+def test_the_cheapest_pairs_are_those_of_scipy(costs):
+    """As many pairs, each row and column once, at the same cost: with equal costs there is more than one answer."""
+    rows, columns = cheapest_pairs(costs)
+    expected = linear_sum_assignment(costs)
+    assert len(set(rows.tolist())) == len(set(columns.tolist())) == len(rows) == len(columns) == min(costs.shape)
+    assert rows.tolist() == sorted(rows)
+    assert costs[rows, columns].sum() == pytest.approx(costs[expected].sum(), rel=1e-12)
 
 
 def test_reset_starts_a_new_video():

@@ -86,7 +86,7 @@ def test_the_command_ends_with_exit_code_1_and_one_sentence(tmp_path):
     assert done.returncode == 1
     lines = done.stderr.splitlines()
     assert len(lines) == 1
-    assert lines[0].startswith("error: ")
+    assert lines[0].startswith("pipnet.train: error: ")
     assert "not finite" in lines[0]
     if (tmp_path / "last.pt").exists():  # whatever was saved before is whole and finite
         weights = checkpoint.read(tmp_path / "last.pt")["resume"]["net"]

@@ -438,15 +438,9 @@ def test_a_taken_port_is_one_sentence(landmarker, capsys):
     printed, complaint = capsys.readouterr()
     assert printed == ""
     assert complaint == (
-        f"pipnet.demo: port {port} is taken by another program; give another port (--web 7861) or let the system "
-        "choose one (--web 0)\n"
+        f"pipnet.demo: error: port {port} is taken by another program; give another port (--web 7861) or let the "
+        "system choose one (--web 0)\n"
     )
-
-
-def test_without_aiohttp_one_sentence_says_what_to_install(landmarker, capsys, monkeypatch):
-    monkeypatch.setitem(sys.modules, "aiohttp", None)
-    assert page.serve(landmarker) == 2
-    assert "pip install aiohttp" in capsys.readouterr().err
 
 
 def test_only_this_machine(landmarker):

@@ -46,6 +46,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit status.
     """
-    from pipnet.benchmark.command import run
+    from pipnet import console
 
-    return run(arguments)
+    def work() -> int:
+        with console.needs("train"):
+            from pipnet.benchmark.command import run
+
+            console.started()  # it listens for Ctrl-C itself
+            return run(arguments)
+
+    try:
+        return console.run("benchmark", work, alone=arguments is None, unfinished="nothing is written")
+    except console.MissingExtraError as error:
+        return console.complain("benchmark", error)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from pipnet.console import needs
 from pipnet.data.images import BadSampleError, read_image
 from pipnet.data.sample import (
     BadItems,
@@ -258,7 +259,8 @@ def _matlab_image(file: Any, reference: Any, where: str) -> np.ndarray:
 @contextmanager
 def _open_hdf5(path: Path, keys: tuple[str, ...]) -> Iterator[tuple]:
     """An open MATLAB 7.3 file followed by its datasets; wrong content is a ValueError that names the file."""
-    import h5py  # only these two sets need it
+    with needs("train"):
+        import h5py  # only these two sets need it
 
     try:
         file = h5py.File(path, "r")
@@ -273,7 +275,8 @@ def _open_hdf5(path: Path, keys: tuple[str, ...]) -> Iterator[tuple]:
 
 def _load_mat(path: Path, keys: tuple[str, ...]) -> dict[str, np.ndarray]:
     """The variables of a MATLAB v5 file; wrong content is a ValueError that names the file."""
-    import scipy.io
+    with needs("train"):
+        import scipy.io
 
     try:
         mat = scipy.io.loadmat(path)

@@ -1,6 +1,7 @@
 """Landmarks on photos, videos and in front of a camera: ``python -m pipnet.demo``.
 
-Sources, one at a time; none of them is scikit-image's portrait of the astronaut Eileen Collins (NASA, public domain):
+Sources, one at a time; without one, the portrait that ships is
+looked at, of the astronaut Eileen Collins (NASA, public domain):
 
 * ``--image PATH ...`` and ``--folder DIR`` (with its subfolders): photos, each to ``NAME_landmarks.png``. What the
   detector took for a face and the network gives a score below ``--min-score`` (0.05) is left out of all results.
@@ -55,15 +56,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit status.
     """
-    from pipnet.console import careful_output, end_at_once_on_ctrl_c, started
+    from pipnet import console
 
-    careful_output()
-    # Not where another program calls: its Ctrl-C is its own.
-    if arguments is None:
-        end_at_once_on_ctrl_c("pipnet.demo: interrupted")
-    try:
-        from pipnet.demo.command import run
+    def work() -> int:
+        from pipnet.demo.command import run  # inside: a Ctrl-C while this is imported ends it in one line
 
         return run(arguments)
-    finally:
-        started()
+
+    return console.run("demo", work, alone=arguments is None)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipnet.console import said, started, with_kept
+from pipnet.console import MissingExtraError, complain, needs, note, said, started, with_kept
 from pipnet.demo import options as given
 from pipnet.demo.window import DisplayProbe
 
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     from pipnet.inference.landmarker import FaceLandmarker
 
 
+COMMAND = "demo"
+
 _WEBCAM_SIDE = 640  # pixels that a camera's picture is reduced to for finding faces; experiments/detectors
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """See :func:`pipnet.demo.main`."""
     parser, options = given.parse(arguments)
-    if options.source == given.PORTRAIT:
-        _check_portrait(parser)
     # FFmpeg inside OpenCV reads it once, when it is used first. What goes wrong, pipnet says in its own words.
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     try:
@@ -36,32 +36,16 @@ def run(arguments: Sequence[str] | None = None) -> int:
         if options.source in (given.VIDEO, given.WEBCAM):
             return _run_moving(parser, options)
         return _run_photos(parser, options)
-    except (ValueError, OSError) as error:
-        return complain(error)
+    except (ValueError, OSError, MissingExtraError) as error:
+        return complain(COMMAND, error)
     except KeyboardInterrupt:  # a second time, or while loading for another program: at once
-        return complain("interrupted; what was not finished is not kept")
-
-
-def complain(error: Exception | str) -> int:
-    """Say what went wrong; returns the exit status."""
-    print(f"pipnet.demo: {said(error)}", file=sys.stderr)
-    return 1
-
-
-def _check_portrait(parser: argparse.ArgumentParser) -> None:
-    try:
-        import skimage.data  # noqa: F401
-    except ImportError:
-        parser.error("the default portrait comes with scikit-image: pip install scikit-image, or give --image PATH")
+        note(COMMAND, "interrupted; what was not finished is not kept")
+        return 1
 
 
 def _run_web(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
-    try:
+    with needs("web"):
         from pipnet.demo.web import serve
-    except ModuleNotFoundError as error:
-        if error.name != "aiohttp":
-            raise
-        parser.error('the page needs aiohttp: pip install "pipnet[web]" or pip install aiohttp')
     landmarker = _load(parser, options)
     started()
     return serve(
@@ -80,7 +64,7 @@ def _run_photos(parser: argparse.ArgumentParser, options: argparse.Namespace) ->
     if options.source == given.FOLDER:
         photos, left_out = photos_in(options.folder, folder)
         if left_out:
-            print(f"pipnet.demo: {left_out}", file=sys.stderr)
+            note(COMMAND, left_out)
     else:
         photos = [Photo(path) for path in options.image or [None]]
     _make_folder(parser, folder)
@@ -155,7 +139,7 @@ def _play(
     # A video that nobody sees is written, like a photo; a camera, which has no end, only where that is asked for.
     wants_video = options.output is not None or (window is None and not source.live)
     if window is None and source.live and not (wants_video or options.json or options.csv):
-        print("pipnet.demo: nothing is kept without --output, --json or --csv; Ctrl-C ends", file=sys.stderr)
+        note(COMMAND, "nothing is kept without --output, --json or --csv; Ctrl-C ends")
     watch = Stopwatch()
     tracker = FaceTracker(
         watch.watch(landmarker),
@@ -201,8 +185,8 @@ def _play(
 
 def _status(loop: FrameLoop, results: Any) -> int:
     if loop.broke_off:
-        return complain(f"{loop.stopped}; what came before is kept")
-    return complain(f"{loop.stopped}; free some space") if results.nearly_full and loop.stopped else 0
+        return complain(COMMAND, f"{loop.stopped}; what came before is kept")
+    return complain(COMMAND, f"{loop.stopped}; free some space") if results.nearly_full and loop.stopped else 0
 
 
 def _window(title: str, probe: DisplayProbe) -> Any:
@@ -218,7 +202,7 @@ def _window(title: str, probe: DisplayProbe) -> Any:
         except cv2.error:
             problem = "OpenCV can't open a window here"
     if problem:
-        print(f"pipnet.demo: {problem}; going on without a window", file=sys.stderr)
+        note(COMMAND, f"{problem}; going on without a window")
     return None
 
 

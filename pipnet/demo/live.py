@@ -11,13 +11,14 @@ import argparse
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 from tqdm import tqdm
 
-from pipnet.console import StopRequest, counted, said, with_kept, written_as
+from pipnet.console import StopRequest, counted, note, said, with_kept, written_as
 from pipnet.data.images import write_image
 from pipnet.demo.camera import CaptureError, Frame, FrameSource
 from pipnet.demo.output import Names, Table, VideoRecord
@@ -294,7 +295,7 @@ class FrameLoop:
         self._message = message
         self._message_until = time.perf_counter() + _MESSAGE_S
         self._lines_until = 0.0
-        tqdm.write(f"pipnet.demo: {message}", file=sys.stderr)
+        note("demo", message, partial(tqdm.write, file=sys.stderr))
 
 
 _File: TypeAlias = Recording | VideoRecord | Table

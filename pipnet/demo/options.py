@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from importlib import import_module
 from pathlib import Path
-from typing import NoReturn
+
+from pipnet.console import Parser, file_or_folder, positive
 
 DEFAULT_PORT = 7860
 DEFAULT_DETECT_EVERY = 30
@@ -58,27 +58,11 @@ def parse(arguments: Sequence[str] | None = None) -> tuple[argparse.ArgumentPars
     return parser, options
 
 
-class _Parser(argparse.ArgumentParser):
-    """One that says what is wrong in one line; argparse's own puts it below a dozen lines of usage."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"pipnet.demo: error: {message} (--help lists the options)\n")
-
-
-def version() -> str:
-    """Of pipnet."""
-    # Of the code that runs. What pip knows is that of the day of installing, where the package is editable.
-    return import_module("pipnet").__version__
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
-        prog="python -m pipnet.demo",
-        description="Find the landmarks of faces in photos, videos, or in front of a camera. Without a source: on a "
-        "public-domain portrait.",
-    )
-    parser.add_argument(
-        "--version", action="version", version=f"pipnet {version()}", help="show which pipnet this is, and exit"
+    parser = Parser(
+        "demo",
+        "Find the landmarks of faces in photos, videos, or in front of a camera. Without a source: on a public-domain "
+        "portrait.",
     )
     sources = parser.add_argument_group("sources, one of").add_mutually_exclusive_group()
     sources.add_argument("--image", type=Path, nargs="+", metavar="PATH", help="photos")
@@ -98,7 +82,7 @@ def _parser() -> argparse.ArgumentParser:
     results = parser.add_argument_group("results")
     results.add_argument(
         "--output",
-        type=_output,
+        type=file_or_folder,
         metavar="PATH",
         help="folder (default: here), or with one source a file name: .png, .jpg, … or .mp4, .avi, …; a video is "
         "written where this is given or no window opens, a camera where this is given",
@@ -122,14 +106,12 @@ def _parser() -> argparse.ArgumentParser:
         help="auto, torch, onnxruntime or openvino (default: the fastest that is there)",
     )
     finding.add_argument(
-        "--threads", type=_positive, default=0, metavar="N", help="CPU threads of the network (default: all cores)"
+        "--threads", type=positive, default=0, metavar="N", help="CPU threads of the network (default: all cores)"
     )
     finding.add_argument(
         "--device", default="auto", help="cpu, cuda, cuda:1 or auto (default: CUDA where there is one)"
     )
-    finding.add_argument(
-        "--max-faces", type=_positive, metavar="N", help="only the N faces that are surest to be faces"
-    )
+    finding.add_argument("--max-faces", type=positive, metavar="N", help="only the N faces that are surest to be faces")
     finding.add_argument(
         "--min-score",
         type=_score,
@@ -141,7 +123,7 @@ def _parser() -> argparse.ArgumentParser:
     moving.add_argument("--no-smoothing", action="store_true", help="points as the network gives them, frame by frame")
     moving.add_argument(
         "--detect-every",
-        type=_positive,
+        type=positive,
         metavar="K",
         help=f"frames between two searches for new faces (default: {DEFAULT_DETECT_EVERY})",
     )
@@ -182,13 +164,6 @@ def _split_detector(parser: argparse.ArgumentParser, options: argparse.Namespace
     options.detector = name
 
 
-def _positive(text: str) -> int:
-    number = int(text) if text.isdecimal() else 0
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number from 1, got {text!r}")
-    return number
-
-
 def _score(text: str) -> float:
     try:
         number = float(text)
@@ -197,12 +172,6 @@ def _score(text: str) -> float:
     if not 0 <= number <= 1:
         raise argparse.ArgumentTypeError(f"must be a number from 0 to 1, got {text!r}")
     return number
-
-
-def _output(text: str) -> Path:
-    if not text.strip():
-        raise argparse.ArgumentTypeError("needs the name of a folder or file; . is the folder you are in")
-    return Path(text)
 
 
 def _index(text: str) -> int:

@@ -15,19 +15,19 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from pipnet.console import StopRequest, counted, doubtful, how_many, said, speed, with_kept, written_as
+from pipnet.console import StopRequest, counted, doubtful, how_many, note, speed, with_kept, written_as
 from pipnet.data.images import IMAGE_SUFFIXES, BadSampleError, is_video, photos_below, read_image, write_image
+from pipnet.data.portrait import PORTRAIT_NAME, portrait
 from pipnet.demo.output import Names, Table, write_json
 from pipnet.inference.drawing import draw_faces
 from pipnet.landmarks import FaceLandmarks
-
-PORTRAIT_NAME = "astronaut"
 
 
 @dataclass(frozen=True)
@@ -59,9 +59,7 @@ class Photo:
             ValueError: It can't be read; the message names it.
         """
         if self.path is None:
-            from skimage.data import astronaut
-
-            return astronaut()
+            return portrait()
         if self.path.is_dir():
             if not os.access(self.path, os.R_OK | os.X_OK):
                 raise ValueError(f"{self.path}: this folder can't be listed; check its rights")
@@ -203,7 +201,7 @@ class PhotoRun:
     def complain(self, error: Exception | str) -> None:
         """Say what went wrong, and count it."""
         self.failed += 1
-        tqdm.write(f"pipnet.demo: {said(error)}", file=sys.stderr)
+        note("demo", error, partial(tqdm.write, file=sys.stderr))
 
     def _open_table(self) -> Table | None:
         try:

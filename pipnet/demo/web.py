@@ -21,7 +21,6 @@ import math
 import signal
 import socket
 import struct
-import sys
 import threading
 import webbrowser
 from collections.abc import Callable, Mapping
@@ -34,8 +33,9 @@ import cv2
 import numpy as np
 from aiohttp import WSCloseCode, WSMsgType, web
 
+from pipnet.console import complain, version
 from pipnet.data.images import MAX_PIXELS, BadSampleError, claimed_size, foreign_kind, is_cut_off
-from pipnet.demo.options import DEFAULT_MIN_SCORE, DEFAULT_PORT, version
+from pipnet.demo.options import DEFAULT_MIN_SCORE, DEFAULT_PORT
 from pipnet.demo.photos import surest
 from pipnet.demo.stopwatch import Stopwatch
 from pipnet.inference.drawing import part_colours, point_colours
@@ -398,7 +398,8 @@ def serve(
     try:
         listening = _listen(host, port)
     except (OSError, OverflowError) as error:
-        return _complain(_why_not(port, error))
+        complain("demo", _why_not(port, error))
+        return 2
     with listening:
         app = make_app(landmarker, max_faces=max_faces, min_score=min_score)
         name = f"[{host}]" if ":" in host else host
@@ -407,11 +408,6 @@ def serve(
             asyncio.run(_run(app, listening, url, open_browser))
     print("stopped", flush=True)
     return 0
-
-
-def _complain(sentence: str) -> int:
-    print(f"pipnet.demo: {sentence}", file=sys.stderr)
-    return 2
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -22,7 +22,7 @@ kept with a warning. No 8-bit graph overflows the 16 bits in which CPUs without 
 The card is ``NAME.md`` beside the checkpoint, else a few lines from the training record.
 
 Needs the extra ``export``, and ``openvino`` for that format. Exit status: 0; 1 when the graph differs from the network,
-or the user interrupted; 2 when something could not be used or written.
+a package of an extra is not installed, or the user interrupted; 2 when something could not be used or written.
 """
 
 from __future__ import annotations
@@ -47,9 +47,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit status.
     """
-    from pipnet.export.command import run
+    from pipnet import console
 
-    return run(arguments)
+    def work() -> int:
+        from pipnet.export.command import run
+
+        return run(arguments)
+
+    return console.run("export", work, alone=arguments is None, unfinished="nothing was written")
 
 
 def export(

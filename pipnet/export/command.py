@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Mapping, Sequence
-from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
-from pipnet.console import careful_output, said
+from pipnet.console import MissingExtraError, Parser, complain, file_or_folder, natural, needs, positive, said, started
 
 if TYPE_CHECKING:
     from pipnet.model.checkpoint import LoadedModel
@@ -78,21 +76,10 @@ def _choose_output(parser: argparse.ArgumentParser, options: argparse.Namespace)
     options.output = (output or folder) / name
 
 
-class _Parser(argparse.ArgumentParser):
-    """One that says what is wrong in one line."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"pipnet.export: error: {message} (--help lists the options)\n")
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
-        prog="python -m pipnet.export",
-        description="Write a trained network as one graph that is enough to predict, and check it against PyTorch.",
+    parser = Parser(
+        "export", "Write a trained network as one graph that is enough to predict, and check it against PyTorch."
     )
-    # Of the code that runs; what pip knows is that of the day of installing, where the package is editable.
-    version = import_module("pipnet").__version__
-    parser.add_argument("--version", action="version", version=f"pipnet {version}", help="show it, and exit")
     parser.add_argument(
         "checkpoint", nargs="?", metavar="CHECKPOINT", help="a best.pt, or 'shipped' (default): the weights that ship"
     )
@@ -102,16 +89,18 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--precision", choices=PRECISIONS, help="fp32 (default), or int8: smaller and faster")
     parser.add_argument(
         "--output",
-        type=_path,
+        type=file_or_folder,
         metavar="PATH",
         help="file, or folder (default: beside the checkpoint, under its name, with _int8 for int8; of the weights "
         "that ship here)",
     )
-    parser.add_argument("--show", type=_path, metavar="FILE", help="print what a file says of itself, and exit")
+    parser.add_argument(
+        "--show", type=file_or_folder, metavar="FILE", help="print what a file says of itself, and exit"
+    )
     faces = parser.add_argument_group("faces, to calibrate int8 and to compare with PyTorch")
     faces.add_argument(
         "--data-root",
-        type=_path,
+        type=file_or_folder,
         metavar="DIR",
         help="folder that holds the dataset (default: PIPNET_DATA, else where the checkpoint was trained)",
     )
@@ -121,66 +110,44 @@ def _parser() -> argparse.ArgumentParser:
         help="a file of conf/dataset, by name or path (default: what the checkpoint was trained on); its split "
         "train is read",
     )
-    faces.add_argument("--faces", type=_path, metavar="DIR", help="photos without labels instead; faces are detected")
+    faces.add_argument(
+        "--faces", type=file_or_folder, metavar="DIR", help="photos without labels instead; faces are detected"
+    )
     faces.add_argument(
         "--calibration-faces",
-        type=_positive,
+        type=positive,
         metavar="N",
         help=f"how many, spread evenly over the set (default: {DEFAULT_FACES})",
     )
-    faces.add_argument("--seed", type=_seed, metavar="N", help="of their choice (default: 0)")
+    faces.add_argument("--seed", type=natural, metavar="N", help="of their choice (default: 0)")
     return parser
-
-
-def _positive(text: str) -> int:
-    number = int(text) if text.isdecimal() else 0
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number from 1, got {text!r}")
-    return number
-
-
-def _seed(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"must be a whole number from 0, got {text!r}")
-    return int(text)
-
-
-def _path(text: str) -> Path:
-    if not text.strip():
-        raise argparse.ArgumentTypeError("needs the name of a file or folder; . is the folder you are in")
-    return Path(text)
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """See :func:`pipnet.export.main`."""
-    careful_output()
     parser, options = parse(arguments)
     try:
         if options.show is not None:
             print(describe(options.show), flush=True)
             return 0
-        return _export(options)
+        with needs("export"):
+            return _export(options)
+    except MissingExtraError as error:
+        return complain("export", error)
     except (ValueError, OSError) as error:
-        from pipnet.export.writing import ExportError
-
-        if isinstance(error, ExportError):
-            print(f"pipnet.export: {error}", file=sys.stderr)
-            return 1
         parser.error(said(error))
-    except KeyboardInterrupt:
-        print("pipnet.export: interrupted; nothing was written", file=sys.stderr)
-        return 1
 
 
 def _export(options: argparse.Namespace) -> int:
     from pipnet.export.faces import find_faces
-    from pipnet.export.writing import LIMIT_INT8, missing_package, write
+    from pipnet.export.writing import LIMIT_INT8, ExportError, missing_package, write
     from pipnet.inference.landmarker import SHIPPED_WEIGHTS
     from pipnet.model import checkpoint
 
+    started()  # from here on there are files that a Ctrl-C must not leave half written
     output: Path = options.output
     if problem := missing_package(output):  # before anything that takes time
-        raise ValueError(problem)
+        raise MissingExtraError(problem)
     source = SHIPPED_WEIGHTS if options.checkpoint is None else Path(options.checkpoint)
     loaded = checkpoint.load(source)
     card = card_of(loaded, source)
@@ -188,7 +155,10 @@ def _export(options: argparse.Namespace) -> int:
     for reason in faces.left_out:
         print(f"left out: {reason}")
     output.parent.mkdir(parents=True, exist_ok=True)
-    differences = write(loaded, output, precision=options.precision, crops=faces.crops, card=card)
+    try:
+        differences = write(loaded, output, precision=options.precision, crops=faces.crops, card=card)
+    except ExportError as error:
+        return complain("export", error)
     files = [output, output.with_suffix(".bin")] if output.suffix == ".xml" else [output]
     size = loaded.net.input_size
     calibrated = f", calibrated on {faces}" if options.precision == "int8" else ""

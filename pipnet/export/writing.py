@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from pipnet.console import missing
 from pipnet.model.checkpoint import LoadedModel
 
 # Batches of 1, of 7, and then of 16: a graph that was traced with one face may serve one face only.
@@ -107,13 +108,9 @@ class ExportError(ValueError):
 
 def missing_package(path: Path) -> str:
     """What is not installed and needed to write a file of this suffix, as a sentence; "" where all is there."""
-    needed = {"onnx": "pipnet[export]"}
-    if path.suffix == ".xml":
-        needed["openvino"] = "pipnet[openvino]"
-    for package, extra in needed.items():
-        if find_spec(package) is None:
-            return f"writing {path.name} needs the package {package}: pip install '{extra}'"
-    return ""
+    needed = ["onnx", *(["openvino"] if path.suffix == ".xml" else [])]
+    lacking = [package for package in needed if find_spec(package) is None]
+    return f"{path.name} can't be written: {missing(lacking[0])}" if lacking else ""
 
 
 def write(loaded: LoadedModel, path: Path, *, precision: str, crops: np.ndarray, card: str) -> list[Difference]:

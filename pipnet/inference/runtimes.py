@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from pipnet.console import MissingExtraError, missing, needs
 from pipnet.inference.sessions import (
     OpenVinoSession,
     Session,
@@ -74,9 +75,12 @@ def usable_device(device: str) -> str:
     """
     if device == "cpu" or (device == "auto" and "torch" not in sys.modules and shutil.which("nvidia-smi") is None):
         return "cpu"
+    if device == "auto" and importlib.util.find_spec("torch") is None:
+        return "cpu"
     try:
-        return str(choose_device(device))
-    except ValueError as error:
+        with needs("train"):
+            return str(choose_device(device))
+    except (ValueError, MissingExtraError) as error:
         # A word that is no device is a mistake, not a machine without one.
         if device.partition(":")[0] not in ("cuda", "auto"):
             raise
@@ -90,11 +94,10 @@ RUNTIMES = ("auto", "torch", "onnxruntime", "openvino")
 # is made when it is loaded, which takes seconds, so they do so only when asked for.
 GRAPH_RUNTIMES = {".onnx": ("openvino", "onnxruntime"), ".xml": ("openvino",)}
 _CHECKPOINT = ("torch", "onnxruntime", "openvino")
-_INSTALL = {
-    "openvino": "pip install 'pipnet[openvino]'",
-    "onnxruntime": "pip install onnxruntime",
-    "torch": "pip install torch",
-}
+
+
+# What ONNX Runtime says of a whole file whose format, or whose operators, came after it.
+_TOO_NEW = ("Unsupported model IR version", "official support for domain")
 
 
 class RuntimeUnavailableError(ValueError):
@@ -250,6 +253,11 @@ def _onnxruntime(path: Path, content: bytes | None, threads: int) -> tuple[Any, 
         session = onnx_session(path if content is None else content, threads)
         described = session.get_modelmeta().custom_metadata_map.get("pipnet")
     except Exception as error:  # ONNX Runtime has an exception of its own for each way a file can be wrong
+        if any(sign in str(error) for sign in _TOO_NEW):
+            version = sys.modules["onnxruntime"].__version__
+            raise RuntimeUnavailableError(
+                f"{path} needs a newer onnxruntime than {version}; pip install --upgrade onnxruntime brings it"
+            ) from error
         raise _damaged(path, "an ONNX file", error) from error
     return session, _read_metadata(described, path)
 
@@ -297,7 +305,7 @@ def open_runtime(
             f"{path} does not run on {runtime}; {suffix} files run on {' and '.join(GRAPH_RUNTIMES[suffix])}"
         )
     if importlib.util.find_spec(runtime) is None:
-        raise RuntimeUnavailableError(f"{runtime} is not installed; {_INSTALL[runtime]}")
+        raise RuntimeUnavailableError(_missing(runtime))
     if runtime != "torch" and device not in ("auto", "cpu"):
         raise RuntimeUnavailableError(f"{runtime} runs on the CPU only here, not on {device!r}; give torch a .pt file")
     opened = _open(path, runtime, device, threads)
@@ -333,13 +341,16 @@ def _open(path: Path, runtime: str, device: str, threads: int) -> TorchRuntime |
     kinds = {"onnxruntime": OnnxRuntime, "openvino": OpenVinoRuntime}
     if path.suffix.lower() in GRAPH_RUNTIMES:
         return kinds[runtime](path, threads=threads)
+    for package in ("torch", "torchvision"):
+        if importlib.util.find_spec(package) is None:
+            raise RuntimeUnavailableError(f"{path} is a checkpoint, and {missing(package)}; or give an .onnx file")
     from pipnet.model import checkpoint  # torch takes seconds to import; a graph needs none of it
 
     if runtime == "torch":
         return torch_runtime(checkpoint.load(path, device=choose_device(device)), threads=threads, name=path.name)
     if importlib.util.find_spec("onnx") is None:
         raise RuntimeUnavailableError(
-            f"{runtime} needs the package onnx to run the checkpoint {path}; pip install onnx, or give an .onnx file"
+            f"{path} is a checkpoint, of which {runtime} needs a graph, and {missing('onnx')}; or give an .onnx file"
         )
     from pipnet.model.onnx_graph import onnx_graph
 
@@ -354,6 +365,12 @@ def torch_runtime(loaded: LoadedModel, *, threads: int = 0, name: str = "") -> T
     opened.metadata = metadata_of(loaded)
     opened.file = name
     return opened
+
+
+def _missing(runtime: str) -> str:
+    if runtime == "onnxruntime":  # comes with pipnet
+        return "onnxruntime is not installed; pip install onnxruntime brings it"
+    return missing(runtime)
 
 
 def _check_there(path: Path) -> None:

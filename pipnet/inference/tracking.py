@@ -26,7 +26,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 from pipnet.data.images import read_image
 from pipnet.geometry import box_size, tight_box
@@ -63,6 +62,55 @@ def face_distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return apart / size + np.abs(np.log(size_a[:, None] / size_b[None]))
 
 
+def cheapest_pairs(costs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs of rows and columns, each in one pair at most, as many as there can be, whose costs have the least sum.
+
+    Shortest augmenting paths (Jonker and Volgenant 1987), as ``scipy.optimize.linear_sum_assignment``: of a library of
+    100 MB a few faces a frame need nothing else.
+
+    Args:
+        costs: ``(A, B)``, finite.
+
+    Returns:
+        Rows, in order, and their columns; as many as the shorter side of ``costs``.
+
+    Example:
+        >>> rows, columns = cheapest_pairs(np.array([[1.0, 2.0], [1.5, 9.0]]))
+        >>> rows.tolist(), columns.tolist()
+        ([0, 1], [1, 0])
+    """
+    if costs.shape[0] > costs.shape[1]:
+        columns, rows = cheapest_pairs(costs.T)
+        order = np.argsort(rows)
+        return rows[order], columns[order]
+    count, width = costs.shape
+    row_price, column_price = np.zeros(count), np.zeros(width)  # their sum is at most the cost, and equal in a pair
+    column_of, row_of = np.full(count, -1), np.full(width, -1)
+    for start in range(count):
+        path, distance = np.full(width, -1), np.full(width, np.inf)  # from ``start`` to each column, and the row before
+        reached, row, far = np.zeros(width, dtype=bool), start, 0.0
+        while True:
+            through = far + costs[row] - row_price[row] - column_price
+            shorter = ~reached & (through < distance)
+            distance[shorter], path[shorter] = through[shorter], row
+            column = int(np.argmin(np.where(reached, np.inf, distance)))
+            far, reached[column] = distance[column], True
+            row = row_of[column]
+            if row < 0:  # nobody's
+                break
+        others = reached & (row_of >= 0)  # of these, all but the last one reached
+        row_price[start] += far
+        row_price[row_of[others]] += far - distance[others]
+        column_price[reached] -= far - distance[reached]
+        while True:  # backwards: each row on the way takes the column it came to
+            row = path[column]
+            row_of[column] = row
+            column_of[row], column = column, column_of[row]
+            if row == start:
+                break
+    return np.arange(count), column_of
+
+
 def match(a: np.ndarray, b: np.ndarray, limit: float) -> list[tuple[int, int]]:
     """Pairs of boxes that are the same face: as many as possible, then as close as possible in sum.
 
@@ -86,7 +134,7 @@ def match(a: np.ndarray, b: np.ndarray, limit: float) -> list[tuple[int, int]]:
     distances = face_distances(a, b)
     # A pair out of reach must never pay for a better sum elsewhere.
     unreachable = 1e6
-    rows, columns = linear_sum_assignment(np.where(distances <= limit, distances, unreachable))
+    rows, columns = cheapest_pairs(np.where(distances <= limit, distances, unreachable))
     return [(int(i), int(j)) for i, j in zip(rows, columns, strict=True) if distances[i, j] <= limit]
 
 
@@ -135,11 +183,10 @@ class FaceTracker:
         ValueError: An argument is out of range, or the layout has a single point, which makes no box.
 
     Example:
-        >>> import skimage.data
         >>> from pipnet import FaceLandmarker
+        >>> from pipnet.data.portrait import portrait
         >>> tracker = FaceTracker(FaceLandmarker.load(device="cpu"))
-        >>> portrait = skimage.data.astronaut()
-        >>> [tracker(portrait, time_s=number / 30).ids.tolist() for number in range(3)]
+        >>> [tracker(portrait(), time_s=number / 30).ids.tolist() for number in range(3)]
         [[0], [0], [0]]
         >>> tracker.statistics.frames, tracker.statistics.detector_calls
         (3, 1)
