@@ -6,22 +6,35 @@ import importlib.util
 import json
 import re
 from pathlib import Path
+from types import ModuleType
 from typing import Any
-
-from pipnet.benchmark.report import markdown
-from pipnet.benchmark.tables import timing_table
 
 ROOT = Path(__file__).resolve().parent.parent
 RECORD = ROOT / "experiments" / "efficiency"
+
+
+def script(name: str) -> ModuleType:
+    """One of the record's scripts, which is not installed."""
+    spec = importlib.util.spec_from_file_location(f"efficiency_{Path(name).stem}", RECORD / name)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+REPORT = script("speed/report.py")
 
 
 def read(name: str) -> dict[str, Any]:
     return json.loads((RECORD / name).read_text(encoding="utf-8"))
 
 
-def contenders(model: str) -> dict[str, dict[str, Any]]:
+def speed() -> dict[str, Any]:
+    return REPORT.read_results(RECORD / "speed" / "benchmark.json")
+
+
+def cases(model: str) -> dict[str, dict[str, Any]]:
     """What was timed of a network with one crop on one thread, by runtime and precision."""
-    rows = read("speed/benchmark.json")["contenders"]
+    rows = speed()["cases"]
     return {
         f"{row['runtime']} {row['precision']}": row
         for row in rows
@@ -30,13 +43,13 @@ def contenders(model: str) -> dict[str, dict[str, Any]]:
 
 
 def test_the_report_is_what_its_numbers_say():
-    assert (RECORD / "speed" / "report.md").read_text(encoding="utf-8") == markdown(read("speed/benchmark.json"))
+    assert (RECORD / "speed" / "report.md").read_text(encoding="utf-8") == REPORT.markdown(speed())
 
 
 def test_the_best_runtime_is_many_times_faster_than_pytorch():
     """Medians of ratios within the same rounds, one crop of 256 px on one thread."""
     for model, bar in (("resnet18", 5.5), ("shipped", 4.5)):
-        timed = contenders(model)
+        timed = cases(model)
         assert timed["torch fp32"]["ratio"]["median"] == 1
         assert {row["input_size"] for row in timed.values()} == {256}
         best = max(timed.values(), key=lambda row: row["ratio"]["median"])
@@ -44,11 +57,11 @@ def test_the_best_runtime_is_many_times_faster_than_pytorch():
 
 
 def test_the_best_runtime_is_close_to_what_the_machine_can_do():
-    assert max(row["share"] for row in contenders("resnet18").values() if row["precision"] == "int8") >= 0.8
+    assert max(row["share"] for row in cases("resnet18").values() if row["precision"] == "int8") >= 0.8
 
 
 def test_a_cold_start_takes_less_than_a_second_and_no_torch():
-    starts = {start["name"]: start for start in read("speed/benchmark.json")["starts"]}
+    starts = {start["name"]: start for start in speed()["starts"]}
     ours, torch = starts["shipped onnxruntime int8"], starts["shipped torch fp32"]
     assert sorted(ours["cold_s"])[len(ours["cold_s"]) // 2] < 1
     assert not ours["torch"]
@@ -96,9 +109,7 @@ def test_the_rounding_that_ships_is_the_one_that_was_best():
 
 
 def test_the_record_keeps_the_times_of_a_cpu_with_vnni():
-    spec = importlib.util.spec_from_file_location("efficiency_accuracy", RECORD / "accuracy.py")
-    accuracy = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(accuracy)
+    accuracy = script("accuracy.py")
     page, before = (RECORD / "README.md").read_text(encoding="utf-8"), read("accuracy_0.4.0.json")
     assert accuracy.table(before) in page
     assert accuracy.paired_table(before) in page
@@ -111,9 +122,9 @@ def test_the_readme_says_what_was_measured():
     for kind, file in (("without", "accuracy.json"), ("with", "accuracy_0.4.0.json")):
         row = re.search(rf"\| milliseconds a face {kind} VNNI \|" + r" ([^|]+)\|" * 5, readme)
         assert row
-        speed = read(file)["speed"]
+        times = read(file)["speed"]
         for cell, name in zip(row.groups(), names, strict=True):
-            assert cell.strip() == f"{speed[f'shipped {name}']['ms']['median']:.1f}"
+            assert cell.strip() == f"{times[f'shipped {name}']['ms']['median']:.1f}"
     row = re.search(r"\| NME on Common-554, % \| ([^|]+)\|([^|]+)\|([^|]+)\|([^|]+)\|([^|]+)\|", readme)
     assert row
     for cell, name in zip(row.groups(), names, strict=True):
@@ -124,15 +135,13 @@ def test_the_readme_says_what_was_measured():
         assert text == f"{frame['runtimes'][name]['ratio']['median']:.2f}"
     said = re.search(r"([\d.]+) times as fast as PyTorch, ResNet-18 ([\d.]+) times, at (\d+) % of", readme)
     assert said
-    best = [
-        max(contenders(model).values(), key=lambda row: row["ratio"]["median"]) for model in ("shipped", "resnet18")
-    ]
+    best = [max(cases(model).values(), key=lambda row: row["ratio"]["median"]) for model in ("shipped", "resnet18")]
     assert said.groups() == (
         f"{best[0]['ratio']['median']:.1f}",
         f"{best[1]['ratio']['median']:.1f}",
         f"{100 * best[1]['share']:.0f}",
     )
-    starts = {start["name"]: start for start in read("speed/benchmark.json")["starts"]}
+    starts = {start["name"]: start for start in speed()["starts"]}
     said = re.search(
         r"first points come ([\d.]+) s after Python starts .*? (\d+) MiB .*? PyTorch ([\d.]+) s and (\d+) MiB", readme
     )
@@ -145,9 +154,8 @@ def test_the_readme_says_what_was_measured():
 
 
 def test_the_record_shows_one_crop_on_one_thread():
-    results = read("speed/benchmark.json")
-    one = [row for row in results["contenders"] if (row["threads"], row["batch"]) == (1, 1)]
-    assert timing_table({"contenders": one}) in (RECORD / "README.md").read_text(encoding="utf-8")
+    one = [row for row in speed()["cases"] if (row["threads"], row["batch"]) == (1, 1)]
+    assert REPORT.timing_table(one) in (RECORD / "README.md").read_text(encoding="utf-8")
 
 
 def test_an_upright_face_pays_at_most_3_percent_for_those_that_are_not():
