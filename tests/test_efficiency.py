@@ -5,9 +5,19 @@ from __future__ import annotations
 import importlib.util
 import json
 import re
+import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from pipnet.benchmark.cases import Case
+from pipnet.inference.landmarker import SHIPPED_GRAPH
+from pipnet.model.pipnet import PIPNet
 
 ROOT = Path(__file__).resolve().parent.parent
 RECORD = ROOT / "experiments" / "efficiency"
@@ -17,6 +27,7 @@ def script(name: str) -> ModuleType:
     """One of the record's scripts, which is not installed."""
     spec = importlib.util.spec_from_file_location(f"efficiency_{Path(name).stem}", RECORD / name)
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # where a dataclass looks for its own
     spec.loader.exec_module(module)
     return module
 
@@ -163,3 +174,61 @@ def test_an_upright_face_pays_at_most_3_percent_for_those_that_are_not():
     assert metrics["bar"] == 1.03
     for name, figures in metrics["runtimes"].items():
         assert figures["ratio"]["median"] <= metrics["bar"], name
+
+
+def test_results_of_0_4_and_of_today_are_read_alike(tmp_path):
+    old, new = (
+        {"format": 1, "contenders": [1], "left_out": [2], "subject": "a"},
+        {"cases": [1], "skipped": [2], "image": "a"},
+    )
+    for content in (old, new):
+        (tmp_path / "benchmark.json").write_text(json.dumps(content))
+        found = REPORT.read_results(tmp_path / "benchmark.json")
+        assert {key: found[key] for key in new} == new
+
+
+def test_the_peak_is_the_best_rate_of_any_size_and_call():
+    called = "matrix product"
+    seconds = {
+        (called, "fp32", 1, 1000): np.array([[0.020, 0.040], [0.025, 0.030]]),  # 2 GFLOP in 20 ms
+        (called, "fp32", 1, 500): np.array([[0.005, 0.002]]),  # 0.25 GFLOP in 2 ms
+        (called, "int8", 2, 500): np.array([[0.001]]),
+        ("shipped torch fp32", 1, 1): np.array([[1e-9]]),  # not a product
+    }
+    found = script("speed/peak.py").peaks(seconds)
+    assert [(one.precision, one.threads, one.size) for one in found] == [("fp32", 1, 500), ("int8", 2, 500)]
+    assert [one.gflops for one in found] == pytest.approx([125, 250])
+
+
+def test_work_counts_two_for_each_multiply_accumulate():
+    """The dense form of a head is a product over all its channels at every cell; the rest is the backbone's."""
+    mean_face = np.random.default_rng(0).uniform(0.2, 0.8, (68, 2))
+    net = PIPNet(mean_face, "mobilenet_v3_small", num_neighbors=4, input_size=64).eval()
+    in_graph, dense = script("speed/peak.py").network_work(net)
+    head = 2 * 576 * 68 * (3 + 2 * 4) * 2 * 2 / 1e9  # channels, points, maps of a point, cells
+    with torch.inference_mode(), FlopCounterMode(display=False) as backbone:
+        net.trunk(torch.zeros(1, 3, 64, 64))
+    assert dense == pytest.approx(backbone.get_total_flops() / 1e9 + head)
+    assert backbone.get_total_flops() / 1e9 < in_graph < dense
+
+
+def test_cold_starts_are_those_of_a_fresh_process_and_a_failure_is_said(tmp_path):
+    """Linux hands the largest resident set of the parent down to what it starts; that figure would be no start's."""
+    starts = script("speed/starts.py")
+    (tmp_path / "broken.onnx").write_bytes(b"nothing")
+    broken, good, again = (
+        Case(name, "onnxruntime", "int8", 1, batch, int, file)
+        for name, file, batch in (
+            ("broken", tmp_path / "broken.onnx", 1),
+            ("good", SHIPPED_GRAPH, 1),
+            ("good", SHIPPED_GRAPH, 16),
+        )
+    )
+    assert starts.one_per_network([broken, good, again]) == [broken, good]
+    ballast = np.ones(600 * 2**17)  # 600 MiB
+    (start,), failed = starts.measure_starts([broken, good], repeats=2)
+    assert (start.name, len(start.cold_s), start.torch) == ("good onnxruntime int8", 2, False)
+    assert max(start.peak_mib) < ballast.nbytes / 2**20
+    assert start.cold_s[0] > start.warm_s[0] > 0
+    assert failed[0][0] == "broken onnxruntime int8, start"
+    assert "broken.onnx" in failed[0][1]
