@@ -73,7 +73,8 @@ def build_cases(
     """
     from pipnet.inference.runtimes import open_runtime
 
-    suite = Suite()
+    cores = usable_cores()
+    suite = Suite(skipped=[(f"threads={n}", f"there are {cores} cores to use") for n in threads if n > cores])
     for network in networks:
         crops = sample_images(max(batches), network.input_size)
         for precision in tuple(network.files) if network.load is None else precisions:
@@ -85,11 +86,7 @@ def build_cases(
                 try:
                     path = network.file(runtime, precision)
                     measurable = network.trained and precision in network.files  # int8 made here is for its speed
-                    for number in threads:
-                        if number > usable_cores():
-                            reason = f"there are {usable_cores()} cores to use"
-                            suite.skipped.append((f"{name}, {number} threads", reason))
-                            continue
+                    for number in (n for n in threads if n <= cores):
                         _set_torch_threads(number)
                         opened = open_runtime(path, runtime, threads=number)
                         for batch in batches:

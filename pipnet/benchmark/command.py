@@ -136,9 +136,9 @@ def _measure(
     cv2.setNumThreads(1)  # OpenCV's threads would fight those of the networks for the cores
     product = {name: getattr(options, name) for name in ("runtimes", "precisions", "threads")}
     suite = build_cases(networks, **product, batches=options.batch, say=say, stop=lambda: stop.asked)
-    for name, reason in suite.skipped:
-        say(f"skipped: {name}: {reason}")
     if not suite.cases and not stop.asked:
+        for name, reason in suite.skipped:
+            say(f"skipped: {name}: {reason}")
         return _complain("nothing could be timed; the reasons are above")
 
     def report(seconds: Seconds, nme: dict[str, float], *notes: str) -> list[Path]:

@@ -25,7 +25,9 @@ def collect(suite: Suite, seconds: Seconds, nme: Mapping[str, float], run: Mappi
         nme: Percent, by a case's name.
         run: Plain entries: ``command``, ``rounds`` that were asked for, ``notes``.
     """
-    late = [f"{case.name}, {case.threads} threads" for case in suite.cases if case.key not in seconds]
+    late = [
+        f"{case.name}, threads={case.threads}, batch={case.batch}" for case in suite.cases if case.key not in seconds
+    ]
     skipped = [*suite.skipped, *((name, "it was not reached") for name in late)]
     return {
         "format": FORMAT,
@@ -89,13 +91,14 @@ def summary(results: dict[str, Any]) -> str:
         *(f"{name}={value}" for name, value in machine["environment"].items()),
         *([] if results["load_average"] is None else [f"load average {results['load_average']:.1f}"]),
     ]
-    fastest = {row["model"]: row for row in sorted(results["cases"], key=lambda row: -row["ms_a_face"])}
+    best = {row["model"]: row for row in sorted(results["cases"], key=lambda row: -row["ms_a_face"])}
+    fastest = [f"{row['name']}, threads={row['threads']}, batch={row['batch']}" for row in best.values()]
     rounds = asked if done == asked else f"{done} of {asked}"
     parts = [
         f"{', '.join(facts)}.",
         case_table(results["cases"]),
         f"Median and quartiles of {rounds} rounds, in turn. Times faster: than the row marked 1, in the same rounds.",
-        *(f"Fastest: {row['name']}, threads={row['threads']}, batch={row['batch']}." for row in fastest.values()),
+        f"Fastest: {'; '.join(fastest)}.",
         *results["notes"],
         table(["skipped", "because"], [[row["name"], row["reason"]] for row in results["skipped"]]),
     ]
