@@ -89,7 +89,7 @@ def test_a_run_from_the_command_line_writes_table_and_figures(started, tmp_path)
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_kill_leaves_what_was_measured(started, tmp_path, number):
-    """A first table comes long before the end; then a signal, twice as `timeout` sends it, gives the last one."""
+    """A first table comes long before the end; then a signal, even twice, gives the last one."""
     process = started(*ONE, "--rounds", 1_000_000, "--output", tmp_path / "out", TMPDIR=str(tmp_path))
     first = []
     while "more rounds follow" not in "".join(first):

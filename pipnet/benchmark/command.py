@@ -90,7 +90,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     options.command = shlex.join(sys.argv[1:] if arguments is None else arguments)
     if options.gone:
         say(_GONE)
-    # Asked for, not raised: libraries swallow a KeyboardInterrupt. Repeats do nothing: `timeout` sends SIGTERM twice.
+    # A signal is remembered, not raised: libraries swallow a KeyboardInterrupt. Repeats change nothing.
     with StopRequest(alone=False) as stop, tempfile.TemporaryDirectory(prefix="pipnet-benchmark-") as made:
         try:
             networks, faces = _read(parser, options, Path(made))
@@ -158,9 +158,8 @@ def _measure(
         if passed >= said_at + 2 or not left:
             said_at = passed
             say(f"round {number} of {options.rounds}, about {left:.0f} s left")
-        if (
-            not shown and left > 10 and passed > (5 if number >= 3 else 20)
-        ):  # early, but of one round only if it is slow
+        enough = passed > (5 if number >= 3 else 20)  # seconds; a single round only where it is slow
+        if enough and not shown and left > 10:
             shown = True
             report(seconds, {}, "A first table; more rounds follow.")
 
