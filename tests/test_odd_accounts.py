@@ -71,7 +71,7 @@ def test_a_folder_of_somebody_else_is_named(tmp_path):
     ("command", "named"),
     [
         ("demo", "astronaut_landmarks.png can't be written"),
-        ("benchmark --quick --no-others --starts 0", "--output benchmark can't be a folder"),
+        ("benchmark --quick", "--output benchmark can't be a folder"),
     ],
 )
 def test_the_other_commands_name_what_they_can_not_write(command, named):

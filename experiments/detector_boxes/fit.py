@@ -28,7 +28,8 @@ from pipnet.data.datasets import read_dataset
 from pipnet.data.images import read_image
 from pipnet.data.sample import Sample
 from pipnet.geometry import angle_between, box_iou, roll_angles, tight_box, turned
-from pipnet.inference.detectors import CalibratedDetections, Calibration, RetinaFace, YuNet
+from pipnet.inference.detections import CalibratedDetections, Calibration
+from pipnet.inference.detectors import RetinaFace, YuNet
 from pipnet.inference.landmarker import FaceLandmarker
 from pipnet.layouts import get_layout
 

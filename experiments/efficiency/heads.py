@@ -33,8 +33,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from pipnet.benchmark.interleaved import Timed, of_rounds, ratio, time_interleaved
 from pipnet.benchmark.machine import describe, load_average
+from pipnet.benchmark.timing import Timed, of_rounds, ratio, time_interleaved
 from pipnet.files import replacing
 from pipnet.inference.sessions import onnx_session
 

@@ -22,8 +22,8 @@ import cv2
 import numpy as np
 from skimage.data import astronaut
 
-from pipnet.benchmark.interleaved import Timed, of_rounds, ratio, time_interleaved
 from pipnet.benchmark.machine import describe, load_average
+from pipnet.benchmark.timing import Timed, of_rounds, ratio, time_interleaved
 from pipnet.files import replacing
 from pipnet.inference.landmarker import SHIPPED_GRAPH, FaceLandmarker
 

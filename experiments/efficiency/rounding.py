@@ -112,7 +112,7 @@ def measure(data_root: Path) -> dict[str, Any]:
 
 def time_both(data_root: Path, before: Path) -> dict[str, Any]:
     """Seconds of an earlier graph over those of the one that ships, in turn on the same crops, by runtime."""
-    from pipnet.benchmark.interleaved import Timed, ratio, time_interleaved
+    from pipnet.benchmark.timing import Timed, ratio, time_interleaved
     from pipnet.data.datasets import read_dataset
     from pipnet.export.faces import calibration_crops
     from pipnet.inference.landmarker import SHIPPED_GRAPH

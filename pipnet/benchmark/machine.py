@@ -1,9 +1,10 @@
-"""What the figures were measured on."""
+"""What the figures were measured on: processor, cores, versions, load."""
 
 from __future__ import annotations
 
 import os
 import platform
+from contextlib import suppress
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -14,46 +15,46 @@ _PACKAGES = ("torch", "onnxruntime", "openvino", "numpy", "opencv-python")
 
 
 def usable_cores() -> int:
-    """That this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    """Number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def processor() -> str:
-    """Model name of the processor."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    named = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    return next(named, "") or platform.processor() or platform.machine() or "unknown"
+def has_vnni() -> bool | None:
+    """Whether the processor multiplies and adds int8 in one instruction (VNNI); None where the system does not say."""
+    flags = _cpuinfo("flags").split()
+    return bool({"avx512_vnni", "avx_vnni"} & set(flags)) if flags else None
 
 
 def load_average() -> float | None:
-    """Processes that want a core, over the last minute; None where the system does not say."""
-    try:
+    """Processes that wanted a core, over the last minute; None where the system does not say."""
+    with suppress(AttributeError, OSError):
         return os.getloadavg()[0]
-    except (AttributeError, OSError):
-        return None
+    return None
 
 
 def describe() -> dict[str, Any]:
-    """Processor, cores, system, versions, and environment variables that change times."""
+    """Processor, cores, system, versions, and environment variables that change times, as plain types."""
+    versions = {}
+    for name in _PACKAGES:
+        with suppress(PackageNotFoundError):
+            versions[name] = version(name)
     return {
-        "processor": processor(),
+        "processor": _cpuinfo("model name") or platform.processor() or platform.machine() or "unknown",
+        "vnni": has_vnni(),
         "cores": usable_cores(),
         "system": platform.system(),
         "python": platform.python_version(),
         "pipnet": import_module("pipnet").__version__,
         # What sets threads or the allocator from outside: times differ with it.
         "environment": {name: value for name, value in sorted(os.environ.items()) if name.startswith(_SETTINGS)},
-        "versions": {name: found for name in _PACKAGES if (found := _version(name)) is not None},
+        "versions": versions,
     }
 
 
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
+def _cpuinfo(key: str) -> str:
+    """A line of Linux's description of the first core; empty elsewhere."""
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.partition(":")[0].strip() == key:
+                return line.partition(":")[2].strip()
+    return ""

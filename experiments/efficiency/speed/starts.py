@@ -8,17 +8,17 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pipnet.benchmark.contenders import Contender
-from pipnet.benchmark.subject import Subject
+from pipnet.benchmark.cases import Case
 
 _LIMIT_S = 300.0
+_BOX = [179.0, 88.0, 270.0, 178.0]  # of the face in the portrait of Eileen Collins
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Start:
     """How a network starts.
 
     Attributes:
-        name: Of the contender.
+        name: Of the case.
         threads: Of the network.
         cold_s: From before the process is started until it has points, a number a measurement.
         warm_s: A second load in the same process with its first points.
@@ -42,67 +42,61 @@ class Start:
     torch: bool
 
 
-def one_per_network(contenders: Sequence[Contender]) -> list[Contender]:
-    """The first contender of each name that has a file: threads and batches start alike."""
-    first: dict[str, Contender] = {}
-    for contender in contenders:
-        if contender.file is not None:
-            first.setdefault(contender.name, contender)
+def one_per_network(cases: Sequence[Case]) -> list[Case]:
+    """The first case of each name: threads and batches start alike."""
+    first: dict[str, Case] = {}
+    for case in cases:
+        first.setdefault(case.name, case)
     return list(first.values())
 
 
-def measure_starts(
-    contenders: Sequence[Contender],
-    subject: Subject,
-    *,
-    repeats: int,
-    after_each: Callable[[], object] = lambda: None,
-) -> tuple[list[Start], list[tuple[str, str]]]:
-    """Start each network ``repeats`` times, in turn.
+def measure_starts(cases: Sequence[Case], *, repeats: int) -> tuple[list[Start], list[tuple[str, str]]]:
+    """Start each network ``repeats`` times, in turn, on the portrait with its box given.
 
     Returns:
         The starts; and name and reason of what would not start.
     """
-    results: dict[str, list[dict[str, Any]]] = {contender.name: [] for contender in contenders}
+    from skimage.data import astronaut
+
+    results: dict[str, list[dict[str, Any]]] = {case.name: [] for case in cases}
     failed: dict[str, str] = {}
     with tempfile.TemporaryDirectory(prefix="pipnet-benchmark-") as folder:
         image = Path(folder) / "image.npy"
-        np.save(image, subject.image)
+        np.save(image, astronaut())
         for _ in range(repeats):
-            for contender in contenders:
-                if contender.name not in failed:
+            for case in cases:
+                if case.name not in failed:
                     try:
-                        results[contender.name].append(_start(contender, image, subject))
+                        results[case.name].append(_start(case, image))
                     except ValueError as error:
-                        failed[contender.name] = str(error)
-                after_each()
+                        failed[case.name] = str(error)
     starts = [
         Start(
-            contender.name,
-            contender.threads,
+            case.name,
+            case.threads,
             tuple(one["cold_s"] for one in found),
             tuple(one["warm_s"] for one in found),
             tuple(one["peak_mib"] for one in found if one["peak_mib"] is not None),
             any(one["torch"] for one in found),
         )
-        for contender in contenders
-        if contender.name not in failed and (found := results[contender.name])
+        for case in cases
+        if case.name not in failed and (found := results[case.name])
     ]
     return starts, [(f"{name}, start", reason) for name, reason in failed.items()]
 
 
-def _start(contender: Contender, image: Path, subject: Subject) -> dict[str, Any]:
+def _start(case: Case, image: Path) -> dict[str, Any]:
     asked = {
-        "file": str(contender.file),
-        "runtime": contender.runtime,
-        "threads": contender.threads,
+        "file": str(case.file),
+        "runtime": case.runtime,
+        "threads": case.threads,
         "image": str(image),
-        "box": subject.box.tolist(),
+        "box": _BOX,
     }
     # This pipnet, also where the child would find another one or none.
-    paths = [str(Path(__file__).resolve().parents[2]), os.environ.get("PYTHONPATH", "")]
+    paths = [str(Path(__file__).resolve().parents[3]), os.environ.get("PYTHONPATH", "")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
-    command = [sys.executable, "-m", "pipnet.benchmark.one_start"]
+    command = [sys.executable, str(Path(__file__).with_name("one_start.py"))]
     try:
         done = subprocess.run(
             [*command, json.dumps({**asked, "started": time.time()})],

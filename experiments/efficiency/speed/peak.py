@@ -1,17 +1,22 @@
-"""What this machine can compute at most: the largest rate of a matrix product, of each precision.
+"""What the processor can compute at most: the largest rate of a matrix product in torch, of each precision.
 
-Timed as contenders among the others, in the same rounds.
+Products are timed among the networks, in the same rounds. Beside it the work of a network, counted by torch: two
+operations for each multiply-accumulate of convolutions and matrix products.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
-from pipnet.benchmark.interleaved import Timed, rates
+from pipnet.benchmark.timing import Seconds, Timed
+
+if TYPE_CHECKING:
+    from pipnet.model.pipnet import PIPNet
 
 PRECISIONS = ("fp32", "bf16", "int8")
 SIZES = (512, 1024, 2048)
@@ -25,7 +30,7 @@ class Peak:
     Attributes:
         precision: Of :data:`PRECISIONS`.
         threads: Of torch.
-        gflops: 10⁹ operations a second, two for each multiply-accumulate.
+        gflops: 10⁹ operations a second.
         size: Side of the square matrices that reached it.
     """
 
@@ -46,16 +51,31 @@ def products(threads: Sequence[int], sizes: Sequence[int] = SIZES) -> list[Timed
     ]
 
 
-def peaks(seconds: Mapping[Hashable, np.ndarray]) -> list[Peak]:
-    """The best of :func:`products`, from the times of a run that also holds others' times."""
-    keys = [key for key in seconds if isinstance(key, tuple) and key[0] == _CALLED]
+def peaks(seconds: Seconds) -> list[Peak]:
+    """The best call of :func:`products`, from the times of a run that also holds others' times."""
     best: dict[tuple[str, int], Peak] = {}
-    for key, rate in rates(seconds, {key: 2e-9 * key[3] ** 3 for key in keys}).items():
+    for key, times in seconds.items():
+        if not isinstance(key, tuple) or key[0] != _CALLED:
+            continue
         _, precision, threads, size = key
-        known = best.get((precision, threads))
-        if known is None or rate > known.gflops:
-            best[precision, threads] = Peak(precision, threads, rate, size)
+        found = Peak(precision, threads, 2e-9 * size**3 / float(times.min()), size)
+        best[precision, threads] = max(best.get((precision, threads), found), found, key=lambda peak: peak.gflops)
     return sorted(best.values(), key=lambda peak: (peak.threads, PRECISIONS.index(peak.precision)))
+
+
+def network_work(net: PIPNet) -> tuple[float, float]:
+    """GFLOP of one face: in a graph, with offsets at one cell a point; and with all maps at every cell, as in torch."""
+    from pipnet.model.predictor import Predictor
+
+    crops = torch.zeros(1, net.input_size, net.input_size, 3, dtype=torch.uint8)
+    predictor = Predictor(net)
+    return _gflop(lambda: predictor(crops)), _gflop(lambda: net(net.normalize(crops.permute(0, 3, 1, 2))))
+
+
+def _gflop(call: Callable[[], object]) -> float:
+    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+        call()
+    return counter.get_total_flops() / 1e9
 
 
 def _product(precision: str, size: int) -> Callable[[], object] | None:
