@@ -78,7 +78,7 @@ def test_a_run_from_the_command_line_writes_table_and_figures(started, tmp_path)
     assert results["skipped"] == [{"name": f"{TINY} torch int8", "reason": reason}]
     assert results["notes"] == [
         f"Random weights: {TINY}.",
-        f"int8 of {TINY} is calibrated on synthetic faces here: good for its speed only.",
+        f"int8 of {TINY} is calibrated on copies of one portrait: good for its speed only.",
     ]
     assert {"processor", "vnni", "cores", "versions", "environment"} <= set(results["machine"])
     report = (tmp_path / "out" / "report.md").read_text()
@@ -277,7 +277,7 @@ def test_nothing_to_time_is_status_1(tmp_path, capsys):
     assert main([*arguments, str(tmp_path)]) == 1
     said = capsys.readouterr().err
     assert "skipped: mobilenet_v2@64 torch int8: PyTorch computes" in said
-    assert said.endswith("pipnet.benchmark: nothing could be timed; the reasons are above\n")
+    assert said.endswith("pipnet.benchmark: error: nothing could be timed; the reasons are above\n")
     assert list(tmp_path.iterdir()) == []
 
 

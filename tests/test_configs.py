@@ -205,7 +205,8 @@ def keys_read(command: str) -> set[str]:
 @pytest.mark.parametrize(("group", "name"), [(group, name) for group, names in SELF_TRAINING.items() for name in names])
 def test_every_file_of_every_group_of_self_train_builds(group, name):
     # The short ones say that they are for 6 x 6 cells, which another network than the default has.
-    model = ["model.backbone=mobilenet_v2_stride16", "model.net_stride=16", "model.input_size=96"] if name.endswith("_short") else []
+    small = ["model.backbone=mobilenet_v2_stride16", "model.net_stride=16", "model.input_size=96"]
+    model = small if name.endswith("_short") else []
     settings = composed(f"{group}={name}", *model, primary="self_train")
     check_training(settings)
     check_self_training(settings)

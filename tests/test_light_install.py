@@ -129,7 +129,8 @@ film.release()
         ("self-train", [], "omegaconf", "train"),
         ("inspect", [], "omegaconf", "train"),
         ("export", [], "scipy", "export"),
-        ("benchmark", [], "torch", "train"),
+        ("benchmark", ["--models", "mobilenet_v2@64"], "torch", "train"),
+        ("benchmark", ["--data", "."], "scipy", "train"),
         ("demo", ["--web", "0"], "aiohttp", "web"),
         ("demo", ["--runtime", "torch"], "torch", "train"),
     ],
@@ -196,3 +197,10 @@ def test_the_extras_bring_what_the_sentences_promise():
         assert {called.get(package, package) for package in packages} <= declared[extra]
     assert any(line.startswith("pipnet[train]") for line in PROJECT["optional-dependencies"]["export"])
     assert PROJECT["optional-dependencies"]["all"] == [f"pipnet[{','.join(EXTRAS)}]"]
+
+
+def test_the_benchmark_times_what_is_there(run_light, tmp_path):
+    arguments = ("--quick", "--threads", "1", "--precisions", "int8", "--output", "out")
+    done = run_light("-m", "pipnet.benchmark", *arguments)
+    assert done.returncode == 0, done.stderr
+    assert "onnxruntime" in (tmp_path / "out" / "report.md").read_text(encoding="utf-8")

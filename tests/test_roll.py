@@ -136,7 +136,7 @@ def test_all_unsure_faces_of_all_photos_go_in_one_batch(landmarker, network):
 
 
 def test_what_is_no_face_ends(landmarker, network):
-    """Never sure: other turns, a smaller box, the points of each of these looks, of the surest of these, and no more."""
+    """Never sure: other turns, a smaller box, the points of all these looks and of the surest of them, and no more."""
     nobody = np.zeros((240, 320, 3), np.uint8)
     nobody[:, ::9] = 200, 0, 0  # red stripes: no eyes, no mouth
     faces = landmarker(nobody, boxes=[100, 60, 220, 180])

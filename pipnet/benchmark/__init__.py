@@ -12,7 +12,7 @@ and batch, round by round, so that other work on the machine changes it little. 
 
 ``--models`` takes ``shipped`` (the default), ``.pt``, ``.onnx`` and ``.xml`` files, and backbones with random weights:
 ``resnet18``, or ``resnet18@128`` for crops of 128 px; 68 points, 10 neighbours. An int8 graph that is made here is
-calibrated on a few synthetic faces: good for its speed only. ``--data DIR`` measures the NME on the part ``common`` of
+calibrated on copies of one portrait: good for its speed only. ``--data DIR`` measures the NME on the part ``common`` of
 ``DIR/300W``, in the boxes of the labels.
 
 A first table comes early. Ctrl-C and SIGTERM (``timeout 60 python -m pipnet.benchmark``) end the measuring; what was

@@ -102,5 +102,5 @@ def build_cases(
 
 def _set_torch_threads(threads: int) -> None:
     # One setting for the whole process, so it is set again before each block of calls; other runtimes have their own.
-    if "torch" in sys.modules:
+    if sys.modules.get("torch") is not None:
         sys.modules["torch"].set_num_threads(threads)

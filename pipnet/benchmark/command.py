@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipnet.benchmark.machine import usable_cores
-from pipnet.console import Parser, StopRequest, complain, counted, note, positive, said
+from pipnet.console import Parser, StopRequest, complain, counted, needs, note, positive, said
 
 if TYPE_CHECKING:
     from pipnet.benchmark.networks import Network
@@ -88,22 +88,27 @@ def _read(
     parser: argparse.ArgumentParser, options: argparse.Namespace, folder: Path
 ) -> tuple[list[Network], list[Sample]]:
     """The networks and labelled faces that the options name; makes the folder of the report."""
-    from pipnet.benchmark.accuracy import read_faces
     from pipnet.benchmark.networks import find_network
 
+    networks: dict[str, Network] = {}
+    faces: list[Sample] = []
+    try:
+        with needs("train"):
+            for text in options.models:
+                network = find_network(text, folder)
+                if networks.setdefault(network.name, network) is not network:
+                    raise ValueError(f"two networks are called {network.name!r}; rename a file")
+            if options.data is not None:
+                from pipnet.benchmark.accuracy import read_faces
+
+                faces = read_faces(options.data, _QUICK_FACES if options.quick else None)
+    except (ValueError, OSError, ImportError) as error:
+        parser.error(said(error))
     try:
         options.output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         parser.error(f"--output {options.output} can't be a folder: {error.strerror}; choose another")
-    networks: dict[str, Network] = {}
-    try:
-        for text in options.models:
-            network = find_network(text, folder)
-            if networks.setdefault(network.name, network) is not network:
-                raise ValueError(f"two networks are called {network.name!r}; rename a file")
-        return list(networks.values()), read_faces(options.data, _QUICK_FACES if options.quick else None)
-    except (ValueError, OSError, ImportError) as error:
-        parser.error(said(error))
+    return list(networks.values()), faces
 
 
 def _measure(
@@ -111,7 +116,6 @@ def _measure(
 ) -> int:
     import cv2
 
-    from pipnet.benchmark.accuracy import measure_accuracy
     from pipnet.benchmark.cases import build_cases
     from pipnet.benchmark.report import collect, summary, write_report
     from pipnet.benchmark.timing import time_interleaved
@@ -157,8 +161,12 @@ def _measure(
     )
     if not seconds:
         raise KeyboardInterrupt
-    nme, failed = measure_accuracy(suite.cases, faces, say, stop=lambda: stop.asked)
-    suite.skipped += failed
+    nme: dict[str, float] = {}
+    if faces:
+        from pipnet.benchmark.accuracy import measure_accuracy
+
+        nme, failed = measure_accuracy(suite.cases, faces, say, stop=lambda: stop.asked)
+        suite.skipped += failed
     print(", ".join(map(str, report(seconds, nme, *(["Interrupted."] if stop.asked else [])))))
     return _ended("interrupted; what was measured is written") if stop.asked else 0
 
@@ -169,7 +177,7 @@ def _notes(networks: Sequence[Network], faces: Sequence[Sample]) -> list[str]:
     here = ", ".join(network.name for network in networks if "int8.onnx" in network.files)
     notes = {
         f"Random weights: {random}.": random,
-        f"int8 of {here} is calibrated on synthetic faces here: good for its speed only.": here,
+        f"int8 of {here} is calibrated on copies of one portrait: good for its speed only.": here,
         f"NME: of {counted(len(faces), 'face')} of 300W Common, in the boxes of the labels.": faces,
     }
     return [note for note, applies in notes.items() if applies]

@@ -74,9 +74,11 @@ def measure(quick: bool) -> dict[str, Any]:
         "format": 2,
         "machine": describe(),
         "load_average": load,
-        "image": "synthetic faces",
+        "image": "the portrait that ships",
         "settings": {"rounds": rounds, "starts": repeats},
-        "notes": [f"Random weights, and int8 calibrated on synthetic faces: {', '.join(random)}."] if random else [],
+        "notes": [f"Random weights, and int8 calibrated on copies of one portrait: {', '.join(random)}."]
+        if random
+        else [],
         "cases": rows,
         "peaks": [asdict(peak) for peak in peaks(seconds)],
         "starts": [asdict(start) for start in starts],
