@@ -356,7 +356,7 @@ class OneOfTwo(Processes):
 
     def gathered(self, value):
         self.heard.append(value)
-        return ["host", "host"] if isinstance(value, str) else [self.said, value]
+        return [self.said, value] if len(value) == 3 else [value, value]
 
 
 @pytest.mark.parametrize("photos", [0, 3])  # without any, it only waits

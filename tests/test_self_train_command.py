@@ -70,18 +70,12 @@ def test_asked_for_again_it_does_nothing(whole, capfd):
 @pytest.mark.timeout(1500)  # many starts of Python, on a machine that may be busy
 def test_the_command_killed_in_every_stage_and_given_again(whole, tmp_path):
     moments, finished, store = random.Random(0), [], tmp_path / "pool" / FILE
-    signs = [
-        "pool/faces.sqlite",
-        "0_labels/last.pt",
-        1,
-        "1_coarse/last.pt",
-        2,
-        "2_full/last.pt",
-    ]  # 1: first labels begun
+    signs = ["pool/faces.sqlite", "0_labels/last.pt", 1, "1_coarse/last.pt", 2, "2_full/last.pt"]
 
     def there(sign):
         if isinstance(sign, str):
             return any(tmp_path.glob(sign))
+        # So many stages have begun to label faces.
         return len(Database(store).rows("SELECT id FROM labellings")) >= sign
 
     for sign in signs:
@@ -160,9 +154,10 @@ def test_runs_that_share_faces_each_keep_their_choice(whole, tmp_path, forgotten
     store = tmp_path / "pool"
     if not forgotten:
         shutil.copytree(whole / "pool", store)
-        rules = FaceRules(min_score=0.6, min_size=100)
+        every = UnlabelledFaces(whole / "pool")
+        rules = FaceRules(min_score=float(np.median(every.found(range(len(every))).scores)))
         other = ingest(whole / "drawn_photos", store, processes=ALONE, rules=rules, progress=False)
-        assert len(other.faces) < len(UnlabelledFaces(whole / "pool"))
+        assert len(other.faces) < len(every)
     for name in ("run.json", "stages.json", "best.pt"):
         shutil.copy(whole / name, tmp_path)
     shutil.copytree(whole / "2_full", tmp_path / "2_full")
@@ -194,7 +189,8 @@ def test_two_processes_self_train_as_one(tmp_path):
             torch.testing.assert_close(two[stage][key], one[stage][key], rtol=1e-3, atol=1e-4, msg=f"{stage} {key}")
     faces = [UnlabelledFaces(tmp_path / name / "pool") for name in ("one", "two")]
     assert faces[0].digest == faces[1].digest
-    labels = [[label.points for label in PseudoLabels(found, 1)] for found in faces]
+    abouts = [json.loads(found.database.rows("SELECT request FROM labellings")[0][0]) for found in faces]
+    labels = [[label.points for label in PseudoLabels(*one)] for one in zip(faces, abouts, strict=True)]
     np.testing.assert_allclose(*labels, atol=1e-2)  # pixels
 
 

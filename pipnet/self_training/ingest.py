@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -61,8 +61,8 @@ class FaceRules:
             backs of heads, animals and two faces in one box.
         min_size: Longer side of the box in pixels of the photo. Below 32 a face is a smear: the spacing of the
             features is not to be seen, and the network, which sees 64 to 256 pixels, learns what it itself made up.
-        min_sharpness: See :func:`sharpness`, grey levels. Below 3 nobody can say where the
-            features are: out of focus, or lost in the dark. A soft portrait has 8, a usual face 15 to 30.
+        min_sharpness: See :func:`sharpness`, grey levels. Below 3 nobody can say where the features are: out of focus,
+            or lost in the dark. A soft portrait has 8, a usual face 15 to 30.
         min_inside: Share of the box inside the photo. Tight chips touch the border and are good faces: theirs begin at
             0.73. Below 0.7 an eye or the mouth is missing.
 
@@ -144,7 +144,7 @@ def ingest(
 
     Raises:
         FileNotFoundError: A source, or the detector's file, is not there.
-        ValueError: The folder holds faces of other settings or lies in a source, there is no such detector, there is
+        ValueError: The folder holds faces of other settings, there is no such detector, there is
             no photo, or no face passed the rules.
         OSError: The disk is full, or the folder can't be written.
         TrainingError: SIGINT or SIGTERM asked for an end, or another process has ended.
@@ -223,23 +223,14 @@ def described(counts: dict[str, Any]) -> str:
     )
 
 
-@dataclass(frozen=True)
-class OpenedPhoto:
-    """A photo on its way to the detector.
-
-    Attributes:
-        path: The file.
-        name: What it is called, seen from its source.
-        digest: Of its bytes; empty where they can't be read.
-        image: Of a photo that the store does not know, RGB.
-        damaged: What is wrong with it; empty for a good one.
-    """
+class OpenedPhoto(NamedTuple):
+    """A photo on its way to the detector."""
 
     path: Path
-    name: str
-    digest: str = ""
-    image: np.ndarray | None = None
-    damaged: str = ""
+    name: str  # seen from its source
+    digest: str = ""  # of its bytes; empty where they can't be read
+    image: np.ndarray | None = None  # RGB uint8, of a photo that the store does not know
+    damaged: str = ""  # what is wrong with it
 
 
 def _share_of_photos(roots: Sequence[Path], processes: Processes) -> Iterator[tuple[Path, str]]:

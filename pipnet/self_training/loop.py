@@ -14,7 +14,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 from pipnet.data.dataset import FaceCrops, MixedFaces
 from pipnet.files import replacing
@@ -25,7 +25,7 @@ from pipnet.self_training.curriculum import Curriculum, Stage
 from pipnet.self_training.face_store import UnlabelledFaces
 from pipnet.self_training.pseudo_labels import PseudoLabels
 from pipnet.self_training.stages import StageRecords, report_labels, report_stage
-from pipnet.self_training.teacher import estimate
+from pipnet.self_training.teacher import Teacher, estimate
 from pipnet.training.distributed import Processes
 from pipnet.training.setup import Material, calibrate_checkpoint
 from pipnet.training.trainer import FitResult
@@ -35,22 +35,6 @@ from pipnet.training.validation import Validation
 _SEED_STEP, _UNLABELLED, _VIEWS = 10_000, 5_000, 7_000
 
 TEACHER_COPY = Path("0_teacher", "best.pt")  # in the folder of a run that began with a teacher
-
-
-class Fit(Protocol):
-    """:func:`pipnet.training.trainer.fit` with everything but these arguments."""
-
-    def __call__(
-        self,
-        net: PIPNet,
-        faces: FaceCrops | MixedFaces,
-        *,
-        folder: Path,
-        epochs: int,
-        span: tuple[int, int] | None,
-        seed: int,
-        record: dict[str, Any],
-    ) -> FitResult: ...
 
 
 @dataclass
@@ -65,7 +49,8 @@ class SelfTraining:
         records: Of the finished stages.
         processes: Those that train together.
         new_network: Seed to the network that a training starts from.
-        fit: Trains one stage.
+        fit: Trains one stage: :func:`pipnet.training.trainer.fit`, with all but ``net``, ``faces``, ``folder``,
+            ``epochs``, ``span``, ``seed`` and ``record`` bound.
         batch_size: Of ``fit``.
         box_scale: Side of the crop over the longer side of the face box.
         seed: Of everything random.
@@ -83,7 +68,7 @@ class SelfTraining:
     records: StageRecords
     processes: Processes
     new_network: Callable[[int], PIPNet]
-    fit: Fit
+    fit: Callable[..., FitResult]
     batch_size: int
     box_scale: float
     seed: int
@@ -178,17 +163,11 @@ class SelfTraining:
     def _label(self, name: str, number: int, stage: Stage) -> PseudoLabels:
         """All unlabelled faces, by the teacher."""
         assert self.unlabelled is not None
-        teacher = self._teacher()
-        labels = estimate(
-            teacher.net,
-            self.unlabelled,
-            layout=teacher.layout,
-            box_scale=teacher.box_scale,
-            label_shift=self._label_shift(teacher),
-            processes=self.processes,
-            views=stage.views,
-            seed=self.seed + number * _SEED_STEP + _VIEWS,
-        )
+        model = self._teacher()
+        model.net.to(self.processes.device)
+        seed = self.seed + number * _SEED_STEP + _VIEWS
+        teacher = Teacher(model, label_shift=self._label_shift(model), views=stage.views, seed=seed)
+        labels = estimate(teacher, self.unlabelled, self.processes)
         self.processes.from_main(lambda: report_labels(self.folder, name, number, labels))
         return labels
 

@@ -57,26 +57,22 @@ class Estimate(NamedTuple):
 
 
 class PseudoLabels:
-    """What a teacher says of unlabelled faces.
+    """What a teacher says of unlabelled faces; :func:`pipnet.self_training.teacher.estimate` fills them.
 
     Args:
         faces: Those it was asked about.
-        labelling: Number that :func:`begin_labels` gave; :func:`pipnet.self_training.teacher.estimate` does both.
-
-    Attributes:
-        about: How they were made: teacher, views, and the like.
-        face_confidence: ``(F,)`` float32, mean confidence of each face's points.
+        about: What the labels follow from: teacher, views, and the like. Those of anything else lie beside them.
 
     Raises:
-        FileNotFoundError: They are not finished.
+        OSError: The disk is full.
     """
 
-    def __init__(self, faces: UnlabelledFaces, labelling: int) -> None:
-        self.faces, self.labelling = faces, labelling
-        if count_labels(faces, labelling, range(len(faces))) < len(faces):
-            raise FileNotFoundError(f"{faces.folder} holds no finished pseudo-labels {labelling}; estimate them first")
-        query = "SELECT request FROM labellings WHERE id = ?"
-        self.about: dict[str, Any] = json.loads(faces.database.rows(query, [labelling])[0][0])
+    def __init__(self, faces: UnlabelledFaces, about: dict[str, Any]) -> None:
+        self.faces, self.about = faces, about
+        with faces.database.writing() as connection:
+            connection.execute("INSERT OR IGNORE INTO labellings (request) VALUES (?)", [json.dumps(about)])
+            found = connection.execute("SELECT id FROM labellings WHERE request = ?", [json.dumps(about)])
+            self._labelling = found.fetchone()[0]
 
     def __len__(self) -> int:
         return len(self.faces)
@@ -84,9 +80,26 @@ class PseudoLabels:
     def __getitem__(self, index: int) -> Estimate:
         """What is said of one face, without the leading F."""
         query = "SELECT points, spread, disagreement, angle FROM labels WHERE labelling = ? AND face = ?"
-        found = self.faces.database.rows(query, [self.labelling, range(len(self))[index]])[0]
+        found = self.faces.database.rows(query, [self._labelling, range(len(self))[index]])[0]
         points, spread, disagreement = (np.frombuffer(part, "<f4") for part in found[:3])
         return Estimate(points.reshape(-1, 2), spread, disagreement, np.float32(found[3]))
+
+    def hold(self, rows: range) -> bool:
+        """Whether all of some consecutive faces are labelled."""
+        query = "SELECT count(*) FROM labels WHERE labelling = ? AND face BETWEEN ? AND ?"
+        return self.faces.database.rows(query, [self._labelling, rows.start, rows.stop - 1]) == [(len(rows),)]
+
+    def write(self, rows: range, labels: Estimate) -> None:
+        """Write the labels of consecutive faces, all or none.
+
+        Raises:
+            OSError: The disk is full.
+        """
+        sure = confidence(labels, self.about["cell"]).mean(axis=1)
+        with self.faces.database.writing() as connection:
+            for row, angle, mean, *parts in zip(rows, labels.angle.tolist(), sure.tolist(), *labels[:3], strict=True):
+                values = (self._labelling, row, angle, mean, *(part.astype("<f4").tobytes() for part in parts))
+                connection.execute("REPLACE INTO labels VALUES (?, ?, ?, ?, ?, ?, ?)", values)
 
     def confidence(self, index: int) -> np.ndarray:
         """How sure the points of a face are, ``(N,)`` float32 in [0, 1]; see :func:`confidence`."""
@@ -94,8 +107,9 @@ class PseudoLabels:
 
     @property
     def face_confidence(self) -> np.ndarray:
+        """Mean confidence of each face's points, ``(F,)`` float32."""
         query = "SELECT confidence FROM labels WHERE labelling = ? ORDER BY face"
-        found = self.faces.database.each(query, [self.labelling])
+        found = self.faces.database.each(query, [self._labelling])
         return np.fromiter((value for (value,) in found), np.float32, len(self))
 
     def samples(self, select: Selection | None = None) -> PseudoSamples:
@@ -129,43 +143,6 @@ class PseudoSamples(Sequence[Sample]):
         weight = confidence(label, self.labels.about["cell"]) if self.select.weighted else None
         box = tight_box(points, angle) if angle else tight_box(points)
         return Sample(faces.image(row), points, faces.name(row), box=box, weight=weight, angle=angle)
-
-
-def begin_labels(faces: UnlabelledFaces, request: dict[str, Any]) -> tuple[int, bool]:
-    """Make room for labels, or find them.
-
-    Args:
-        faces: What is to be labelled.
-        request: What the labels follow from; others have a place of their own.
-
-    Returns:
-        The number of the labels, and whether they are finished.
-    """
-    text = json.dumps(request)
-    with faces.database.writing() as connection:
-        connection.execute("INSERT OR IGNORE INTO labellings (request) VALUES (?)", [text])
-        labelling = connection.execute("SELECT id FROM labellings WHERE request = ?", [text]).fetchone()[0]
-    return labelling, count_labels(faces, labelling, range(len(faces))) == len(faces)
-
-
-def count_labels(faces: UnlabelledFaces, labelling: int, rows: range) -> int:
-    """How many of some consecutive faces are labelled."""
-    query = "SELECT count(*) FROM labels WHERE labelling = ? AND face BETWEEN ? AND ?"
-    return faces.database.rows(query, [labelling, rows.start, rows.stop - 1])[0][0]
-
-
-def write_labels(faces: UnlabelledFaces, labelling: int, rows: range, labels: Estimate) -> None:
-    """Write the labels of consecutive faces, all or none.
-
-    Raises:
-        OSError: The disk is full.
-    """
-    with faces.database.writing() as connection:
-        request = connection.execute("SELECT request FROM labellings WHERE id = ?", [labelling]).fetchone()[0]
-        sure = confidence(labels, json.loads(request)["cell"]).mean(axis=1)
-        for row, angle, mean, *parts in zip(rows, labels.angle.tolist(), sure.tolist(), *labels[:3], strict=True):
-            values = (labelling, row, angle, mean, *(part.astype("<f4").tobytes() for part in parts))
-            connection.execute("REPLACE INTO labels VALUES (?, ?, ?, ?, ?, ?, ?)", values)
 
 
 def confidence(labels: Estimate, cell: float) -> np.ndarray:

@@ -14,11 +14,10 @@ from pipnet.console import StopRequest
 from pipnet.geometry import Crop, affine_crop, box_size, crop_of_square, crop_squares, tight_box, turned
 from pipnet.inference.detections import Detections
 from pipnet.inference.landmarker import FaceLandmarker
-from pipnet.layouts import PointLayout
 from pipnet.model.checkpoint import LoadedModel
 from pipnet.model.pipnet import PIPNet
 from pipnet.self_training.face_store import UnlabelledFaces
-from pipnet.self_training.pseudo_labels import Estimate, PseudoLabels, begin_labels, count_labels, write_labels
+from pipnet.self_training.pseudo_labels import Estimate, PseudoLabels
 from pipnet.training.distributed import Processes, in_step
 
 _READERS = 4  # threads that decode crops while the network computes
@@ -30,30 +29,26 @@ class Teacher:
     """A network and its test-time augmentation: a face is seen in several views.
 
     Args:
-        net: In evaluation mode, on its device.
-        layout: What its points mean.
-        box_scale: Side of the crop over the longer side of the box, as it was trained.
+        model: A network with its layout and crop.
         label_shift: As it was trained; see :class:`pipnet.data.dataset.FaceCrops`.
-        views: Augmented views of each face, whose mean its points are.
+        views: Augmented views of each face, whose mean its points are; every second one is mirrored, and from the third
+            on they are slightly turned, moved and resized.
         seed: Of the views.
         batch_size: Faces a forward pass.
+
+    Raises:
+        ValueError: There is no view.
     """
 
     def __init__(
-        self,
-        net: PIPNet,
-        layout: PointLayout,
-        box_scale: float,
-        label_shift: float,
-        views: int,
-        seed: int,
-        batch_size: int,
+        self, model: LoadedModel, *, label_shift: float, views: int = 1, seed: int = 0, batch_size: int = 64
     ) -> None:
-        self.net, self.box_scale, self.label_shift = net, box_scale, label_shift
-        self.mirror = np.array(layout.mirror)
-        loaded = LoadedModel(net, layout, box_scale, {})
-        self._landmarker = FaceLandmarker.from_model(loaded)
-        self.views, self.seed, self.batch_size = views, seed, batch_size
+        if views < 1:
+            raise ValueError(f"a face needs at least one view, got views={views}")
+        self.net, self.box_scale, self.layout = model.net, model.box_scale, model.layout
+        self.mirror = np.array(model.layout.mirror)
+        self._landmarker = FaceLandmarker.from_model(model)
+        self.label_shift, self.views, self.seed, self.batch_size = label_shift, views, seed, batch_size
 
     def label(self, faces: UnlabelledFaces, rows: range) -> Iterator[Estimate]:
         """Labels of some faces, batch by batch; the next batch is read meanwhile."""
@@ -125,79 +120,48 @@ class Teacher:
 _CHUNK = 1024  # faces that are written at once
 
 
-def estimate(
-    net: PIPNet,
-    faces: UnlabelledFaces,
-    *,
-    layout: PointLayout,
-    box_scale: float,
-    label_shift: float,
-    processes: Processes,
-    views: int = 1,
-    seed: int = 0,
-    batch_size: int = 64,
-) -> PseudoLabels:
+def estimate(teacher: Teacher, faces: UnlabelledFaces, processes: Processes) -> PseudoLabels:
     """Label all faces with a network; every face, no matter how sure it is, as in the paper (section 3.4).
 
     A face is cut by its detector's box, upright (:class:`pipnet.inference.landmarker.FaceLandmarker`), and again by the
-    tight box of the points found: the box that training uses. Further augmented views of it are mirrored (every second
-    one), and from the third on slightly turned, moved and resized. Its points are the mean over the views.
+    tight box of the points found: the box that training uses. Its points are the mean over the teacher's views.
 
     Labels lie in the store of the faces and are never written again. What was interrupted resumes, to the same numbers,
     with any number of processes.
 
-    Args:
-        net: The teacher; it is moved to the device of ``processes``, into evaluation mode.
-        faces: What to label.
-        layout: What the points mean.
-        box_scale: Side of the crop over the longer side of the box, as the teacher was trained.
-        label_shift: As the teacher was trained; see :class:`pipnet.data.dataset.FaceCrops`.
-        processes: Those that share the work.
-        views: Augmented views of each face, at least 1.
-        seed: Of the views.
-        batch_size: Faces a forward pass.
-
-    Returns:
-        The labels, on every process.
-
     Raises:
-        ValueError: There is no view.
         OSError: The disk is full.
         BadSampleError: The crop of a face is damaged; the message names it.
         TrainingError: Ctrl-C or SIGTERM asked for an end, or another process has failed; chunks in progress are lost.
     """
-    if views < 1:
-        raise ValueError(f"a face needs at least one view, got views={views}")
     request = {
-        "teacher": weights_digest(net),
+        "teacher": weights_digest(teacher.net),
         "pool": faces.digest,
         "faces": len(faces),
-        "layout": layout.name,
-        "cell": box_scale / net.grid,  # side of a cell in longer sides of the box
-        "label_shift": label_shift,
-        "views": views,
-        "seed": seed,
+        "layout": teacher.layout.name,
+        "cell": teacher.box_scale / teacher.net.grid,  # side of a cell in longer sides of the box
+        "label_shift": teacher.label_shift,
+        "views": teacher.views,
+        "seed": teacher.seed,
     }
+    labels = PseudoLabels(faces, request)
 
-    def share(labelling: int) -> Iterator[None]:
+    def share() -> Iterator[None]:
         """The chunks of this process that are not there yet, batch by batch."""
-        teacher = Teacher(net.to(processes.device).eval(), layout, box_scale, label_shift, views, seed, batch_size)
         for first in range(processes.rank * _CHUNK, len(faces), processes.world_size * _CHUNK):
             rows = range(first, min(first + _CHUNK, len(faces)))
-            if count_labels(faces, labelling, rows) < len(rows):
+            if not labels.hold(rows):
                 found = []
                 for batch in teacher.label(faces, rows):
                     found.append(batch)
                     yield
-                write_labels(faces, labelling, rows, Estimate(*map(np.concatenate, zip(*found, strict=True))))
+                labels.write(rows, Estimate(*map(np.concatenate, zip(*found, strict=True))))
             yield
 
+    stopped = f"stopped on request while faces were labelled; the same command resumes from {faces.folder}"
     with StopRequest(alone=processes.world_size == 1) as stop:
-        labelling, complete = processes.from_main(lambda: begin_labels(faces, request))
-        if not complete:
-            stopped = "stopped on request while faces were labelled; the same command resumes from"
-            in_step(share(labelling), processes, stop, f"{stopped} {faces.folder}")
-    return PseudoLabels(faces, labelling)
+        in_step(share(), processes, stop, stopped)
+    return labels
 
 
 def weights_digest(net: PIPNet) -> str:

@@ -6,6 +6,7 @@ import os
 import pickle
 import socket
 import time
+import uuid
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -118,7 +119,7 @@ class Processes:
     @property
     def on_one_machine(self) -> bool:
         """Whether all processes run on one machine; every process must ask."""
-        return len(set(self.gathered(socket.gethostname()))) == 1
+        return len(set(self.gathered((socket.gethostname(), uuid.getnode())))) == 1
 
     def wait(self) -> None:
         """Until all processes are here."""
