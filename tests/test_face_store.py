@@ -111,8 +111,9 @@ def test_where_a_write_ahead_log_cannot_work_writers_take_turns(tmp_path, monkey
         del store  # which closes it
 
 
-def test_threads_and_forked_processes_write_and_read_at_the_same_time(tmp_path):
-    store = FaceStore(tmp_path, SETTINGS)
+@pytest.mark.parametrize("one_machine", [True, False])
+def test_threads_and_forked_processes_write_and_read_at_the_same_time(tmp_path, one_machine):
+    store = FaceStore(tmp_path, SETTINGS, one_machine=one_machine)
 
     def add(number):
         store.add(digest_of(number % 10), FoundPhoto("a.jpg", (9, 9), [found()]), [CROP])

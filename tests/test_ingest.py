@@ -82,14 +82,14 @@ def left_behind(folder):
 def test_photos_become_faces_and_the_second_time_nothing_is_detected(tmp_path):
     write_photos(tmp_path / "photos")
     detector = Halves()
-    first = ingested(tmp_path / "photos", tmp_path / "pool", detector=detector)
+    first = ingested(tmp_path / "photos", tmp_path / "store", detector=detector)
     assert detector.looked == 3
     assert str(first) == ("3 photos (0 damaged, 0 duplicates, 0 without a face), 6 detections, 6 kept; dropped: none")
     assert len(first.faces) == 6
-    before = result(tmp_path / "pool")
-    again = ingested(tmp_path / "photos", tmp_path / "pool", detector=detector)
+    before = result(tmp_path / "store")
+    again = ingested(tmp_path / "photos", tmp_path / "store", detector=detector)
     assert detector.looked == 3
-    assert (again.counts, result(tmp_path / "pool")) == (first.counts, before)
+    assert (again.counts, result(tmp_path / "store")) == (first.counts, before)
     assert left_behind(tmp_path) == []
 
 
@@ -112,16 +112,16 @@ def test_how_faces_are_tilted_is_kept(tmp_path):
 def test_other_rules_and_more_photos_cost_only_the_new_photos(tmp_path):
     write_photos(tmp_path / "photos")
     detector = Halves()
-    ingested(tmp_path / "photos", tmp_path / "pool", detector=detector)
+    ingested(tmp_path / "photos", tmp_path / "store", detector=detector)
     write(tmp_path / "more" / "new.jpg", picture(9))
     strict = FaceRules(min_score=0.8, min_size=8, min_sharpness=0, min_inside=0.5)
     sources = [tmp_path / "photos", tmp_path / "more"]
-    both = ingested(sources, tmp_path / "pool", detector=detector, rules=strict)
+    both = ingested(sources, tmp_path / "store", detector=detector, rules=strict)
     assert detector.looked == 4
     assert both.counts["kept"] == 4
     assert both.counts["dropped"]["unsure"] == 4
     assert all(both.faces.found(range(4)).scores > 0.9)
-    request = json.loads((tmp_path / "pool" / "counts.json").read_text())["request"]
+    request = json.loads((tmp_path / "store" / "counts.json").read_text())["request"]
     assert request["sources"] == [str(source) for source in sources]
     assert request["rules"]["min_score"] == 0.8
 
@@ -131,7 +131,7 @@ def test_the_same_photo_under_three_names_is_one(tmp_path):
         write(tmp_path / "photos" / name, picture(0))
     (tmp_path / "photos" / "link.png").symlink_to(tmp_path / "photos" / "a.png")
     detector = Halves()
-    found = ingested(tmp_path / "photos", tmp_path / "pool", detector=detector)
+    found = ingested(tmp_path / "photos", tmp_path / "store", detector=detector)
     assert found.counts["photos"] == 3
     assert found.counts["duplicates"] == 2
     assert found.counts["detections"] == len(found.faces) == 2
@@ -150,7 +150,7 @@ def test_damaged_files_are_listed_and_not_fatal(tmp_path):
     names = ["photos/good.jpg", "photos/missing.jpg", "photos", "photos/\0.jpg"]
     (tmp_path / "all.txt").write_text("\n".join(names))
     for _ in range(2):  # what is damaged stays damaged
-        found = ingested([photos, tmp_path / "all.txt"], tmp_path / "pool")
+        found = ingested([photos, tmp_path / "all.txt"], tmp_path / "store")
         assert found.counts["photos"] == 11
         assert found.counts["damaged"] == 9
         assert found.counts["duplicates"] == 1
@@ -174,9 +174,9 @@ def test_a_damaged_photo_that_was_repaired_is_ingested(tmp_path):
     write(tmp_path / "photos" / "b.png", picture(1))
     whole = (tmp_path / "photos" / "b.png").read_bytes()
     (tmp_path / "photos" / "b.png").write_bytes(whole[:500])
-    assert ingested(tmp_path / "photos", tmp_path / "pool").counts["damaged"] == 1
+    assert ingested(tmp_path / "photos", tmp_path / "store").counts["damaged"] == 1
     (tmp_path / "photos" / "b.png").write_bytes(whole)
-    found = ingested(tmp_path / "photos", tmp_path / "pool")
+    found = ingested(tmp_path / "photos", tmp_path / "store")
     assert found.counts["damaged"] == 0
     assert found.damaged.read_text() == ""
     assert len(found.faces) == 4
@@ -194,7 +194,7 @@ def test_a_damaged_photo_that_was_repaired_is_ingested(tmp_path):
 )
 def test_photos_of_all_kinds(tmp_path, name, image):
     write(tmp_path / "photos" / name, image)
-    found = ingested(tmp_path / "photos", tmp_path / "pool")
+    found = ingested(tmp_path / "photos", tmp_path / "store")
     assert found.counts["damaged"] == 0
     assert found.faces.image(0).shape[2] == 3
 
@@ -207,8 +207,8 @@ def test_a_photo_that_lies_on_its_side_is_turned_upright(tmp_path):
     exif[0x0112] = 6  # the top of the scene is on the right: dark above, bright below when upright
     (tmp_path / "photos").mkdir()
     image.save(tmp_path / "photos" / "a.jpg", exif=exif, quality=95)
-    found = ingested(tmp_path / "photos", tmp_path / "pool", face_size=30)
-    assert Database(tmp_path / "pool" / FILE).rows("SELECT width, height FROM photos") == [(40, 80)]
+    found = ingested(tmp_path / "photos", tmp_path / "store", face_size=30)
+    assert Database(tmp_path / "store" / FILE).rows("SELECT width, height FROM photos") == [(40, 80)]
     crop = found.faces.image(0).astype(int)
     assert crop[-3:].mean() - crop[:3].mean() > 60
     assert abs(crop[:, -3:].mean() - crop[:, :3].mean()) < 10
@@ -217,29 +217,29 @@ def test_a_photo_that_lies_on_its_side_is_turned_upright(tmp_path):
 def test_nothing_found_is_one_sentence_with_the_counts(tmp_path):
     (tmp_path / "photos").mkdir()
     with pytest.raises(ValueError, match=r"photos: no photo there; looked for \.jpg"):
-        ingested(tmp_path / "photos", tmp_path / "pool")
+        ingested(tmp_path / "photos", tmp_path / "store")
     write_photos(tmp_path / "photos")
-    ingested(tmp_path / "photos", tmp_path / "pool")
+    ingested(tmp_path / "photos", tmp_path / "store")
     sharp = FaceRules(min_score=0.5, min_size=8, min_sharpness=1e6)
     with pytest.raises(ValueError, match=r"no face passed the rules: 3 photos .*, 6 detections, 0 kept; dropped: .*;"):
-        ingested(tmp_path / "photos", tmp_path / "pool", rules=sharp)
+        ingested(tmp_path / "photos", tmp_path / "store", rules=sharp)
     assert left_behind(tmp_path) == []
 
 
 def test_what_is_asked_wrongly_is_one_sentence(tmp_path):
     write_photos(tmp_path / "photos")
-    ingested(tmp_path / "photos", tmp_path / "pool")
+    ingested(tmp_path / "photos", tmp_path / "store")
     with pytest.raises(ValueError, match=r"holds faces found with face_size=224, now 96; use another folder"):
-        ingested(tmp_path / "photos", tmp_path / "pool", face_size=96)
+        ingested(tmp_path / "photos", tmp_path / "store", face_size=96)
     with pytest.raises(ValueError, match="detector=Halves, now retinaface"):
-        ingested(tmp_path / "photos", tmp_path / "pool", detector="retinaface")
+        ingested(tmp_path / "photos", tmp_path / "store", detector="retinaface")
     with pytest.raises(ValueError, match="no face detector 'haar'"):
         ingested(tmp_path / "photos", tmp_path / "other", detector="haar")
-    assert ingested(tmp_path / "photos", tmp_path / "photos" / "pool").counts["photos"] == 3  # no photo of its own
+    assert ingested(tmp_path / "photos", tmp_path / "photos" / "store").counts["photos"] == 3  # no photo of its own
     with pytest.raises(FileNotFoundError, match="nowhere: no such folder of photos"):
-        ingested(tmp_path / "nowhere", tmp_path / "pool")
+        ingested(tmp_path / "nowhere", tmp_path / "store")
     with pytest.raises(ValueError, match="no source of photos"):
-        ingested([], tmp_path / "pool")
+        ingested([], tmp_path / "store")
     with pytest.raises(ValueError, match="face_size must be at least 1 pixel, got None"):
         ingested(tmp_path / "photos", tmp_path / "other", face_size=None)
     with pytest.raises(FileNotFoundError, match="None: no such folder of photos"):
@@ -250,11 +250,11 @@ def test_what_cannot_work_is_said_before_any_work(tmp_path):
     write_photos(tmp_path / "photos")
     detector = Halves()
     with pytest.raises(FileNotFoundError, match="nowhere: no such folder of photos"):
-        ingested([tmp_path / "photos", tmp_path / "nowhere"], tmp_path / "pool", detector=detector)
+        ingested([tmp_path / "photos", tmp_path / "nowhere"], tmp_path / "store", detector=detector)
     assert detector.looked == 0
     with pytest.raises(FileNotFoundError, match=r"nowhere\.onnx: no such YuNet file"):
-        ingested(tmp_path / "photos", tmp_path / "pool", detector="yunet:nowhere.onnx")
-    ingested(tmp_path / "photos", tmp_path / "pool")  # which is not bound to the detector that was not there
+        ingested(tmp_path / "photos", tmp_path / "store", detector="yunet:nowhere.onnx")
+    ingested(tmp_path / "photos", tmp_path / "store")  # which is not bound to the detector that was not there
 
 
 @pytest.mark.parametrize("failure", [ValueError("2 outputs"), OSError("no model"), RuntimeError("ran out of memory")])
@@ -265,7 +265,7 @@ def test_a_detector_that_fails_names_the_photo(tmp_path, failure):
         raise failure
 
     with pytest.raises(type(failure)) as refusal:
-        ingested(tmp_path / "photos", tmp_path / "pool", detector=fails)
+        ingested(tmp_path / "photos", tmp_path / "store", detector=fails)
     assert refusal.value is failure
     (note,) = failure.__notes__
     assert note.startswith("the detector failed on ")
@@ -290,7 +290,7 @@ def test_a_photo_is_read_once(tmp_path, monkeypatch):
         return photo_digest(data)
 
     monkeypatch.setattr(ingesting, "photo_digest", digest_and_remove)
-    assert ingested(tmp_path / "photos", tmp_path / "pool").counts["kept"] == 2
+    assert ingested(tmp_path / "photos", tmp_path / "store").counts["kept"] == 2
 
 
 def test_a_store_that_cannot_be_read_is_no_damaged_photo(tmp_path, monkeypatch):
@@ -301,7 +301,7 @@ def test_a_store_that_cannot_be_read_is_no_damaged_photo(tmp_path, monkeypatch):
 
     monkeypatch.setattr(FaceStore, "knows", refuse)
     with pytest.raises(PermissionError):
-        ingested(tmp_path / "photos", tmp_path / "pool")
+        ingested(tmp_path / "photos", tmp_path / "store")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -317,14 +317,14 @@ def test_asked_to_stop_it_ends_with_a_sentence_and_resumes_later(tmp_path, numbe
 
     interrupted.__qualname__ = "Halves"
     before = signal.getsignal(number)
-    with pytest.raises(TrainingError, match=r"stopped on request; the same command resumes from what .*pool holds"):
-        ingested(tmp_path / "photos", tmp_path / "pool", detector=interrupted)
+    with pytest.raises(TrainingError, match=r"stopped on request; the same command resumes from what .*store holds"):
+        ingested(tmp_path / "photos", tmp_path / "store", detector=interrupted)
     assert signal.getsignal(number) == before
     assert detector.looked == 2
-    ingested(tmp_path / "photos", tmp_path / "pool", detector=detector)
+    ingested(tmp_path / "photos", tmp_path / "store", detector=detector)
     assert detector.looked == 4
-    assert result(tmp_path / "pool") == expected
-    assert left_behind(tmp_path / "pool") == []
+    assert result(tmp_path / "store") == expected
+    assert left_behind(tmp_path / "store") == []
 
 
 def test_asked_to_stop_while_the_faces_are_chosen(tmp_path, monkeypatch):
@@ -338,8 +338,8 @@ def test_asked_to_stop_while_the_faces_are_chosen(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(FaceStore, "choose", interrupted)
         with pytest.raises(TrainingError, match="stopped on request"):
-            ingested(tmp_path / "photos", tmp_path / "pool")
-    assert ingested(tmp_path / "photos", tmp_path / "pool").counts["kept"] == 6
+            ingested(tmp_path / "photos", tmp_path / "store")
+    assert ingested(tmp_path / "photos", tmp_path / "store").counts["kept"] == 6
 
 
 class OneOfTwo(Processes):
@@ -363,21 +363,21 @@ class OneOfTwo(Processes):
 def test_when_another_process_has_ended_nobody_waits_for_it(tmp_path, photos):
     (tmp_path / "photos").mkdir()
     write_photos(tmp_path / "photos", photos)
-    two = OneOfTwo(tmp_path / "pool", (False, False, "the disk is full"))
+    two = OneOfTwo(tmp_path / "store", (False, False, "the disk is full"))
     with pytest.raises(TrainingError, match="another process has ended: the disk is full"):
-        ingest(tmp_path / "photos", tmp_path / "pool", processes=two, detector=Halves(), rules=ANY, progress=False)
+        ingest(tmp_path / "photos", tmp_path / "store", processes=two, detector=Halves(), rules=ANY, progress=False)
 
 
 def test_a_process_that_fails_says_so_to_the_others(tmp_path):
     write_photos(tmp_path / "photos", 9)
-    two = OneOfTwo(tmp_path / "pool", (False, False, None))
+    two = OneOfTwo(tmp_path / "store", (False, False, None))
 
     def failing(_):
         raise RuntimeError("out of memory")
 
     failing.__qualname__ = "Halves"
     with pytest.raises(RuntimeError, match="out of memory"):
-        ingest(tmp_path / "photos", tmp_path / "pool", processes=two, detector=failing, rules=ANY, progress=False)
+        ingest(tmp_path / "photos", tmp_path / "store", processes=two, detector=failing, rules=ANY, progress=False)
     assert two.heard[-1] == (False, False, "out of memory")
 
 
@@ -393,10 +393,10 @@ def test_a_full_disk_is_one_sentence_and_costs_nothing_that_was_found(tmp_path, 
     with monkeypatch.context() as patch:
         patch.setattr(sqlite3, "connect", small)
         with pytest.raises(OSError, match=rf"{FILE} can't be written: .* is full; free disk space or choose another"):
-            ingested(tmp_path / "photos", tmp_path / "pool", detector=detector)
-    known, detector.looked = len(Database(tmp_path / "pool" / FILE).rows("SELECT 1 FROM photos")), 0
+            ingested(tmp_path / "photos", tmp_path / "store", detector=detector)
+    known, detector.looked = len(Database(tmp_path / "store" / FILE).rows("SELECT 1 FROM photos")), 0
     assert known > 0
-    assert ingested(tmp_path / "photos", tmp_path / "pool", detector=detector).counts["kept"] == 6
+    assert ingested(tmp_path / "photos", tmp_path / "store", detector=detector).counts["kept"] == 6
     assert detector.looked == 3 - known
     assert left_behind(tmp_path) == []
 
@@ -413,16 +413,16 @@ def test_killed_before_any_statement_it_resumes_to_the_same_faces(tmp_path):
     ingested(tmp_path / "photos", tmp_path / "whole")
     expected, killed = result(tmp_path / "whole"), 0
     for statements in range(1, 200):
-        pool = tmp_path / f"{statements}"
-        if not killed_after(statements, lambda pool=pool: ingested(tmp_path / "photos", pool)):
+        store = tmp_path / f"{statements}"
+        if not killed_after(statements, lambda store=store: ingested(tmp_path / "photos", store)):
             break
-        detector, known = Halves(), 0
-        if (pool / FILE).is_file() and Database(pool / FILE).rows("SELECT 1 FROM sqlite_master WHERE name = 'photos'"):
-            known = len(Database(pool / FILE).rows("SELECT 1 FROM photos"))
-        ingested(tmp_path / "photos", pool, detector=detector)
+        detector, database = Halves(), Database(store / FILE)
+        begun = database.file.is_file() and database.rows("SELECT 1 FROM sqlite_master WHERE name = 'photos'")
+        known = len(database.rows("SELECT 1 FROM photos")) if begun else 0
+        ingested(tmp_path / "photos", store, detector=detector)
         assert detector.looked == 2 - known
-        assert result(pool) == expected
-        assert left_behind(pool) == []
+        assert result(store) == expected
+        assert left_behind(store) == []
         killed += 1
     assert killed > 40
 
@@ -441,22 +441,22 @@ def killed_after(statements, work):
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory):
     """Drawn photos, one of them twice and one damaged; and what one process makes of them."""
-    photos, pool = tmp_path_factory.mktemp("photos"), tmp_path_factory.mktemp("pool") / "one"
+    photos, store = tmp_path_factory.mktemp("photos"), tmp_path_factory.mktemp("store") / "one"
     for sample in draw_faces(10, seed=3, size=160):
         write(photos / f"{sample.name}.png", sample.image)
     for copy in range(4):
         (photos / f"copy_{copy}.png").write_bytes((photos / "drawn_000001.png").read_bytes())
     (photos / "bad.jpg").write_text("no picture")
-    return photos, pool, ingest(photos, pool, processes=ALONE, progress=False)
+    return photos, store, ingest(photos, store, processes=ALONE, progress=False)
 
 
 def test_two_processes_find_what_one_finds(drawn, tmp_path):
-    photos, pool, alone = drawn
+    photos, store, alone = drawn
     assert len(alone.faces) >= 5
     done = torchrun(WORKER, photos, tmp_path / "two")
     assert done.returncode == 0, done.stderr
     assert done.stdout.count(str(alone)) == 2  # both know
-    assert result(tmp_path / "two") == result(pool)
+    assert result(tmp_path / "two") == result(store)
     assert left_behind(tmp_path / "two") == []
 
 
@@ -472,13 +472,13 @@ def test_no_process_waits_for_one_that_failed(tmp_path):
 
 def test_one_of_two_processes_killed_at_a_random_moment_and_resumed(drawn, tmp_path):
     """One dies by SIGKILL in the middle of what it writes, and torchrun ends the other."""
-    photos, pool, _ = drawn
-    done = torchrun(WORKER, photos, tmp_path / "pool", random.Random(os.getpid()).randint(20, 60))
+    photos, store, _ = drawn
+    done = torchrun(WORKER, photos, tmp_path / "store", random.Random(os.getpid()).randint(15, 40))
     assert done.returncode == 1, done.stderr
     assert "SIGKILL" in done.stderr
-    ingest(photos, tmp_path / "pool", processes=ALONE, progress=False)
-    assert result(tmp_path / "pool") == result(pool)
-    assert left_behind(tmp_path / "pool") == []
+    ingest(photos, tmp_path / "store", processes=ALONE, progress=False)
+    assert result(tmp_path / "store") == result(store)
+    assert left_behind(tmp_path / "store") == []
 
 
 def test_a_detection_that_is_no_box_names_the_photo(tmp_path):
@@ -487,12 +487,12 @@ def test_a_detection_that_is_no_box_names_the_photo(tmp_path):
         with pytest.raises(
             ValueError, match=r"0\.png: the detector gave the box \[5\.0, .*\] with score .*; correct the"
         ):
-            ingested(tmp_path / "photos", tmp_path / "pool", detector=lambda _, at=box, p=score: Detections([at], [p]))
+            ingested(tmp_path / "photos", tmp_path / "store", detector=lambda _, at=box, p=score: Detections([at], [p]))
 
 
 @pytest.mark.data
 def test_tight_chips_are_not_lost(tmp_path):
     chips = sorted((Path(os.environ["PIPNET_DATA"]) / "unlabelled" / "utkface").glob("*.jpg"))[::100]
     (tmp_path / "all.txt").write_text("\n".join(map(str, chips)))
-    found = ingest(tmp_path / "all.txt", tmp_path / "pool", processes=ALONE, detector=RetinaFace(), progress=False)
+    found = ingest(tmp_path / "all.txt", tmp_path / "store", processes=ALONE, detector=RetinaFace(), progress=False)
     assert len(found.faces) >= 0.97 * len(chips)

@@ -25,7 +25,7 @@ from pipnet.model.pipnet import PIPNet, Prediction, Votes
 from pipnet.self_training import pseudo_labels
 from pipnet.self_training import teacher as looking
 from pipnet.self_training.face_store import FaceStore, FoundFace, FoundPhoto, UnlabelledFaces
-from pipnet.self_training.pseudo_labels import Estimate, Selection, confidence, write_sheet, write_table
+from pipnet.self_training.pseudo_labels import Estimate, Selection, confidence, write_contact_sheet, write_table
 from pipnet.self_training.teacher import Teacher, estimate, weights_digest
 from pipnet.training.distributed import Processes
 from pipnet.training.state import TrainingError
@@ -317,11 +317,11 @@ def test_disagreement_is_the_distance_of_the_views_in_box_sizes():
         input_size = 64
 
         def __init__(self):
-            self.looks = 0
+            self.views = 0
 
         def __call__(self, images, crops):
-            self.looks += 1
-            square = np.array([[0.0, 0], [10, 0], [0, 10], [10, 10]]) + np.array([self.looks - 1, 0])
+            self.views += 1
+            square = np.array([[0.0, 0], [10, 0], [0, 10], [10, 10]]) + np.array([self.views - 1, 0])
             return np.stack([square] * len(crops)), np.ones((len(crops), 4))
 
     looker = Teacher(LoadedModel(teacher(), LAYOUT, 1.25, {}), label_shift=0.0, views=3)
@@ -412,7 +412,7 @@ def test_the_contact_sheet_goes_from_sure_to_unsure(faces, tmp_path, monkeypatch
         return tile(labels, index)
 
     monkeypatch.setattr(pseudo_labels, "_tile", watch)
-    write_sheet(labels, tmp_path / "sheet.png", count=4)
+    write_contact_sheet(labels, tmp_path / "sheet.png", count=4)
     means = labels.face_confidence[drawn]
     assert len(drawn) == 4
     assert (np.diff(means) < 0).all()

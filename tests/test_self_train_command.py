@@ -100,7 +100,7 @@ def test_the_command_killed_in_every_stage_and_given_again(whole, tmp_path):
     assert len(other.stderr.splitlines()) == 1
 
 
-def test_a_stop_signal_in_a_later_stage_saves_and_goes_on(whole, tmp_path, monkeypatch):
+def test_a_stop_signal_in_a_later_stage_saves_and_resumes(whole, tmp_path, monkeypatch):
     asked, lr_schedule = [], pipnet.train.lr_schedule
 
     def schedule(**arguments):

@@ -20,7 +20,6 @@ import weakref
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from os import fsdecode, fsencode
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -160,43 +159,24 @@ def _in_words(file: Path, error: sqlite3.Error) -> Exception:
     return OSError(number, f"{file} can't be written: {error}; free disk space or choose another folder")
 
 
-@dataclass(frozen=True)
-class FoundFace:
-    """One detection in one photo.
+class FoundFace(NamedTuple):
+    """One detection in one photo."""
 
-    Attributes:
-        box: Tight box of the face ``x0, y0, x1, y1``, source pixels; may reach over the border.
-        score: Of the detector, in [0, 1].
-        size: Longer side of the box, source pixels.
-        sharpness: See :func:`pipnet.self_training.ingest.sharpness`.
-        inside: Share of the box that lies inside the photo.
-        crop_box: The box in pixels of the crop.
-        angle: Degrees, how far the face is tilted clockwise, and its box turned about its own centre; None where the
-            detector does not say.
-    """
-
-    box: tuple[float, ...]
-    score: float
-    size: float
-    sharpness: float
-    inside: float
-    crop_box: tuple[float, ...]
-    angle: float | None = None
+    box: tuple[float, ...]  # tight box of the face x0, y0, x1, y1, source pixels; may reach over the border
+    score: float  # of the detector, in [0, 1]
+    size: float  # longer side of the box, source pixels
+    sharpness: float  # see pipnet.self_training.ingest.sharpness
+    inside: float  # share of the box that lies inside the photo
+    crop_box: tuple[float, ...]  # the box in pixels of the crop
+    angle: float | None = None  # degrees clockwise, and the box turned about its centre; None: the detector doesn't say
 
 
-@dataclass(frozen=True)
-class FoundPhoto:
-    """What was found in one photo.
+class FoundPhoto(NamedTuple):
+    """What was found in one photo."""
 
-    Attributes:
-        name: What the photo was called where it was met first.
-        size: Width and height in pixels, upright.
-        faces: Detections, best first.
-    """
-
-    name: str
-    size: tuple[int, int]
-    faces: list[FoundFace] = field(default_factory=list)
+    name: str  # what the photo was called where it was met first
+    size: tuple[int, int]  # width and height in pixels, upright
+    faces: Sequence[FoundFace] = ()  # best first
 
 
 class FaceStore:

@@ -197,7 +197,7 @@ def write_table(labels: PseudoLabels, path: str | Path) -> None:
             writer.writerow([image, faces.name(index), *numbers, *(f"{value:.3f}" for value in each)])
 
 
-def write_sheet(labels: PseudoLabels, path: str | Path, count: int = 48) -> None:
+def write_contact_sheet(labels: PseudoLabels, path: str | Path, count: int = 48) -> None:
     """Draw faces with their points, evenly chosen from the most confident to the least, as a picture.
 
     The surest points are green, then yellow, orange and red (confidence below 1/4). Under each face stands the mean

@@ -14,7 +14,7 @@ from torch.utils.tensorboard import SummaryWriter
 from pipnet.data.images import read_image
 from pipnet.files import replacing
 from pipnet.self_training.curriculum import curriculum_of
-from pipnet.self_training.pseudo_labels import PseudoLabels, Selection, write_sheet, write_table
+from pipnet.self_training.pseudo_labels import PseudoLabels, Selection, write_contact_sheet, write_table
 from pipnet.training.distributed import Processes
 from pipnet.training.state import TrainingError, refuse_another_setting
 
@@ -166,7 +166,7 @@ def report_labels(run: Path, name: str, number: int, labels: PseudoLabels) -> di
     percentiles = {f"p{p}": float(np.percentile(confidence, p)) for p in _PERCENTILES}
     percentiles["mean"] = float(confidence.mean())
     write_table(labels, folder / "table.csv")
-    write_sheet(labels, sheet)
+    write_contact_sheet(labels, sheet)
     with SummaryWriter(str(run), purge_step=number) as writer:
         for key, value in percentiles.items():
             writer.add_scalar(f"confidence/{key}", value, number)
