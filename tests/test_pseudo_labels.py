@@ -12,6 +12,7 @@ import pytest
 import torch
 from known_faces import FakeLandmarker
 from small_training import CPU, LAYOUT
+from torch.utils.data import DataLoader
 
 from pipnet.data.dataset import FaceCrops
 from pipnet.data.synthetic.dataset import draw_faces
@@ -374,11 +375,16 @@ def test_confidence_falls_with_spread_and_with_disagreement():
     assert (np.diff(sure) < 0).all()
 
 
-def test_a_loader_process_gets_paths_and_no_arrays(faces):
+@pytest.mark.parametrize("start", ["fork", "spawn"])
+def test_loader_processes_open_the_store_themselves_and_get_no_arrays(faces, start):
     samples = label(faces).samples(Selection(weighted=True))
-    packed = pickle.dumps(samples)
-    assert len(packed) < 1000
-    np.testing.assert_array_equal(pickle.loads(packed)[3].points, samples[3].points)
+    assert len(pickle.dumps(samples)) < 1000
+    crops = FaceCrops(samples, LAYOUT, input_size=64, box_scale=1.25)
+    keys = [[(0, index)] for index in range(COUNT)]
+    loaded = list(DataLoader(crops, batch_sampler=keys, num_workers=2, multiprocessing_context=start))
+    for index, batch in enumerate(loaded):
+        for name in ("image", "points", "weight"):
+            torch.testing.assert_close(batch[name][0], crops[0, index][name], rtol=0, atol=0)
 
 
 # --- for the eye
