@@ -1,12 +1,12 @@
 """Train on labelled faces of one kind and on photos without labels of another.
 
-python -m pipnet.self_train experiment=self_train_drawn                    # drawn faces, no download
+python -m pipnet.self_train experiment=self_train_drawn                    # synthetic faces, no download
 python -m pipnet.self_train unlabelled=[DIR] curriculum=paper              # labels of 300W, photos of your own
 python -m pipnet.self_train unlabelled=[DIR] teacher=shipped               # from the weights that come with pipnet
 torchrun --nproc-per-node 4 -m pipnet.self_train unlabelled=[DIR,LIST.txt] # several processes share all of it
 
 Faces are found in the photos once; then every stage of the curriculum is a training, whose network labels the faces for
-the next. The same command again goes on where a killed run stopped.
+the next. The same command again resumes where a killed run stopped.
 """
 
 from __future__ import annotations
@@ -29,16 +29,15 @@ with needs("train", __name__):
     from pipnet.model import checkpoint
     from pipnet.model.pipnet import PIPNet
     from pipnet.self_training.curriculum import Curriculum, curriculum_of
-    from pipnet.self_training.face_store import FaceRules, UnlabelledFaces
-    from pipnet.self_training.ingest import gather
+    from pipnet.self_training.face_store import UnlabelledFaces
+    from pipnet.self_training.ingest import FaceRules, ingest
     from pipnet.self_training.loop import TEACHER_COPY, SelfTraining
     from pipnet.self_training.stages import StageRecords, stage_table
-    from pipnet.self_training.teacher import pool_digest
     from pipnet.train import announce, build_material, build_network, train_network
-    from pipnet.training.distributed import Processes, processes
+    from pipnet.training import distributed
+    from pipnet.training.distributed import Processes
     from pipnet.training.setup import Material, training_record
     from pipnet.training.state import TrainingError
-
 
 _WHERE = ("unlabelled", "pool")  # say where the photos and their faces lie; which ones they are is compared
 
@@ -47,7 +46,7 @@ _WHERE = ("unlabelled", "pool")  # say where the photos and their faces lie; whi
 class _Options:
     """The config group ``self_training``."""
 
-    newest: str  # which weights of a stage are the newest model: its best or its last ones
+    newest: str  # which weights of a stage are the next teacher: its best or its last ones
     epoch_faces: int | None
     images: int | None
 
@@ -68,13 +67,13 @@ def main(cfg: DictConfig) -> None:
     """Self-train as the config says."""
     settings = plain(cfg)
     try:
-        with processes(settings["device"]) as team:
-            self_train(settings, team)
+        with distributed.processes(settings["device"]) as processes:
+            self_train(settings, processes)
     except KeyboardInterrupt:  # where nothing listens for it: every part of the work can be cut short
-        raise TrainingError(f"stopped on request; the same command goes on from {settings['folder']}") from None
+        raise TrainingError(f"stopped on request; the same command resumes from {settings['folder']}") from None
 
 
-def self_train(settings: dict[str, Any], team: Processes) -> Path:
+def self_train(settings: dict[str, Any], processes: Processes) -> Path:
     """Self-train from a plain config (the content of ``conf/self_train.yaml``).
 
     Returns:
@@ -86,31 +85,31 @@ def self_train(settings: dict[str, Any], team: Processes) -> Path:
     curriculum, teacher = build_curriculum(settings), _teacher(settings["teacher"])
     config = {key: value for key, value in settings.items() if key not in _WHERE}
     folder = Path(settings["folder"])
-    material = build_material(settings)
+    training_data = build_material(settings)
     if teacher is not None:
-        copy = folder / TEACHER_COPY  # what a run goes on with, even when the file itself is gone
+        copy = folder / TEACHER_COPY  # what a run resumes with, even when the file itself is gone
         teacher = copy if copy.is_file() else teacher
-        material = _taught_by(teacher, material)
+        training_data = _taught_by(teacher, training_data)
 
     def new_network(seed: int) -> PIPNet:
-        return build_network(settings, material, seed=seed)
+        return build_network(settings, training_data, seed=seed)
 
     _check(curriculum, teacher, new_network(settings["seed"]))
-    records = StageRecords(folder, config, team)
-    if team.is_main:
-        announce(settings, material)
-    unlabelled, about = _unlabelled_faces(settings, curriculum, records, team)
-    record = training_record(config, material) | {"unlabelled": about}
+    records = StageRecords(folder, config, processes)
+    if processes.is_main:
+        announce(settings, training_data)
+    unlabelled, about = _unlabelled_faces(settings, curriculum, records, processes)
+    record = training_record(config, training_data) | {"unlabelled": about}
     options = _options(settings)
     run = SelfTraining(
         curriculum=curriculum,
-        material=material,
+        training_data=training_data,
         unlabelled=unlabelled,
         folder=folder,
         records=records,
-        team=team,
+        processes=processes,
         new_network=new_network,
-        fit=partial(train_network, settings, material=material, team=team),
+        fit=partial(train_network, settings, material=training_data, team=processes),
         batch_size=settings["fit"]["batch_size"],
         box_scale=settings["box_scale"],
         seed=settings["seed"],
@@ -120,7 +119,7 @@ def self_train(settings: dict[str, Any], team: Processes) -> Path:
         record=record,
     )
     best = run.run()
-    if team.is_main:
+    if processes.is_main:
         print(f"{stage_table(records.stages)}\n{best}")
     return best
 
@@ -152,7 +151,7 @@ def _teacher(name: str | None) -> Path | None:
     return None if name is None else SHIPPED_WEIGHTS if name == "shipped" else Path(name)
 
 
-def _taught_by(teacher: Path, material: Material) -> Material:
+def _taught_by(teacher: Path, training_data: Material) -> Material:
     """The labelled faces with the teacher's mean face: its weights say where the neighbours are that it was taught.
 
     Raises:
@@ -160,12 +159,12 @@ def _taught_by(teacher: Path, material: Material) -> Material:
         ValueError: It is of another layout.
     """
     loaded = checkpoint.load(teacher)
-    if loaded.layout != material.layout:
+    if loaded.layout != training_data.layout:
         raise ValueError(
-            f"teacher {teacher} has layout {loaded.layout.name}, the dataset {material.layout.name}; choose a teacher"
-            " of the dataset's layout"
+            f"teacher {teacher} has layout {loaded.layout.name}, the dataset {training_data.layout.name}; choose a"
+            " teacher of the dataset's layout"
         )
-    return replace(material, mean_face=np.array(loaded.net.arguments["mean_face"]))
+    return replace(training_data, mean_face=np.array(loaded.net.arguments["mean_face"]))
 
 
 def _check(curriculum: Curriculum, teacher: Path | None, net: PIPNet) -> None:
@@ -181,44 +180,52 @@ def _check(curriculum: Curriculum, teacher: Path | None, net: PIPNet) -> None:
 
 
 def _unlabelled_faces(
-    settings: dict[str, Any], curriculum: Curriculum, records: StageRecords, team: Processes
+    settings: dict[str, Any], curriculum: Curriculum, records: StageRecords, processes: Processes
 ) -> tuple[UnlabelledFaces | None, dict[str, Any] | None]:
-    """Gather the faces, unless the run has them already or needs none."""
+    """Ingest the photos, unless the run has their faces already or needs none."""
     if not curriculum.learns_unlabelled:
         return None, None
-    pool, sources, known = Path(settings["pool"]), settings["unlabelled"], records.unlabelled
+    folder, sources, known = Path(settings["pool"]), settings["unlabelled"], records.unlabelled
     if isinstance(sources, str | Mapping):
         sources = [sources]
-    # Faces found with other rules may have taken their place: another run of the same pool.
-    if not (known and known["sources"] == sources and team.from_main(lambda: _holds(pool, known["digest"]))):
-        places = [_drawn(source, settings, team) if isinstance(source, Mapping) else source for source in sources]
-        gathered = gather(
+    if known and known["sources"] == sources and _holds(folder, known["digest"], processes):
+        faces, counts = UnlabelledFaces(folder, known["digest"]), known["counts"]
+    else:
+        places = [_drawn(source, settings, processes) if isinstance(source, Mapping) else source for source in sources]
+        ingested = ingest(
             places,
-            pool,
-            team=team,
+            folder,
+            processes=processes,
             detector=settings["detector"],
             rules=called(FaceRules, "rules", settings["rules"]),
             face_size=settings["face_size"],
             progress=settings["fit"]["progress_bar"],
         )
-        faces, counts = gathered.faces, gathered.counts
-        if team.is_main:
-            print(f"unlabelled: {gathered}")
-    else:
-        faces, counts = UnlabelledFaces(pool), known["counts"]
-    about = {"sources": sources, "faces": len(faces), "counts": counts, "digest": pool_digest(pool)}
+        faces, counts = ingested.faces, ingested.counts
+        if processes.is_main:
+            print(f"unlabelled: {ingested}")
+    about = {"sources": sources, "faces": len(faces), "counts": counts, "digest": faces.digest}
     records.learns_from(about)
     return faces, about
 
 
-def _drawn(source: Mapping[str, Any], settings: dict[str, Any], team: Processes) -> Path:
-    """Photos of drawn faces, where a source is not a place but the arguments of the drawing."""
+def _drawn(source: Mapping[str, Any], settings: dict[str, Any], processes: Processes) -> Path:
+    """Photos of synthetic faces, where a source is not a place but the arguments that make them."""
     folder = Path(settings["folder"]) / "drawn_photos" / "_".join(str(source[key]) for key in sorted(source))
-    return team.from_main(lambda: called(write_drawn_photos, "unlabelled", source, folder=folder))
+    return processes.from_main(lambda: called(write_drawn_photos, "unlabelled", source, folder=folder))
 
 
-def _holds(pool: Path, digest: str) -> bool:
-    return (pool / "faces.npy").is_file() and pool_digest(pool) == digest
+def _holds(folder: Path, digest: str, processes: Processes) -> bool:
+    one_machine = processes.on_one_machine
+
+    def holds() -> bool:
+        try:
+            UnlabelledFaces(folder, digest).database.share(one_machine=one_machine)
+        except FileNotFoundError:
+            return False
+        return True
+
+    return processes.from_main(holds)
 
 
 if __name__ == "__main__":

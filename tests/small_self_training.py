@@ -70,8 +70,8 @@ def self_train_here(folder, *more):
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        with processes(settings["device"]) as team:
-            return self_train(settings, team)
+        with processes(settings["device"]) as joined:
+            return self_train(settings, joined)
     finally:
         torch.set_num_threads(threads)
 

@@ -29,7 +29,7 @@ from pipnet.model import checkpoint
 from pipnet.model.loss import PIPLoss
 from pipnet.model.pipnet import PIPNet
 from pipnet.self_train import build_curriculum
-from pipnet.self_training.face_store import FaceRules
+from pipnet.self_training.ingest import FaceRules
 from pipnet.train import train
 from pipnet.training.distributed import processes
 from pipnet.training.optimization import build_optimizer, lr_schedule

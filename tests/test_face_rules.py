@@ -5,18 +5,30 @@ import numpy as np
 import pytest
 from skimage.data import astronaut
 
-from pipnet.self_training.face_store import REASONS, FaceRules, cut_face, share_inside, sharpness
+from pipnet.self_training.face_store import FaceStore, FoundFace, FoundPhoto
+from pipnet.self_training.ingest import REASONS, FaceRules, cut_face, share_inside, sharpness
 
 FACE = np.array([175.3, 86.9, 274.5, 177.1])
 GOOD = {"score": 0.95, "size": 60.0, "inside": 0.9, "sharpness": 12.0}
 
 
-def test_a_good_face_is_kept_and_each_rule_drops_for_its_own_reason():
-    assert FaceRules().verdict(**GOOD) == ""
+def test_a_good_face_is_kept_and_each_rule_drops_for_its_own_reason(tmp_path):
     bad = {"score": 0.7, "size": 31.9, "inside": 0.6, "sharpness": 2.0}
-    assert [FaceRules().verdict(**{**GOOD, name: bad[name]}) for name in bad] == list(REASONS)
-    assert FaceRules().verdict(**bad) == "unsure"  # the first counts, so that the counts add up
-    assert FaceRules(0, 0, 0, 0).verdict(score=0.0, size=0.0, inside=0.0, sharpness=0.0) == ""
+    box, store = (0.0, 0.0, 9.0, 9.0), FaceStore(tmp_path, {})
+
+    def counted(number, figures, rules):
+        photo = FoundPhoto("a.jpg", (99, 99), [FoundFace(box, crop_box=box, **figures)])
+        store.add(f"{number:032x}", photo, [np.zeros((9, 9, 3), np.uint8)])
+        token = store.begin()
+        store.meet(token, [f"{number:032x}"])
+        counts, _ = store.choose(token, rules.limits, tmp_path / "damaged.txt")
+        return [reason for reason, count in {"": counts["kept"], **counts["dropped"]}.items() if count]
+
+    assert counted(0, GOOD, FaceRules()) == [""]
+    for number, (name, reason) in enumerate(zip(bad, REASONS, strict=True), 1):
+        assert counted(number, {**GOOD, name: bad[name]}, FaceRules()) == [reason]
+    assert counted(5, bad, FaceRules()) == ["unsure"]  # the first counts, so that the counts add up
+    assert counted(6, dict.fromkeys(bad, 0.0), FaceRules(0, 0, 0, 0)) == [""]
 
 
 @pytest.mark.parametrize(

@@ -1,30 +1,29 @@
-"""The store of photos and faces, and the sorted file of faces."""
+"""The store of faces: what is in it, who shares it, what it refuses, and that memory does not grow with it."""
 
 import hashlib
-import json
+import multiprocessing
+import os
 import pickle
+import sqlite3
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 
-from pipnet.data.images import read_image
 from pipnet.self_training.face_store import (
-    FaceRules,
+    FILE,
+    Database,
     FaceStore,
     FoundFace,
-    Notes,
-    PhotoRecord,
+    FoundPhoto,
     UnlabelledFaces,
-    assemble,
-    crop_path,
-    given_up,
-    new_walk,
     photo_digest,
 )
 
 SETTINGS = {"detector": "retinaface", "face_size": 224}
+LIMITS = {"unsure": ("score", 0.85), "small": ("size", 32.0), "blurred": ("sharpness", 3.0)}
+CROP = np.full((20, 30, 3), 200, np.uint8)
 
 
 def digest_of(number):
@@ -38,183 +37,199 @@ def found(number=0, **changes):
     )
 
 
-def note(walk, rank, photos):
-    notes = Notes(walk, rank, FaceRules())
+def choose(store, photos, known=()):
+    """Add photos, a digest with its faces each, and choose among the faces of these and of the known ones."""
+    token = store.begin()
     for digest, faces in photos:
-        notes.photo(digest, PhotoRecord("a.jpg", (9, 9), faces))
-    notes.finish()
+        store.add(digest, FoundPhoto("a.jpg", (9, 9), faces), [CROP] * len(faces))
+    store.meet(token, [*(digest for digest, _ in photos), *known])
+    return store.choose(token, LIMITS, store.folder / "damaged.txt")
 
 
 def test_what_is_written_is_read_back(tmp_path):
-    store = FaceStore(tmp_path, SETTINGS)
-    digest = digest_of(0)
-    assert store.read(digest) is None
-    record = PhotoRecord("ü\udcff.jpg", (640, 480), [found(), found(1, score=0.3)])
-    crops = [np.full((20, 30, 3), value, np.uint8) for value in (50, 200)]
-    store.write(digest, record, crops)
-    assert FaceStore(tmp_path, SETTINGS).read(digest) == record
-    assert read_image(crop_path(tmp_path, digest, 1))[5, 5].tolist() == [200, 200, 200]
-    assert sorted(path.name for path in tmp_path.rglob("*.j*")) == sorted(
-        ["store.json", f"{digest}.json", f"{digest}-0.jpg", f"{digest}-1.jpg"]
-    )
-
-
-def test_a_record_that_was_damaged_by_hand_is_as_if_it_were_not_there(tmp_path):
-    store = FaceStore(tmp_path, SETTINGS)
-    store.write(digest_of(0), PhotoRecord("a.jpg", (9, 9)), [])
-    file = next((tmp_path / "photos").rglob("*.json"))
-    for text in ("", "[]", "7", '{"faces": [{}]}', '{"source": 1'):
-        file.write_text(text)
-        assert store.read(digest_of(0)) is None
+    store, digest = FaceStore(tmp_path, SETTINGS), digest_of(0)
+    assert not store.knows(digest)
+    faces = [found(3, crop_box=(1.0, 2.0, 3.0, 4.0), angle=-31.5), found(1)]
+    store.add(digest, FoundPhoto("ü\udcff.jpg", (640, 480), faces), [CROP, CROP // 2])
+    store.add(digest, FoundPhoto("again.jpg", (640, 480), faces), [CROP // 2, CROP])  # another process was faster
+    assert FaceStore(tmp_path, SETTINGS).knows(digest)
+    choose(store, [], [digest])
+    faces = UnlabelledFaces(tmp_path)
+    assert [faces.name(index) for index in range(len(faces))] == [f"{digest}-0", f"{digest}-1"]
+    boxes, angles, scores = faces.found(range(2))
+    assert boxes.tolist() == [[1, 2, 3, 4], [1, 2, 3, 4]]
+    np.testing.assert_array_equal(angles, np.array([-31.5, np.nan], np.float32))
+    assert scores.tolist() == [np.float32(0.9)] * 2
+    assert (faces.image(0) == 200).all()
+    assert (faces.image(1) == 100).all()
+    name, points = faces.in_photo(0, np.array([[1.0, 2.0], [2.0, 3.0]]))
+    assert name == "ü\udcff.jpg"
+    assert points.tolist() == [[3, 4], [4, 5]]
+    with pytest.raises(IndexError):
+        faces.name(2)
 
 
 def test_a_store_of_other_settings_is_refused(tmp_path):
-    FaceStore(tmp_path, SETTINGS)
-    with pytest.raises(ValueError, match=r"holds faces gathered with face_size=224, now 112; use another folder"):
-        FaceStore(tmp_path, {**SETTINGS, "face_size": 112})
-    (tmp_path / "store.json").write_text(json.dumps({"format": 1, **SETTINGS}))  # of 0.4, which knew no angles
-    with pytest.raises(ValueError, match=r"holds faces gathered with format=1, now 2; use another folder"):
-        FaceStore(tmp_path, SETTINGS)
-    (tmp_path / "store.json").write_text("{")
-    with pytest.raises(ValueError, match=r"store\.json is damaged, or not of a store of faces; use another folder"):
-        FaceStore(tmp_path, SETTINGS)
+    FaceStore(tmp_path / "new", SETTINGS)
+    with pytest.raises(ValueError, match=r"holds faces found with face_size=224, now 112; use another folder"):
+        FaceStore(tmp_path / "new", {**SETTINGS, "face_size": 112})
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "store.json").write_text('{"format": 1}')
+    with pytest.raises(ValueError, match=r"old holds faces that an earlier pipnet found .*; delete it or use another"):
+        FaceStore(tmp_path / "old", SETTINGS)
     (tmp_path / "file").touch()
-    with pytest.raises(ValueError, match="is a file; the faces need a folder of their own"):
+    with pytest.raises(ValueError, match="file is a file; the faces need a folder of their own"):
         FaceStore(tmp_path / "file", SETTINGS)
-    with pytest.raises(OSError, match="inside can't be made: Not a directory; choose another folder"):
-        FaceStore(tmp_path / "file" / "inside", SETTINGS)
 
 
-def test_a_folder_with_other_files_is_no_store(tmp_path):
-    (tmp_path / ".DS_Store").touch()
-    FaceStore(tmp_path / "new", SETTINGS)
-    with pytest.raises(ValueError, match="holds other files; the faces need a folder of their own"):
-        FaceStore(tmp_path, SETTINGS)
-    (tmp_path / "new" / "store.json").rename(tmp_path / "new" / ".store-1.json")  # as a kill leaves it
-    FaceStore(tmp_path / "new", SETTINGS)
-    assert (tmp_path / "new" / "store.json").is_file()
+@pytest.mark.parametrize("damage", ["no database" * 500, "cut"])
+def test_a_damaged_file_is_named(tmp_path, damage):
+    choose(FaceStore(tmp_path, SETTINGS), [(digest_of(0), [found()])])
+    file = tmp_path / FILE
+    file.write_bytes(damage.encode() if damage != "cut" else file.read_bytes()[:9000])
+    for refused in (lambda: FaceStore(tmp_path, SETTINGS), lambda: UnlabelledFaces(tmp_path)):
+        with pytest.raises(ValueError, match=rf"{FILE} is damaged, or not of a store of faces \(.*\); use another"):
+            refused()
 
 
-def test_two_that_meet_the_same_photo_at_the_same_moment(tmp_path):
-    store, record = FaceStore(tmp_path, SETTINGS), PhotoRecord("a.jpg", (9, 9), [found()])
-    crop = np.zeros((9, 9, 3), np.uint8)
+def test_where_a_write_ahead_log_cannot_work_writers_take_turns(tmp_path, monkeypatch):
+    """A file system without memory that processes share, as this way of locking has none; and several machines."""
+    connect = sqlite3.connect
+
+    def without_shared_memory(file, **more):
+        return connect(f"file:{file}?vfs=unix-dotfile", uri=True, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sqlite3, "connect", without_shared_memory)
+        store = FaceStore(tmp_path / "odd", SETTINGS)
+        assert store.database.rows("PRAGMA journal_mode") == [("delete",)]
+        assert store.database.rows("PRAGMA synchronous") == [(2,)]
+        assert choose(store, [(digest_of(0), [found()])])[0]["kept"] == 1
+    for one_machine, mode in ((True, "wal"), (False, "delete"), (True, "wal")):
+        store = FaceStore(tmp_path / "store", SETTINGS, one_machine=one_machine)
+        assert store.database.rows("PRAGMA journal_mode") == [(mode,)]
+        del store  # which closes it
+
+
+@pytest.mark.parametrize("one_machine", [True, False])
+def test_threads_and_forked_processes_write_and_read_at_the_same_time(tmp_path, one_machine):
+    store = FaceStore(tmp_path, SETTINGS, one_machine=one_machine)
+
+    def add(number):
+        store.add(digest_of(number % 10), FoundPhoto("a.jpg", (9, 9), [found()]), [CROP])
+        return store.knows(digest_of(number % 10))
+
     with ThreadPoolExecutor(4) as threads:
-        list(threads.map(lambda _: store.write(digest_of(0), record, [crop]), range(40)))
-    assert store.read(digest_of(0)) == record
-    assert sum(path.is_file() for path in tmp_path.rglob("*")) == 3  # and nothing half-written
+        assert all(threads.map(add, range(40)))
+    fork = multiprocessing.get_context("fork")
+    children = [fork.Process(target=lambda part=part: [add(number) for number in range(part)]) for part in (8, 10)]
+    for child in children:
+        child.start()
+    for child in children:
+        child.join()
+        assert child.exitcode == 0
+    assert choose(store, [], map(digest_of, range(10)))[0]["detections"] == 10
 
 
-def test_faces_are_sorted_and_each_appears_once_however_the_photos_were_shared_out(tmp_path):
-    photos = [(digest_of(number), [found(number + n) for n in range(number % 4)]) for number in range(300)]
+def test_a_transaction_that_fails_leaves_nothing(tmp_path):
+    store = FaceStore(tmp_path, SETTINGS)
+    with pytest.raises(ValueError, match="zip"):
+        store.add(digest_of(0), FoundPhoto("a.jpg", (9, 9), [found(), found()]), [CROP])
+    assert not store.knows(digest_of(0))
+    assert (
+        store.database.rows("SELECT count(*) FROM faces") == store.database.rows("SELECT count(*) FROM crops") == [(0,)]
+    )
+
+
+def test_faces_are_sorted_and_each_appears_once_in_whatever_order_photos_were_met(tmp_path):
+    photos = [(digest_of(number), [found(number + n) for n in range(number % 4)]) for number in range(100)]
     names = sorted(f"{digest}-{n}" for digest, faces in photos for n in range(len(faces)))
-    one, many = tmp_path / "one", tmp_path / "many"
-    one.mkdir()
-    many.mkdir()
-    walk = new_walk(one)
-    note(walk, 0, photos)
-    counts = assemble(walk, one, 1)
-    walk = new_walk(many)
-    for rank in range(3):
-        note(walk, rank, photos[::-1][rank::3] + photos[:5])
-    again = assemble(walk, many, 3)
-    assert (one / "faces.npy").read_bytes() == (many / "faces.npy").read_bytes()
+    one, other = FaceStore(tmp_path / "one", SETTINGS), FaceStore(tmp_path / "other", SETTINGS)
+    counts, digest = choose(one, photos)
+    again = choose(other, photos[::-1], [digest for digest, _ in photos[:5]])
     assert counts == {
-        "photos": 300,
+        "photos": 100,
         "damaged": 0,
         "duplicates": 0,
-        "without_face": 75,
-        "detections": 450,
-        "kept": 450,
-        "dropped": {"unsure": 0, "small": 0, "cut off": 0, "blurred": 0},
+        "without_face": 25,
+        "detections": 150,
+        "kept": 150,
+        "dropped": {"unsure": 0, "small": 0, "blurred": 0},
     }
-    assert again == {**counts, "photos": 315, "duplicates": 15}
-    faces = UnlabelledFaces(one)
-    assert [faces.name(index) for index in range(len(faces))] == names
-    by_name = {f"{digest}-{n}": face for digest, found_there in photos for n, face in enumerate(found_there)}
-    assert faces.boxes.tolist() == [list(by_name[name].crop_box) for name in names]
-    assert faces.scores.shape == (450,)
-    assert faces.path(7).name == f"{names[7]}.jpg"
+    assert again == ({**counts, "photos": 105, "duplicates": 5}, digest)
+    for store in (one, other):
+        faces = UnlabelledFaces(store.folder, digest)
+        assert [faces.name(index) for index in range(len(faces))] == names
+        by_name = {f"{digest}-{n}": face for digest, found_there in photos for n, face in enumerate(found_there)}
+        assert faces.found(range(150)).boxes.tolist() == [list(by_name[name].crop_box) for name in names]
     sent = pickle.dumps(faces)  # to a worker that loads faces
     assert len(sent) < 1000
-    assert pickle.loads(sent).name(449) == names[449]
+    assert pickle.loads(sent).name(149) == names[149]
 
 
-def test_dropped_faces_are_counted_and_not_there(tmp_path):
-    faces = [found(), found(size=9.0), found(score=0.5), found(sharpness=0.1), found(inside=0.2), found(3)]
-    walk = new_walk(tmp_path)
-    note(walk, 0, [(digest_of(0), faces)])
-    counts = assemble(walk, tmp_path, 1)
-    assert counts["kept"] == 2
-    assert counts["dropped"] == {"unsure": 1, "small": 1, "cut off": 1, "blurred": 1}
-    assert [UnlabelledFaces(tmp_path).name(index)[-2:] for index in range(2)] == ["-0", "-5"]
+def test_every_choice_of_faces_stays_while_other_runs_make_their_own(tmp_path):
+    store = FaceStore(tmp_path, SETTINGS)
+    _, first = choose(store, [(digest_of(number), [found(), found(1, score=0.5)]) for number in range(9)])
+    _, second = choose(store, [], [digest_of(0)])
+    assert (len(UnlabelledFaces(tmp_path)), len(UnlabelledFaces(tmp_path, first))) == (1, 9)
+    assert choose(store, [], map(digest_of, range(9)))[1] == first != second
+    assert len(UnlabelledFaces(tmp_path)) == 9  # the last one, again
+    assert store.database.rows("SELECT count(*) FROM selected") == [(10,)]  # and not kept twice
+    with pytest.raises(FileNotFoundError, match="holds no such faces; ingest the photos first"):
+        UnlabelledFaces(tmp_path, "another")
+    with pytest.raises(FileNotFoundError, match="holds no such faces; ingest the photos first"):
+        UnlabelledFaces(tmp_path / "nowhere")
 
 
-def test_memory_does_not_grow_with_the_faces(tmp_path, monkeypatch):
-    """Eight times as many faces may take an eighth more: one part in 256 is all that is held."""
+def test_an_ingest_that_another_one_displaced_is_an_error_and_not_fewer_faces(tmp_path):
+    store = FaceStore(tmp_path, SETTINGS)
+    token = store.begin()
+    store.meet(token, [digest_of(0)], ["a.jpg: no picture"])
+    FaceStore(tmp_path, SETTINGS).begin()
+    for what in (lambda: store.meet(token, []), lambda: store.choose(token, LIMITS, tmp_path / "damaged.txt")):
+        with pytest.raises(ValueError, match="was taken by another ingest meanwhile; run one at a time"):
+            what()
+    assert not (tmp_path / "damaged.txt").exists()
+
+
+def test_a_file_that_others_hold_is_one_sentence(tmp_path, monkeypatch):
+    monkeypatch.setattr("pipnet.self_training.face_store._PATIENCE_S", 0.1)
+    store = FaceStore(tmp_path, SETTINGS)
+    with Database(tmp_path / FILE).writing(), pytest.raises(OSError, match="is locked by another process; end it"):
+        store.begin()
+    store.begin()
+
+
+def test_memory_does_not_grow_with_the_faces(tmp_path):
+    """Eight times as many faces may take an eighth more, in Python's own memory and in SQLite's, which is resident."""
 
     def peak(count):
-        folder = tmp_path / str(count)
-        folder.mkdir()
-        walk = new_walk(folder)
+        store = FaceStore(tmp_path / str(count), SETTINGS)
         tracemalloc.start()
-        note(walk, 0, ((digest_of(number), [found()]) for number in range(count)))
-        assemble(walk, folder, 1)
-        faces = UnlabelledFaces(folder)
-        assert len(faces) == count
-        assert faces.boxes[count // 2].shape == (4,)
+        token = store.begin()
+        for first in range(0, count, 500):
+            digests = [digest_of(number) for number in range(first, first + 500)]
+            for digest in digests:
+                store.add(digest, FoundPhoto("a.jpg", (9, 9), [found()]), [CROP])
+            store.meet(token, digests)
+        assert store.choose(token, LIMITS, tmp_path / "damaged.txt")[0]["kept"] == count
+        faces = UnlabelledFaces(store.folder)
+        assert faces.image(count // 2).shape == CROP.shape
         most = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         return most
 
-    monkeypatch.setattr("pipnet.self_training.face_store._ROWS_IN_MEMORY", 2000)
-    few = peak(3000)  # enough for the notes to be full once
-    # Twice: Python's table of interned strings, to which paths add, may grow by megabytes in one of them.
-    assert min(peak(24_000), peak(24_001)) < 1.15 * few
+    peak(500)  # what is imported late
+    few = peak(1500)
+    before = resident()
+    assert peak(12_000) < 1.15 * few
+    assert resident() - before < 12_000_000, "SQLite's cache of pages is 2 MB a connection"
 
 
-def test_notes_that_are_missing_are_an_error_and_not_fewer_faces(tmp_path):
-    walk = new_walk(tmp_path)
-    note(walk, 0, [(digest_of(0), [found()]), (digest_of(1), [found()])])
-    next(walk.glob("*.rows")).unlink()
-    with pytest.raises(ValueError, match="was taken by another gathering meanwhile; run one at a time"):
-        assemble(walk, tmp_path, 1)
-    assert not (tmp_path / "faces.npy").exists()
-    late = Notes(walk, 1, FaceRules())
-    other = new_walk(tmp_path)
-    assert not walk.exists()
-    assert other.is_dir()
-    for what in (late.finish, lambda: late.damaged(tmp_path / "a.jpg", "no picture")):
-        with pytest.raises(ValueError, match="was taken by another gathering meanwhile; run one at a time"):
-            what()
-    assert not walk.exists()
-
-
-def test_the_first_reason_to_give_up_is_kept(tmp_path):
-    walk = new_walk(tmp_path)
-    assert given_up(walk) == ""
-    Notes(walk, 1, FaceRules()).give_up("the disk of \udcff is full")
-    Notes(walk, 0, FaceRules()).give_up("another process has ended")
-    assert given_up(walk) == "the disk of ? is full"
-
-
-def test_faces_that_cannot_be_opened(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"faces\.npy is not there; gather the faces first"):
-        UnlabelledFaces(tmp_path)
-    (tmp_path / "faces.npy").write_bytes(b"no array")
-    with pytest.raises(ValueError, match=r"faces\.npy is damaged \(.*\); delete it and gather again"):
-        UnlabelledFaces(tmp_path)
-    np.save(tmp_path / "faces.npy", np.zeros(3))
-    with pytest.raises(ValueError, match=r"faces\.npy holds no faces; delete it and gather again"):
-        UnlabelledFaces(tmp_path)
-
-
-def test_the_source_of_a_face_can_be_asked(tmp_path):
-    store = FaceStore(tmp_path, SETTINGS)
-    store.write(digest_of(0), PhotoRecord("wedding/7.jpg", (9, 9), [found()]), [np.zeros((9, 9, 3), np.uint8)])
-    walk = new_walk(tmp_path)
-    note(walk, 0, [(digest_of(0), [found()])])
-    assemble(walk, tmp_path, 1)
-    assert UnlabelledFaces(tmp_path).in_photo(0, np.zeros(2))[0] == "wedding/7.jpg"
+def resident():
+    """Bytes of this process that are in memory."""
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def test_the_digest_is_that_of_the_bytes():

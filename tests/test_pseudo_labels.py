@@ -1,8 +1,6 @@
 """Pseudo-labels: what a teacher says, how sure it is, and that no kill and no number of processes changes it."""
 
 import csv
-import errno
-import json
 import pickle
 import signal
 from dataclasses import replace
@@ -14,9 +12,9 @@ import pytest
 import torch
 from known_faces import FakeLandmarker
 from small_training import CPU, LAYOUT
+from torch.utils.data import DataLoader
 
 from pipnet.data.dataset import FaceCrops
-from pipnet.data.images import read_image
 from pipnet.data.synthetic.dataset import draw_faces
 from pipnet.geometry import box_size, tight_box, turned
 from pipnet.inference.detections import Detections
@@ -27,9 +25,9 @@ from pipnet.model.codec import mean_shape
 from pipnet.model.pipnet import PIPNet, Prediction, Votes
 from pipnet.self_training import pseudo_labels
 from pipnet.self_training import teacher as looking
-from pipnet.self_training.face_store import FACE, UnlabelledFaces, crop_path
-from pipnet.self_training.pseudo_labels import PseudoLabels, Selection, write_sheet, write_table
-from pipnet.self_training.teacher import estimate, weights_digest
+from pipnet.self_training.face_store import FaceStore, FoundFace, FoundPhoto, UnlabelledFaces
+from pipnet.self_training.pseudo_labels import Estimate, Selection, confidence, write_contact_sheet, write_table
+from pipnet.self_training.teacher import Teacher, estimate, weights_digest
 from pipnet.training.distributed import Processes
 from pipnet.training.state import TrainingError
 
@@ -45,23 +43,19 @@ def photo_name(index):
     return f"photo {index} \udcff.jpg"  # names of files are bytes, not all of them UTF-8
 
 
-def write_pool(folder, samples):
-    """A pool as gather leaves it: lossless crops, so that a face can be found again by its pixels."""
-    rows = np.zeros(len(samples), FACE)
-    for index, sample in enumerate(samples):
-        digest = f"{index:032x}"
-        rows[index] = (np.frombuffer(bytes.fromhex(digest), np.uint8), 0, sample.box, sample.angle, 0.9)
-        file = crop_path(folder, digest, 0)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        _, data = cv2.imencode(".png", sample.image[..., ::-1])
-        file.write_bytes(data.tobytes())
-        photo = folder / "photos" / digest[:2] / f"{digest}.json"
-        photo.parent.mkdir(parents=True, exist_ok=True)
+def write_store(folder, samples):
+    """A store as ingest leaves it, with lossless crops, so that a face can be found again by its pixels."""
+    store, digests = FaceStore(folder, {}), [f"{index:032x}" for index in range(len(samples))]
+    for index, (sample, digest) in enumerate(zip(samples, digests, strict=True)):
         box = CORNER + np.reshape(sample.box, (2, 2)) / ZOOM
-        face = {"box": box.ravel().tolist(), "crop_box": np.ravel(sample.box).tolist()}
-        photo.write_text(json.dumps({"source": photo_name(index), "faces": [face]}))
-    np.save(folder / "faces.npy", rows)
-    return UnlabelledFaces(folder)
+        face = FoundFace(tuple(box.ravel()), 0.9, 99.0, 99.0, 1.0, tuple(sample.box), sample.angle)
+        store.add(digest, FoundPhoto(photo_name(index), (999, 999), [face]), [sample.image])
+        data = cv2.imencode(".png", sample.image[..., ::-1])[1].tobytes()
+        with store.database.writing() as connection:
+            connection.execute("UPDATE crops SET jpeg = ? WHERE id = last_insert_rowid()", [data])
+    token = store.begin()
+    store.meet(token, digests)
+    return UnlabelledFaces(folder, store.choose(token, {"unsure": ("score", 0.5)}, folder / "damaged.txt")[1])
 
 
 @pytest.fixture(scope="module")
@@ -70,8 +64,14 @@ def samples():
 
 
 @pytest.fixture(scope="module")
-def pool(tmp_path_factory, samples):
-    return write_pool(tmp_path_factory.mktemp("pool"), samples)
+def faces(tmp_path_factory, samples):
+    return write_store(tmp_path_factory.mktemp("store"), samples)
+
+
+@pytest.fixture
+def fresh(tmp_path, samples):
+    """A store of the same faces that nobody has labelled."""
+    return write_store(tmp_path / "store", samples)
 
 
 def teacher(seed=0):
@@ -84,142 +84,141 @@ def teacher(seed=0):
     return net.eval()
 
 
-def label(pool, folder, net=None, team=ALONE, **more):
-    arguments = {"layout": LAYOUT, "box_scale": 1.25, "label_shift": SHIFT, "team": team, "batch_size": 4, **more}
-    return estimate(net or teacher(), pool, folder, **arguments)
+def label(faces, net=None, processes=ALONE, layout=LAYOUT, box_scale=1.25, **more):
+    model = LoadedModel(net or teacher(), layout, box_scale, {})
+    return estimate(Teacher(model, label_shift=SHIFT, batch_size=4, **more), faces, processes)
 
 
 def numbers(labels):
-    return [np.stack([labels.points(i) for i in range(len(labels))]), np.array(labels.spread), labels.disagreement[:]]
+    """All of them, an array each of points, spread, disagreement and angle."""
+    return [np.stack(part) for part in zip(*(labels[index] for index in range(len(labels))), strict=True)]
 
 
-def test_points_are_those_of_the_landmarker(pool, tmp_path):
-    """The last look of one view: the crop of the tight box of what the landmarker found, turned as it turned it."""
+def assert_same_labels(one, other):
+    for a, b in zip(numbers(one), numbers(other), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def labelled(faces):
+    """Numbers of the faces that have a label, whose ever."""
+    return [face for (face,) in faces.database.rows("SELECT face FROM labels ORDER BY face")]
+
+
+def test_points_are_those_of_the_landmarker(faces):
+    """The last crop of one view: that of the tight box of what the landmarker found, turned as it turned it."""
     net = teacher()
-    labels = label(pool, tmp_path, net)
+    labels = label(faces, net)
     landmarker = FaceLandmarker.from_model(LoadedModel(net, LAYOUT, 1.25, {}))
+    boxes = faces.found(range(COUNT)).boxes
     for index in range(COUNT):
-        image, told = read_image(pool.path(index)), Detections(pool.boxes[[index]], [1.0], [0.0])
+        image, told = faces.image(index), Detections(boxes[[index]], [1.0], [0.0])
         first = landmarker(image, boxes=told)
         box = tight_box(first.points.astype(np.float64), first.angles)
         again = landmarker(image, boxes=box, angles=first.angles)
-        np.testing.assert_allclose(labels.points(index), again.points[0], atol=2e-3)
-        assert labels.angle[index] == pytest.approx(first.angles[0], abs=1e-3)
-    assert (labels.disagreement[:] == 0).all()
-    assert (labels.spread[:] >= 0).all()
-    assert labels.spread[:].mean() > 0.1
+        np.testing.assert_allclose(labels[index].points, again.points[0], atol=2e-3)
+        assert labels[index].angle == pytest.approx(first.angles[0], abs=1e-3)
+    _, spread, disagreement, _ = numbers(labels)
+    assert (disagreement == 0).all()
+    assert (spread >= 0).all()
+    assert spread.mean() > 0.1
 
 
-def test_a_kill_and_more_processes_change_no_number(pool, tmp_path, monkeypatch):
+class OneOfTwo(Processes):
+    """The second of two processes, whose first one does nothing and then says that it was asked to stop."""
+
+    def from_main(self, make):
+        return make()
+
+    def gathered(self, value):
+        done = value[0]
+        return [(False, done, None), value]
+
+
+def test_a_kill_and_more_processes_change_no_number(faces, fresh, monkeypatch):
     monkeypatch.setattr(looking, "_CHUNK", 3)
-    whole = label(pool, tmp_path / "whole", views=3)
+    whole = label(faces, views=3)
 
     class KilledError(Exception):
         pass
 
     calls = []
-    read = looking.read_image
+    image = UnlabelledFaces.image
 
-    def fail(path):
-        calls.append(path)
+    def fail(self, index):
+        calls.append(index)
         if len(calls) == 5:  # in the second chunk
             raise KilledError
-        return read(path)
+        return image(self, index)
 
-    monkeypatch.setattr(looking, "read_image", fail)
+    monkeypatch.setattr(UnlabelledFaces, "image", fail)
     with pytest.raises(KilledError):
-        label(pool, tmp_path / "parts", views=3)
-    assert [file.name for file in (tmp_path / "parts" / "chunks").iterdir()] == ["000000.npz"]
-    with pytest.raises(FileNotFoundError, match="no finished pseudo-labels; estimate them first"):
-        PseudoLabels(tmp_path / "parts", pool)
-    leftovers = [tmp_path / "parts" / ".points-x.npy", tmp_path / "parts" / "chunks" / ".000001-x.npz"]
-    for leftover in leftovers:
-        leftover.write_bytes(b"half")
-    # The second of two processes does its share and waits in vain, then the first one alone does the rest.
-    with monkeypatch.context() as patch:
-        patch.setattr(Processes, "from_main", lambda self, make: False)
-        patch.setattr(looking.time, "sleep", lambda seconds: signal.raise_signal(signal.SIGTERM))
-        with pytest.raises(TrainingError, match="stopped on request while faces were labelled; the same command"):
-            label(pool, tmp_path / "parts", views=3, team=Processes(rank=1, world_size=2, device=CPU))
-    chunks = tmp_path / "parts" / "chunks"
-    assert sorted(file.name for file in chunks.glob("0*")) == ["000000.npz", "000001.npz"]
+        label(fresh, views=3)
+    assert labelled(fresh) == [0, 1, 2]
+    # The second of two processes does its share, then the first one alone does the rest.
+    with pytest.raises(TrainingError, match="stopped on request while faces were labelled; the same command"):
+        label(fresh, views=3, processes=OneOfTwo(rank=1, world_size=2, device=CPU))
+    assert labelled(fresh) == [0, 1, 2, 3, 4, 5]
     calls.clear()
-    parts = label(pool, tmp_path / "parts", views=3)
-    assert len(calls) == 1  # the last chunk has one face
-    assert not any(leftover.exists() for leftover in leftovers)
-    for a, b in zip(numbers(whole), numbers(parts), strict=True):
-        np.testing.assert_array_equal(a, b)
-    assert sorted(file.name for file in (tmp_path / "parts").iterdir()) == [
-        "angle.npy",
-        "disagreement.npy",
-        "done.json",
-        "points.npy",
-        "spread.npy",
-    ]
+    parts = label(fresh, views=3)
+    assert calls == [6]
+    assert_same_labels(whole, parts)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_stop_signal_ends_with_one_sentence_and_the_same_call_goes_on(pool, tmp_path, monkeypatch, number):
+def test_a_stop_signal_ends_with_one_sentence_and_the_same_call_resumes(faces, fresh, monkeypatch, number):
     monkeypatch.setattr(looking, "_CHUNK", 4)
-    whole, looks = label(pool, tmp_path / "whole"), []
-    look = looking.Teacher.look
+    batches = []
+    look = Teacher.look
 
     def asked(self, *arguments):
-        looks.append(1)
-        if len(looks) == 2:  # the second chunk
+        batches.append(1)
+        if len(batches) == 2:  # the second chunk
             signal.raise_signal(number)
         return look(self, *arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(looking.Teacher, "look", asked)
-        with pytest.raises(TrainingError, match="stopped on request while faces were labelled; the same command goes"):
-            label(pool, tmp_path / "parts")
-    assert [file.name for file in (tmp_path / "parts" / "chunks").iterdir()] == ["000000.npz"]
-    for a, b in zip(numbers(whole), numbers(label(pool, tmp_path / "parts")), strict=True):
+        patch.setattr(Teacher, "look", asked)
+        with pytest.raises(TrainingError, match="stopped on request while faces were labelled; the same command resum"):
+            label(fresh)
+    assert labelled(fresh) == [0, 1, 2, 3]
+    assert_same_labels(label(faces), label(fresh))
+
+
+def test_a_disk_that_fills_up_while_labels_are_written_is_one_sentence(fresh, monkeypatch):
+    monkeypatch.setattr(looking, "_CHUNK", 4)
+    fresh.database.rows("PRAGMA max_page_count=1")  # no more than there are
+    with pytest.raises(OSError, match=r"faces.sqlite can't be written: .* is full; free disk space or choose another"):
+        label(fresh)
+    assert labelled(fresh) == []
+    fresh.database.rows("PRAGMA max_page_count=100000")
+    assert len(label(fresh)) == COUNT
+
+
+def test_finished_labels_are_read_back_and_those_of_others_lie_beside_them(fresh, monkeypatch):
+    first = label(fresh)
+    before = numbers(first)
+    for net, more in ((teacher(1), {}), (None, {"views": 2})):
+        other = label(fresh, net, **more)
+        assert not np.array_equal(numbers(other)[0], before[0])
+    monkeypatch.setattr(UnlabelledFaces, "image", None)  # nothing is looked at again
+    again = label(fresh)
+    for a, b in zip(before, numbers(again), strict=True):
         np.testing.assert_array_equal(a, b)
-
-
-def test_a_disk_that_fills_up_while_labels_are_put_together_is_one_sentence(pool, tmp_path, monkeypatch):
-    def full(*_):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(np.lib.format, "write_array_header_1_0", full)
-        with pytest.raises(OSError, match=r"points.npy can't be written: No space left on device; free disk space"):
-            label(pool, tmp_path)
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["begun.json", "chunks"]
-    assert len(label(pool, tmp_path)) == COUNT
-
-
-def test_a_damaged_note_of_labels_is_named(pool, tmp_path):
-    (tmp_path / "begun.json").write_text("{")
-    with pytest.raises(ValueError, match=r"begun.json is damaged .*; delete the folder it is in"):
-        label(pool, tmp_path)
-
-
-def test_finished_labels_are_read_back_and_never_written_again(pool, tmp_path):
-    first = label(pool, tmp_path)
-    before = {file: (file.stat().st_mtime_ns, file.read_bytes()) for file in tmp_path.iterdir()}
-    again = label(pool, tmp_path)
-    np.testing.assert_array_equal(first.points(2), again.points(2))
-    for net, more, name in ((teacher(1), {}, "teacher"), (None, {"views": 2}, "views")):
-        with pytest.raises(ValueError, match=f"with {name}=.*, now {name}=.*never written over: choose another folder"):
-            label(pool, tmp_path, net, **more)
-    assert {file: (file.stat().st_mtime_ns, file.read_bytes()) for file in tmp_path.iterdir()} == before
     assert again.about["teacher"] == weights_digest(teacher()) != weights_digest(teacher(1))
 
 
-def test_labels_begun_by_another_teacher_are_refused(pool, tmp_path, monkeypatch):
-    def fail(path):
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(looking, "read_image", fail)
-        with pytest.raises(KeyboardInterrupt):
-            label(pool, tmp_path)
-    with pytest.raises(ValueError, match="with teacher="):
-        label(pool, tmp_path, teacher(1))
-    assert len(label(pool, tmp_path)) == COUNT
+def test_labels_of_other_faces_are_others(fresh, samples):
+    known = label(fresh)
+    store = FaceStore(fresh.folder, {})
+    token = store.begin()
+    store.meet(token, [f"{index:032x}" for index in (1, 3)])
+    fewer = UnlabelledFaces(
+        fresh.folder, store.choose(token, {"unsure": ("score", 0.5)}, fresh.folder / "damaged.txt")[1]
+    )
+    labels = label(fewer)
+    np.testing.assert_allclose(labels[1].points, known[3].points, atol=1e-3)
+    assert len(labels) == 2
+    assert_same_labels(known, label(fresh))
 
 
 # --- views
@@ -285,154 +284,132 @@ def dots(tmp_path, quarters=0):
     half = np.array([20.0, 10.0])
     box = np.concatenate([centre - half, centre + half])
     sample = replace(draw_faces(1, seed=0, size=96)[0], image=image, box=box, angle=angle)
-    return write_pool(tmp_path, [sample]), places
+    return write_store(tmp_path, [sample]), places
 
 
 @pytest.mark.parametrize("quarters", [0, 1, 2, 3])
 def test_mirrored_views_are_undone_to_where_the_labels_of_upright_ones_sit(tmp_path, quarters):
     """Whichever way the face is turned: its right is along its own eyes."""
     layout = layout_from_dict({"name": "two", "num_points": 2, "mirror_pairs": [[0, 1]]})
-    pool, places = dots(tmp_path, quarters)
+    faces, places = dots(tmp_path, quarters)
     expected = places + turned(np.array([SHIFT * 40, 0]), 90.0 * quarters)  # the longer side of the box is 40 px
     net, found = Seeing(), []
     for views in (1, 2, 5):
-        folder = tmp_path / str(views)
-        arguments = {"layout": layout, "box_scale": 2.0, "label_shift": SHIFT, "team": ALONE, "views": views}
-        labels = estimate(net, pool, folder, **arguments)
-        np.testing.assert_allclose(labels.points(0), expected, atol=0.15)
-        np.testing.assert_allclose(
-            turned(np.array([1.0, 0]), labels.angle[0]), turned(np.array([1.0, 0]), 90 * quarters), atol=1e-2
-        )
+        labels = label(faces, net, layout=layout, box_scale=2.0, views=views)[0]
+        np.testing.assert_allclose(labels.points, expected, atol=0.15)
+        right = np.array([1.0, 0])
+        np.testing.assert_allclose(turned(right, float(labels.angle)), turned(right, 90 * quarters), atol=1e-2)
         found.append(labels)
     assert [swap for (swap,) in net.mirrored] == [
-        *(False, False),  # the landmarker's look, then the only view
+        *(False, False),  # the landmarker's, then the only view
         *(False, False, True),
         *(False, False, True, False, True, False),
     ]
     one, two, five = found
-    np.testing.assert_allclose(one.spread[0], [1, 3])
-    np.testing.assert_allclose(two.spread[0], [2, 2])  # of a mirrored view the spreads change places
-    np.testing.assert_allclose(five.spread[0], [9 / 5, 11 / 5], rtol=1e-6)
+    np.testing.assert_allclose(one.spread, [1, 3])
+    np.testing.assert_allclose(two.spread, [2, 2])  # of a mirrored view the spreads change places
+    np.testing.assert_allclose(five.spread, [9 / 5, 11 / 5], rtol=1e-6)
 
 
 def test_disagreement_is_the_distance_of_the_views_in_box_sizes():
     class Moving:
-        """Points of a square, a pixel further right at each look, whatever it shows."""
+        """Points of a square, a pixel further right in each view, whatever it shows."""
 
         input_size = 64
 
         def __init__(self):
-            self.looks = 0
+            self.views = 0
 
         def __call__(self, images, crops):
-            self.looks += 1
-            square = np.array([[0.0, 0], [10, 0], [0, 10], [10, 10]]) + np.array([self.looks - 1, 0])
+            self.views += 1
+            square = np.array([[0.0, 0], [10, 0], [0, 10], [10, 10]]) + np.array([self.views - 1, 0])
             return np.stack([square] * len(crops)), np.ones((len(crops), 4))
 
-    looker = looking.Teacher(teacher(), LAYOUT, 1.25, 0.0, 3, 0, 4)
+    looker = Teacher(LoadedModel(teacher(), LAYOUT, 1.25, {}), label_shift=0.0, views=3)
     looker.mirror = np.arange(4)
     looker._see = Moving()
     image = np.zeros((20, 20, 3), np.uint8)
     looker._landmarker = FakeLandmarker(LAYOUT, lambda face, box: np.repeat([[0.0, 0], [10, 10]], [34, 34], axis=0))
     found = looker.look([image], np.array([[0.0, 0, 10, 10]]), np.zeros(1), range(1))
-    np.testing.assert_allclose(found.points[0, :, 0], [1, 11, 1, 11])  # of three looks
+    np.testing.assert_allclose(found.points[0, :, 0], [1, 11, 1, 11])  # of three views
     np.testing.assert_allclose(found.disagreement[0], np.sqrt(2 / 3) / 10, rtol=1e-5)
 
 
 # --- samples
 
 
-def test_samples_train_as_labelled_faces_do(pool, tmp_path):
-    labels = label(pool, tmp_path)
+def test_samples_train_as_labelled_faces_do(faces):
+    labels = label(faces)
     crops = FaceCrops(labels.samples(), LAYOUT, input_size=64, box_scale=1.25, pool=2)
     assert len(crops) == COUNT
     sample = crops.samples[4]
-    assert (sample.name, sample.image, sample.weight) == (pool.name(4), pool.path(4), None)
-    np.testing.assert_array_equal(sample.box, tight_box(labels.points(4), labels.angle[4]))
+    assert (sample.name, sample.weight) == (faces.name(4), None)
+    np.testing.assert_array_equal(sample.image, faces.image(4))
+    np.testing.assert_array_equal(sample.box, tight_box(sample.points, float(labels[4].angle)))
     assert crops[0, 4]["pool"] == 2
     with pytest.raises(IndexError):
         crops.samples[COUNT]
 
 
-def test_a_selection_weighs_and_leaves_out(pool, tmp_path):
-    labels = label(pool, tmp_path, views=2)
-    confidence = labels.confidence_of(slice(None))
-    assert confidence.shape == (COUNT, 68)
-    assert ((confidence > 0) & (confidence <= 1)).all()
+def test_a_selection_weighs_and_skips(faces):
+    labels = label(faces, views=2)
+    confidences = np.stack([labels.confidence(index) for index in range(COUNT)])
+    assert confidences.shape == (COUNT, 68)
+    assert ((confidences > 0) & (confidences <= 1)).all()
+    np.testing.assert_allclose(labels.face_confidence, confidences.mean(axis=1), rtol=1e-6)
     least = float(np.median(labels.face_confidence))
     chosen = labels.samples(Selection(weighted=True, min_face=least))
-    kept = np.flatnonzero(confidence.mean(axis=1) >= least)
-    assert [sample.name for sample in chosen] == [pool.name(index) for index in kept]
+    kept = np.flatnonzero(labels.face_confidence >= least)
+    assert [sample.name for sample in chosen] == [faces.name(index) for index in kept]
     for sample, index in zip(chosen, kept.tolist(), strict=True):
-        np.testing.assert_array_equal(sample.points, labels.points(index))
-        np.testing.assert_array_equal(sample.weight, confidence[index])
-        np.testing.assert_array_equal(sample.box, tight_box(labels.points(index), labels.angle[index]))
+        np.testing.assert_array_equal(sample.points, labels[index].points)
+        np.testing.assert_array_equal(sample.weight, confidences[index])
     with pytest.raises(ValueError, match=r"min_face is a confidence and lies in \[0, 1\], got 3"):
         Selection(min_face=3)
 
 
-def test_confidence_falls_with_spread_and_with_disagreement(pool, tmp_path):
-    labels = label(pool, tmp_path)
-    labels.spread = np.array([[0.0, 0.1, 0.5, 0.5]])
-    labels.disagreement = np.array([[0.0, 0.0, 0.0, 0.05]])
-    confidence = labels.confidence_of(0)
-    assert confidence[0] == 1
-    assert (np.diff(confidence) < 0).all()
+def test_confidence_falls_with_spread_and_with_disagreement():
+    spread, disagreement = np.array([0.0, 0.1, 0.5, 0.5]), np.array([0.0, 0.0, 0.0, 0.05])
+    sure = confidence(Estimate(np.zeros((4, 2)), spread, disagreement, np.zeros(())), cell=0.2)
+    assert sure[0] == 1
+    assert (np.diff(sure) < 0).all()
 
 
-def test_a_loader_process_gets_paths_and_no_arrays(pool, tmp_path):
-    labels = label(pool, tmp_path)
-    samples = labels.samples(Selection(weighted=True))
-    packed = pickle.dumps(samples)
-    assert len(packed) < 1000
-    np.testing.assert_array_equal(pickle.loads(packed)[3].points, samples[3].points)
-
-
-def test_labels_of_other_faces_are_refused(pool, tmp_path, samples):
-    label(pool, tmp_path / "labels")
-    other = write_pool(tmp_path / "pool", samples[:2])
-    with pytest.raises(ValueError, match=r"labels 7 faces, .* has 2; use another folder"):
-        PseudoLabels(tmp_path / "labels", other)
-    with pytest.raises(ValueError, match="with pool="):
-        label(other, tmp_path / "labels")
+@pytest.mark.parametrize("start", ["fork", "spawn"])
+def test_loader_processes_open_the_store_themselves_and_get_no_arrays(faces, start):
+    samples = label(faces).samples(Selection(weighted=True))
+    assert len(pickle.dumps(samples)) < 1000
+    crops = FaceCrops(samples, LAYOUT, input_size=64, box_scale=1.25)
+    keys = [[(0, index)] for index in range(COUNT)]
+    loaded = list(DataLoader(crops, batch_sampler=keys, num_workers=2, multiprocessing_context=start))
+    for index, batch in enumerate(loaded):
+        for name in ("image", "points", "weight"):
+            torch.testing.assert_close(batch[name][0], crops[0, index][name], rtol=0, atol=0)
 
 
 # --- for the eye
 
 
-def test_the_table_holds_every_number(pool, tmp_path):
-    labels = label(pool, tmp_path, views=2)
+def test_the_table_holds_every_number(faces, tmp_path):
+    labels = label(faces, views=2)
     write_table(labels, tmp_path / "table.csv")
     with (tmp_path / "table.csv").open(newline="", encoding="utf-8", errors="surrogateescape") as file:
         rows = list(csv.DictReader(file))
     assert [row["image"] for row in rows] == [photo_name(index) for index in range(COUNT)]
     for index, row in enumerate(rows):
-        assert pool.folder / row["crop"] == pool.path(index)
+        assert row["face"] == faces.name(index)
         points = np.array([[float(row[f"x_{n}"]), float(row[f"y_{n}"])] for n in range(68)])
-        in_photo = CORNER + labels.points(index) / ZOOM
+        in_photo = CORNER + labels[index].points.astype(np.float64) / ZOOM
         np.testing.assert_allclose(points, in_photo, atol=6e-4)
-        assert [float(row[f"confidence_{n}"]) for n in range(68)] == pytest.approx(
-            labels.confidence_of(index), abs=6e-4
-        )
+        assert [float(row[f"confidence_{n}"]) for n in range(68)] == pytest.approx(labels.confidence(index), abs=6e-4)
         assert float(row["confidence"]) == pytest.approx(labels.face_confidence[index], abs=6e-4)
         box = [float(row[name]) for name in ("x0", "y0", "x1", "y1")]
         assert box == pytest.approx(tight_box(in_photo), abs=6e-3)
         assert box_size(np.array(box)) > 0
 
 
-@pytest.mark.parametrize("content", [None, "{", "{}", '{"source": "a.jpg", "faces": []}'])
-def test_a_table_of_photos_that_the_pool_forgot_is_one_sentence(samples, tmp_path, content):
-    pool = write_pool(tmp_path / "pool", samples)
-    labels = label(pool, tmp_path / "labels")
-    photo = tmp_path / "pool/photos/00" / f"{2:032x}.json"
-    photo.unlink() if content is None else photo.write_text(content)
-    with pytest.raises(ValueError, match=rf"{photo.name} is missing or damaged \(.*\); delete .*faces\.npy, and"):
-        write_table(labels, tmp_path / "table.csv")
-    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == []
-
-
-def test_the_sheet_goes_from_sure_to_unsure(pool, tmp_path, monkeypatch):
-    labels = label(pool, tmp_path, views=2)
+def test_the_contact_sheet_goes_from_sure_to_unsure(faces, tmp_path, monkeypatch):
+    labels = label(faces, views=2)
     drawn = []
     tile = pseudo_labels._tile
 
@@ -441,7 +418,7 @@ def test_the_sheet_goes_from_sure_to_unsure(pool, tmp_path, monkeypatch):
         return tile(labels, index)
 
     monkeypatch.setattr(pseudo_labels, "_tile", watch)
-    write_sheet(labels, tmp_path / "sheet.png", count=4)
+    write_contact_sheet(labels, tmp_path / "sheet.png", count=4)
     means = labels.face_confidence[drawn]
     assert len(drawn) == 4
     assert (np.diff(means) < 0).all()

@@ -1,5 +1,6 @@
 """A self-training that was killed, stopped or asked for again ends as one that nobody disturbed."""
 
+import json
 import random
 import shutil
 import signal
@@ -17,9 +18,15 @@ from small_training import assert_same
 import pipnet.self_train
 import pipnet.train
 from pipnet.model import checkpoint
+from pipnet.self_training.face_store import FILE, Database, UnlabelledFaces
+from pipnet.self_training.ingest import FaceRules, ingest
+from pipnet.self_training.pseudo_labels import PseudoLabels
+from pipnet.training.distributed import Processes
 from pipnet.training.monitor import Monitor
 from pipnet.training.state import TrainingError
 from pipnet.training.validation import Validation
+
+ALONE = Processes(0, 1, torch.device("cpu"))
 
 
 @pytest.fixture(autouse=True)
@@ -40,7 +47,7 @@ def test_what_a_run_leaves(whole):
     assert [record["name"] for record in records(whole)] == ["0_labels", "1_coarse", "2_full"]
     for record in records(whole)[1:]:
         folder = whole / record["name"] / "pseudo_labels"
-        assert {"points.npy", "table.csv", "sheet.png", "summary.json"} <= {path.name for path in folder.iterdir()}
+        assert {path.name for path in folder.iterdir()} == {"table.csv", "sheet.png", "summary.json"}
         assert record["unlabelled"] > 0
         assert 0 <= record["confidence"]["p5"] <= record["confidence"]["p95"] <= 1
     assert list(whole.glob("events.*"))
@@ -62,16 +69,23 @@ def test_asked_for_again_it_does_nothing(whole, capfd):
 @pytest.mark.slow
 @pytest.mark.timeout(1500)  # many starts of Python, on a machine that may be busy
 def test_the_command_killed_in_every_stage_and_given_again(whole, tmp_path):
-    moments, finished = random.Random(0), []
-    signs = ["pool/photos/*/*.json", "0_labels/last.pt", "1_coarse/pseudo_labels/begun.json", "1_coarse/last.pt"]
-    for sign in (*signs, "2_full/pseudo_labels/begun.json", "2_full/last.pt"):
+    moments, finished, store = random.Random(0), [], tmp_path / "pool" / FILE
+    signs = ["pool/faces.sqlite", "0_labels/last.pt", 1, "1_coarse/last.pt", 2, "2_full/last.pt"]
+
+    def there(sign):
+        if isinstance(sign, str):
+            return any(tmp_path.glob(sign))
+        # So many stages have begun to label faces.
+        return len(Database(store).rows("SELECT id FROM labellings")) >= sign
+
+    for sign in signs:
         process = subprocess.Popen(command(tmp_path), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        while process.poll() is None and not any(tmp_path.glob(sign)):
+        while process.poll() is None and not there(sign):
             time.sleep(0.001)
         time.sleep(moments.uniform(0, 0.1))
         process.kill()
         process.wait()
-        assert any(tmp_path.glob(sign)), sign
+        assert there(sign), sign
         finished.append(len(records(tmp_path)))
     assert finished == sorted(finished)
     assert not (tmp_path / "best.pt").exists(), "the last kill came before the end"
@@ -86,7 +100,7 @@ def test_the_command_killed_in_every_stage_and_given_again(whole, tmp_path):
     assert len(other.stderr.splitlines()) == 1
 
 
-def test_a_stop_signal_in_a_later_stage_saves_and_goes_on(whole, tmp_path, monkeypatch):
+def test_a_stop_signal_in_a_later_stage_saves_and_resumes(whole, tmp_path, monkeypatch):
     asked, lr_schedule = [], pipnet.train.lr_schedule
 
     def schedule(**arguments):
@@ -130,23 +144,34 @@ def test_ctrl_c_anywhere_is_one_sentence(tmp_path, monkeypatch):
     GlobalHydra.instance().clear()
     monkeypatch.setattr(pipnet.self_train, "self_train", interrupted)
     monkeypatch.setattr(sys, "argv", [*command(tmp_path)[2:], "hydra/job_logging=none"])
-    sentence = f"pipnet.self_train: error: stopped on request; the same command goes on from {tmp_path}"
+    sentence = f"pipnet.self_train: error: stopped on request; the same command resumes from {tmp_path}"
     with pytest.raises(SystemExit, match=f"^{sentence}$"):
         pipnet.self_train.main()
 
 
-def test_faces_of_other_rules_in_a_shared_pool_are_gathered_anew(whole, tmp_path):
-    """Another run of the same pool has left its choice of faces there."""
-    pool = tmp_path / "pool"
-    shutil.copytree(whole / "pool", pool)
-    faces = (pool / "faces.npy").read_bytes()
-    np.save(pool / "faces.npy", np.load(pool / "faces.npy")[:-1])
-    shutil.copy(whole / "run.json", tmp_path)
-    shutil.copy(whole / "stages.json", tmp_path)
-    shutil.copy(whole / "best.pt", tmp_path)
+@pytest.mark.parametrize("forgotten", [False, True])
+def test_runs_that_share_faces_each_keep_their_choice(whole, tmp_path, forgotten):
+    """Another run has chosen others in the same store; or the store was emptied, and all are found again."""
+    store = tmp_path / "pool"
+    if not forgotten:
+        shutil.copytree(whole / "pool", store)
+        every = UnlabelledFaces(whole / "pool")
+        rules = FaceRules(min_score=float(np.median(every.found(range(len(every))).scores)))
+        other = ingest(whole / "drawn_photos", store, processes=ALONE, rules=rules, progress=False)
+        assert len(other.faces) < len(every)
+    for name in ("run.json", "stages.json", "best.pt"):
+        shutil.copy(whole / name, tmp_path)
     shutil.copytree(whole / "2_full", tmp_path / "2_full")
-    self_train_here(tmp_path, stages(*STAGES), f"pool={pool}")
-    assert (pool / "faces.npy").read_bytes() == faces
+    self_train_here(tmp_path, stages(*STAGES), f"pool={store}")  # or it would say that there are others now
+    known = json.loads((whole / "run.json").read_text())["unlabelled"]
+    assert len(UnlabelledFaces(store, known["digest"])) == known["faces"]
+
+
+def test_faces_of_an_earlier_version_are_refused_in_one_sentence(tmp_path):
+    (tmp_path / "pool").mkdir()
+    (tmp_path / "pool" / "store.json").write_text('{"format": 2}')
+    with pytest.raises(ValueError, match="holds faces that an earlier pipnet found and kept in another way; delete it"):
+        self_train_here(tmp_path, stages(*STAGES))
 
 
 @pytest.mark.slow
@@ -163,9 +188,11 @@ def test_two_processes_self_train_as_one(tmp_path):
     for stage in one:
         for key in one[stage]:
             torch.testing.assert_close(two[stage][key], one[stage][key], rtol=1e-3, atol=1e-4, msg=f"{stage} {key}")
-    labels = [np.load(tmp_path / name / "1_full" / "pseudo_labels" / "points.npy") for name in ("one", "two")]
+    faces = [UnlabelledFaces(tmp_path / name / "pool") for name in ("one", "two")]
+    assert faces[0].digest == faces[1].digest
+    abouts = [json.loads(found.database.rows("SELECT request FROM labellings")[0][0]) for found in faces]
+    labels = [[label.points for label in PseudoLabels(*one)] for one in zip(faces, abouts, strict=True)]
     np.testing.assert_allclose(*labels, atol=1e-2)  # pixels
-    assert (tmp_path / "one/pool/faces.npy").read_bytes() == (tmp_path / "two/pool/faces.npy").read_bytes()
 
 
 @pytest.mark.parametrize(

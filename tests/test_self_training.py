@@ -144,8 +144,8 @@ def test_with_a_teacher_its_neighbours_are_those_of_all_stages(tmp_path):
     ("training", "shift"),
     [({}, 0.02), ({"config": {"dataset": {"label_shift": 0.01}}}, 0.01), ({"config": {"dataset": {}}}, 0.0)],
 )
-def test_mirrored_looks_are_undone_by_the_teachers_own_label_shift(training, shift):
-    run = SimpleNamespace(material=SimpleNamespace(faces=SimpleNamespace(label_shift=0.02)))
+def test_mirrored_views_are_undone_by_the_teachers_own_label_shift(training, shift):
+    run = SimpleNamespace(training_data=SimpleNamespace(faces=SimpleNamespace(label_shift=0.02)))
     assert SelfTraining._label_shift(run, SimpleNamespace(training=training)) == shift
 
 

@@ -1,11 +1,11 @@
-"""What gathering faces costs, whether memory grows with the pool, and what the rules drop.
+"""What ingesting photos costs, whether memory grows with the pool, and what the rules drop.
 
     python experiments/gathering/measure.py DATA_ROOT
     python experiments/gathering/measure.py --table
 
-DATA_ROOT holds ``unlabelled/``. Gathers the first 500 and 4,000 photos of ``utkface`` with 1 and 2 processes of one
+DATA_ROOT holds ``unlabelled/``. Ingests the first 500 and 4,000 photos of ``utkface`` with 1 and 2 processes of one
 thread each, every time in fresh processes and into a fresh store, and then once more into the store that is now full;
-then the photos of ``wflw``, for the counts; and puts together an index of a million invented faces. Writes
+then the photos of ``wflw``, for the counts; and chooses among a million invented faces. Writes
 ``metrics.json`` and the tables of ``README.md``; ``--table`` only prints them. About ten minutes; ``--sizes 50 100
 --index 10000`` tries it out. Environment variables that set the allocator are dropped: what a user has is measured.
 Linux only.
@@ -36,46 +36,45 @@ def peak_mib() -> float:
     return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM")) / 1024
 
 
-def gather_here(reports: str, source: str, folder: str) -> None:
+def ingest_here(reports: str, source: str, folder: str) -> None:
     """One of the processes that are measured; leaves its report in a file."""
     import cv2
 
-    from pipnet.self_training.ingest import gather
-    from pipnet.training.distributed import processes
+    from pipnet.self_training.ingest import ingest
+    from pipnet.training import distributed
 
     cv2.setNumThreads(1)
-    with processes("cpu") as team:
+    with distributed.processes("cpu") as processes:
         start_mib, started = peak_mib(), time.perf_counter()
-        gathered = gather(source, folder, team=team, progress=False)
+        ingested = ingest(source, folder, processes=processes, progress=False)
         seconds = time.perf_counter() - started
-        report = {"seconds": seconds, "start_mib": start_mib, "peak_mib": peak_mib(), "counts": gathered.counts}
-        (Path(reports) / f"{team.rank}.json").write_text(json.dumps(report))
+        report = {"seconds": seconds, "start_mib": start_mib, "peak_mib": peak_mib(), "counts": ingested.counts}
+        report["digest"] = ingested.faces.digest
+        (Path(reports) / f"{processes.rank}.json").write_text(json.dumps(report))
 
 
-def index_here(reports: str, count: str, folder: str) -> None:
-    """An index of invented faces, one a photo; leaves its report in a file."""
-    from pipnet.self_training.face_store import (
-        FaceRules,
-        FoundFace,
-        Notes,
-        PhotoRecord,
-        UnlabelledFaces,
-        assemble,
-        new_walk,
-    )
+def choose_here(reports: str, count: str, folder: str) -> None:
+    """A choice among invented faces, one a photo; leaves its report in a file."""
+    import numpy as np
+
+    from pipnet.self_training.face_store import FaceStore, FoundFace, FoundPhoto
 
     box = (0.0, 0.0, 80.0, 90.0)
-    record = PhotoRecord("invented", (200, 200), [FoundFace(box, 0.99, 90.0, 20.0, 1.0, box)])
+    photo = FoundPhoto("invented", (200, 200), [FoundFace(box, 0.99, 90.0, 20.0, 1.0, box)])
+    crop = np.zeros((1, 1, 3), np.uint8)
     before = peak_mib()
-    walk = new_walk(Path(folder))
-    notes = Notes(walk, 0, FaceRules())
-    for _ in range(int(count)):
-        notes.photo(os.urandom(16).hex(), record)
-    notes.finish()
+    store = FaceStore(folder, {})
+    token = store.begin()
+    for first in range(0, int(count), 1000):
+        digests = [os.urandom(16).hex() for _ in range(min(1000, int(count) - first))]
+        for digest in digests:
+            store.add(digest, photo, [crop])
+        store.meet(token, digests)
     started = time.perf_counter()
-    counts = assemble(walk, Path(folder), 1)
+    counts, _ = store.choose(
+        token, {"unsure": ("score", 0.85), "blurred": ("sharpness", 3.0)}, Path(folder) / "damaged.txt"
+    )
     seconds = time.perf_counter() - started
-    assert counts["kept"] == len(UnlabelledFaces(folder))
     report = {"faces": counts["kept"], "seconds": seconds, "start_mib": before, "peak_mib": peak_mib()}
     (Path(reports) / "0.json").write_text(json.dumps(report))
 
@@ -99,7 +98,7 @@ def measure(data_root: Path, sizes: Sequence[int], index: int) -> dict[str, Any]
     chips = sorted((data_root / "unlabelled" / "utkface").glob("*.jpg"))
     for path in chips[: max(sizes)]:
         path.read_bytes()  # from here on all photos are in the file cache
-    runs, counts = [], {}
+    runs, counts, digests = [], {}, set()
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)
         for processes in PROCESSES:
@@ -107,7 +106,7 @@ def measure(data_root: Path, sizes: Sequence[int], index: int) -> dict[str, Any]
                 source, pool = work / f"{photos}.txt", work / f"{photos}_{processes}"
                 source.write_text("\n".join(map(str, chips[:photos])) + "\n")
                 for known in (False, True):
-                    reports = fresh("--gather", source, pool, processes=processes)
+                    reports = fresh("--ingest", source, pool, processes=processes)
                     runs.append(
                         {
                             "photos": reports[0]["counts"]["photos"],
@@ -120,12 +119,12 @@ def measure(data_root: Path, sizes: Sequence[int], index: int) -> dict[str, Any]
                     )
                     print(runs[-1], file=sys.stderr, flush=True)
                 counts["utkface"] = reports[0]["counts"]
-        stores = {(work / f"{max(sizes)}_{processes}" / "faces.npy").read_bytes() for processes in PROCESSES}
-        assert len(stores) == 1, "one process and two found different faces"
+                digests |= {report["digest"] for report in reports if photos == max(sizes)}
+        assert len(digests) == 1, "one process and two found different faces"
         scenes = work / "scenes.txt"
         found = sorted((data_root / "unlabelled" / "wflw").glob("*/*.jpg"))
         scenes.write_text("\n".join(map(str, found[: max(sizes)])) + "\n")
-        counts["wflw"] = fresh("--gather", scenes, work / "scenes")[0]["counts"]
+        counts["wflw"] = fresh("--ingest", scenes, work / "scenes")[0]["counts"]
         (work / "index").mkdir()
         invented = fresh("--invent", index, work / "index")[0]
     return {
@@ -159,7 +158,7 @@ def runs_table(metrics: dict[str, Any]) -> str:
 
 
 def index_table(metrics: dict[str, Any]) -> str:
-    """The sorted file of many invented faces."""
+    """The choice among many invented faces."""
     index = metrics["index"]
     return (
         "| invented faces | peak memory before | peak memory at the end | seconds to put them in order |\n"
@@ -199,14 +198,14 @@ def main() -> None:
     parser.add_argument("--table", action="store_true", help="print the tables of the metrics.json that is there")
     parser.add_argument("--sizes", nargs="+", type=int, default=SIZES, help="photos of each pool")
     parser.add_argument("--index", type=int, default=INDEX, help="invented faces")
-    parser.add_argument("--gather", nargs=3, help=argparse.SUPPRESS)
+    parser.add_argument("--ingest", nargs=3, help=argparse.SUPPRESS)
     parser.add_argument("--invent", nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.gather:
-        gather_here(*arguments.gather)
+    if arguments.ingest:
+        ingest_here(*arguments.ingest)
         return
     if arguments.invent:
-        index_here(*arguments.invent)
+        choose_here(*arguments.invent)
         return
     file = HERE / "metrics.json"
     if not arguments.table:

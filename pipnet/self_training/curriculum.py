@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
 from pipnet.self_training.pseudo_labels import Selection
@@ -17,11 +17,12 @@ class Stage:
     Attributes:
         name: Part of its folder's name.
         epochs: Of this stage.
-        pseudo: Whether it learns from unlabelled faces too, with pseudo-labels of the newest network.
+        pseudo: Whether it learns from unlabelled faces too, with pseudo-labels of the teacher: the network of the stage
+            before.
         pool: Cells of the score map a side that are merged for unlabelled faces: above 1 they train nothing else.
-        start: ``"backbone"`` starts as any training does, ``"newest"`` from the newest network's weights.
+        start: ``"backbone"`` starts as any training does, ``"newest"`` from the teacher's weights.
         labelled_share: Part of an epoch that is labelled; None is their part of all faces.
-        views: Looks at each unlabelled face that a pseudo-label is the mean of.
+        views: Augmented views of each unlabelled face, whose mean a pseudo-label is.
         select: Which pseudo-labels are used and how much they count; None uses all, fully.
 
     Raises:
@@ -38,25 +39,18 @@ class Stage:
     select: Selection | None = None
 
     def __post_init__(self) -> None:
-        if not re.fullmatch(r"[A-Za-z0-9_-]+", str(self.name)):
-            raise ValueError(
-                f"curriculum: a stage's name is part of a folder's; {self.name!r} has other than A-Z 0-9 _ -"
-            )
+        where, share = f"stage {self.name}", self.labelled_share
+        named = re.fullmatch(r"[A-Za-z0-9_-]+", str(self.name))
+        _check(named, f"a stage's name is part of a folder's; {self.name!r} has other than A-Z 0-9 _ -")
         for name in ("epochs", "pool", "views"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
-                raise ValueError(f"curriculum: stage {self.name}: {name} must be a whole number from 1, got {value!r}")
-        share = self.labelled_share
-        if share is not None and not (_is_number(share) and 0 <= share <= 1):
-            raise ValueError(f"curriculum: stage {self.name}: labelled_share must lie in [0, 1], got {share!r}")
-        if not isinstance(self.pseudo, bool):
-            raise ValueError(f"curriculum: stage {self.name}: pseudo must be true or false, got {self.pseudo!r}")
-        if self.start not in ("backbone", "newest"):
-            raise ValueError(f"curriculum: stage {self.name}: start must be backbone or newest, got {self.start!r}")
-        if not self.pseudo and (self.pool > 1 or self.labelled_share is not None or self.select is not None):
-            raise ValueError(
-                f"curriculum: stage {self.name} has pseudo: false, so pool, labelled_share and select mean nothing"
-            )
+            _check_whole(getattr(self, name), f"{where}: {name}")
+        inside = share is None or (_is_number(share) and 0 <= share <= 1)
+        _check(inside, f"{where}: labelled_share must lie in [0, 1], got {share!r}")
+        _check(isinstance(self.pseudo, bool), f"{where}: pseudo must be true or false, got {self.pseudo!r}")
+        known = self.start in ("backbone", "newest")
+        _check(known, f"{where}: start must be backbone or newest, got {self.start!r}")
+        plain = self.pool == 1 and share is None and self.select is None
+        _check(self.pseudo or plain, f"{where} has pseudo: false, so pool, labelled_share and select mean nothing")
 
 
 @dataclass(frozen=True)
@@ -84,23 +78,18 @@ class Curriculum:
     one_schedule: bool = False
 
     def __post_init__(self) -> None:
-        if not self.stages:
-            raise ValueError("curriculum: no stages; list at least one, see conf/curriculum")
-        if self.stages[0].pseudo:
-            raise ValueError(
-                f"curriculum: stage {self.stages[0].name} comes first, when there is no network that could make"
-                " pseudo-labels; begin with a stage that has pseudo: false"
-            )
-        if self.stages[0].start == "newest":
-            raise ValueError(f"curriculum: stage {self.stages[0].name} comes first, its start must be backbone")
-        if not isinstance(self.most, int) or self.most < 1:
-            raise ValueError(f"curriculum: repeat.most must be a whole number from 1, got {self.most!r}")
-        if not _is_number(self.tolerance):
-            raise ValueError(f"curriculum: repeat.tolerance must be a number, got {self.tolerance!r}")
-        if not isinstance(self.one_schedule, bool):
-            raise ValueError(f"curriculum: one_schedule must be true or false, got {self.one_schedule!r}")
-        if self.one_schedule and self.most > 1:
-            raise ValueError("curriculum: one_schedule needs repeat.most 1: a schedule must know its end")
+        _check(self.stages, _NO_STAGES)
+        where = f"stage {self.stages[0].name} comes first"
+        _check(
+            not self.stages[0].pseudo,
+            f"{where}, when there is no network that could make pseudo-labels; begin with one that has pseudo: false",
+        )
+        _check(self.stages[0].start == "backbone", f"{where}, its start must be backbone")
+        _check_whole(self.most, "repeat.most")
+        _check(_is_number(self.tolerance), f"repeat.tolerance must be a number, got {self.tolerance!r}")
+        once = self.one_schedule
+        _check(isinstance(once, bool), f"one_schedule must be true or false, got {once!r}")
+        _check(self.most == 1 or not once, "one_schedule needs repeat.most 1: a schedule must know its end")
 
     @property
     def learns_unlabelled(self) -> bool:
@@ -174,47 +163,45 @@ class Curriculum:
         return replace(self, stages=(*self.stages[:first], *scaled))
 
 
-_KEYS = ("name", "stages", "repeat", "one_schedule")
-
-
 def curriculum_of(config: Mapping[str, Any]) -> Curriculum:
     """A curriculum from plain values, the content of a file of ``conf/curriculum``.
 
     Raises:
         ValueError: It has no stages, or a key or value that means nothing; the message names it.
     """
-    if unknown := config.keys() - _KEYS:
-        raise ValueError(f"curriculum: no key {min(unknown)!r}; keys are {', '.join(_KEYS)}")
-    listed = config.get("stages")
-    if not isinstance(listed, Sequence) or isinstance(listed, str) or not all(isinstance(s, Mapping) for s in listed):
-        raise ValueError("curriculum: no stages; list at least one, see conf/curriculum")
+    _check_keys(config, ("name", "stages", "repeat", "one_schedule"))
+    listed, repeat = config.get("stages"), config.get("repeat") or {}
+    _check(isinstance(listed, Sequence) and all(isinstance(values, Mapping) for values in listed), _NO_STAGES)
     stages = []
-    for number, values in enumerate(listed):
-        select = values.get("select")
-        if select is not None:
-            select = _made(Selection, select, f"stage {number}, select")
-        stages.append(_made(Stage, {**values, "select": select}, f"stage {number}"))
-    repeat = _made(_Repeat, config.get("repeat") or {}, "repeat")
-    return Curriculum(tuple(stages), repeat.most, repeat.tolerance, config.get("one_schedule", False))
+    for number, values in enumerate(listed or ()):
+        where = f"stage {number}: "
+        _check_keys(values, [field.name for field in fields(Stage)], where)
+        for name in ("name", "epochs"):
+            _check(name in values, f"{where}{name} is missing")
+        if (select := values.get("select")) is not None:
+            _check_keys(select, [field.name for field in fields(Selection)], f"stage {number}, select: ")
+            select = Selection(**select)
+        stages.append(Stage(**{**values, "select": select}))
+    _check_keys(repeat, ("most", "tolerance"), "repeat: ")
+    return Curriculum(tuple(stages), **repeat, one_schedule=config.get("one_schedule", False))
 
 
-@dataclass(frozen=True)
-class _Repeat:
-    most: int = 1
-    tolerance: float = 0.0
+_NO_STAGES = "no stages; list at least one, see conf/curriculum"
 
 
-def _is_number(value: Any) -> bool:
+def _check(holds: object, otherwise: str) -> None:
+    if not holds:
+        raise ValueError(f"curriculum: {otherwise}")
+
+
+def _check_whole(value: object, name: str) -> None:
+    _check(isinstance(value, int) and value > 0, f"{name} must be a whole number from 1, got {value!r}")
+
+
+def _check_keys(values: object, known: Sequence[str], where: str = "") -> None:
+    wrong = sorted(map(str, values.keys() - set(known))) if isinstance(values, Mapping) else [values]
+    _check(not wrong, f"{where}no key {wrong[0] if wrong else None!r}; keys are {', '.join(known)}")
+
+
+def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _made(kind: type[Any], values: Any, where: str) -> Any:
-    """A dataclass from plain values, or one sentence that names the key."""
-    known = {field.name: field.default is MISSING for field in fields(kind)}
-    if not isinstance(values, Mapping) or values.keys() - known.keys():
-        wrong = sorted(values.keys() - known.keys())[0] if isinstance(values, Mapping) else values
-        raise ValueError(f"curriculum: {where}: no key {wrong!r}; keys are {', '.join(known)}")
-    lacking = [name for name, needed in known.items() if needed and name not in values]
-    if lacking:
-        raise ValueError(f"curriculum: {where}: {lacking[0]} is missing")
-    return kind(**values)

@@ -1,100 +1,191 @@
-"""A content-addressed store of faces: what a detector found in each photo, and the faces cut out of it.
-
-    store.json                  how faces are found and cut; another way is another store
-    photos/ab/<digest>.json     one photo: its size and every detection, or what is wrong with the file
-    crops/ab/<digest>-<n>.jpg   detection n of that photo, cut out with its surroundings
-    faces.npy                   the faces that passed the rules, in order
+"""The face store: one SQLite file with what a detector found in each photo, and with the faces cut out of it.
 
 A photo is known by the digest of its bytes, as in git: the same photo under three names is one, and is looked at once.
-Files are final or absent, and the photo's JSON comes after its crops: where it is, they are. All that a kill can leave
-behind is a hidden temporary file.
-
-A face cut out of its photo with its surroundings, as the store keeps it.
-
-From the notes of many processes to one sorted file of faces, in memory that does not grow with their number.
-
-While photos are looked at, every process notes each photo and each detection in a file of its own for each first byte
-of the photo's digest. Afterwards one process takes these 256 parts one by one: each is small, and sorted parts in a row
-are a sorted whole. A photo that was met under several names, by whichever processes, appears once.
-
-Which detections are worth training on: rules with a number each, and what the numbers mean.
+What is found in a photo is written in one transaction, so a kill at any moment leaves all of it or nothing. Crops lie
+in the same file, as JPEG: a write for a photo instead of a file and two flushes for each face, nothing half-written to
+sweep up, and a folder of one file where there would be millions. Pseudo-labels lie there too
+(:mod:`pipnet.self_training.pseudo_labels`).
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
-import math
-import shutil
-import tempfile
+import os
+import secrets
+import sqlite3
+import threading
+import weakref
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from os import fsdecode, fsencode
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 
-from pipnet.data.images import write_image
+from pipnet.data.images import decode_image
 from pipnet.files import replacing
 
-FACE = np.dtype(
-    # box in pixels of the crop's file; angle in degrees, NaN where the detector does not say
-    [("digest", "u1", 16), ("number", "<u4"), ("box", "<f4", 4), ("angle", "<f4"), ("score", "<f4")]
-)
-_FORMAT = 2
-_DIGEST_BYTES = 16
+FILE = "faces.sqlite"
+_FORMAT = 3  # 1 and 2 were folders of files
+_PATIENCE_S = 600.0  # that a process waits while others write
+_SCHEMA = """
+CREATE TABLE settings (content TEXT);
+CREATE TABLE photos (digest BLOB PRIMARY KEY, name BLOB, width INTEGER, height INTEGER) WITHOUT ROWID;
+CREATE TABLE faces (photo BLOB, number INTEGER, score REAL, size REAL, sharpness REAL, inside REAL, angle REAL,
+    box BLOB, crop_box BLOB, crop INTEGER, PRIMARY KEY (photo, number)) WITHOUT ROWID;
+CREATE TABLE crops (id INTEGER PRIMARY KEY, jpeg BLOB);
+CREATE TABLE ingest (token TEXT);
+CREATE TABLE met (photo BLOB PRIMARY KEY, times INTEGER) WITHOUT ROWID;
+CREATE TABLE damaged (line BLOB);
+CREATE TABLE selections (digest TEXT PRIMARY KEY, first INTEGER, count INTEGER);
+CREATE TABLE selected (id INTEGER PRIMARY KEY, photo BLOB, number INTEGER);
+CREATE TABLE labellings (id INTEGER PRIMARY KEY, request TEXT UNIQUE);
+CREATE TABLE labels (labelling INTEGER, face INTEGER, angle REAL, confidence REAL, points BLOB, spread BLOB,
+    disagreement BLOB, PRIMARY KEY (labelling, face));
+"""
 
 
-@dataclass(frozen=True)
-class FoundFace:
-    """One detection in one photo.
+class Database:
+    """One SQLite file, for whichever process and thread asks.
 
-    Attributes:
-        box: Tight box of the face ``x0, y0, x1, y1``, source pixels; may reach over the border.
-        score: Of the detector, in [0, 1].
-        size: Longer side of the box, source pixels.
-        sharpness: See :func:`pipnet.self_training.face_store.sharpness`.
-        inside: Share of the box that lies inside the photo.
-        crop_box: The box in pixels of the crop's file.
-        angle: Degrees, how far the face is tilted clockwise, and its box turned about its own centre; None where the
-            detector does not say.
+    A process opens the file when it first asks; one that was forked opens it again, since a connection must not be
+    shared with a parent.
+
+    Args:
+        file: Of the database.
     """
 
-    box: tuple[float, ...]
-    score: float
-    size: float
-    sharpness: float
-    inside: float
-    crop_box: tuple[float, ...]
-    angle: float | None = None
+    def __init__(self, file: Path) -> None:
+        self.file, self._pid = file, -1
+
+    def __reduce__(self) -> tuple[type[Database], tuple[Path]]:
+        return Database, (self.file,)
+
+    def rows(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """All rows of a query.
+
+        Raises:
+            OSError: The file can't be read.
+            ValueError: It is damaged.
+        """
+        return list(self.each(sql, values))
+
+    def each(self, sql: str, values: Sequence[Any] = ()) -> Iterator[tuple[Any, ...]]:
+        """The rows of a query one by one, for those that have no end; as :meth:`rows` otherwise."""
+        with self._connected() as connection:
+            yield from connection.execute(sql, values)
+
+    @contextmanager
+    def writing(self) -> Iterator[sqlite3.Connection]:
+        """A transaction: what is executed in the block is written as a whole or not at all.
+
+        Raises:
+            OSError: The file can't be written, as on a full disk.
+            ValueError: It is damaged.
+        """
+        with self._connected() as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield connection
+                connection.execute("COMMIT")
+            finally:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+
+    def share(self, *, one_machine: bool) -> None:
+        """Choose how writers keep out of each other's way: by a write-ahead log where that works.
+
+        The log needs memory that all processes share, which several machines have not, nor some file systems; there
+        writers and readers take turns instead. To be called while no other process uses the file.
+        """
+        with self._connected() as connection:
+            try:
+                connection.execute(f"PRAGMA journal_mode={'WAL' if one_machine else 'DELETE'}").fetchall()
+                connection.execute("SELECT count(*) FROM sqlite_master").fetchall()
+            except sqlite3.OperationalError:
+                connection.execute("PRAGMA journal_mode=DELETE").fetchall()
+            _flush_seldom(connection)
+
+    @contextmanager
+    def _connected(self) -> Iterator[sqlite3.Connection]:
+        try:
+            if self._pid != os.getpid():
+                self._connection, self._lock = _open(self.file), threading.RLock()
+                self._pid = os.getpid()
+                weakref.finalize(self, _close, self._connection, self._pid)
+            with self._lock:
+                yield self._connection
+        except sqlite3.Error as error:
+            raise _in_words(self.file, error) from error
 
 
-@dataclass(frozen=True)
-class PhotoRecord:
-    """What is known of one photo.
+def _open(file: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(file, timeout=_PATIENCE_S, isolation_level=None, check_same_thread=False)
+    _flush_seldom(connection)
+    return connection
 
-    Attributes:
-        source: What the photo was called where it was met first.
-        size: Width and height in pixels, upright; ``(0, 0)`` for a damaged file.
-        faces: Detections, best first.
-        damaged: What is wrong with the file; empty for a good one.
-    """
 
-    source: str
-    size: tuple[int, int]
-    faces: list[FoundFace] = field(default_factory=list)
-    damaged: str = ""
+def _flush_seldom(connection: sqlite3.Connection) -> None:
+    """With a write-ahead log a power cut may take the last photos, which are found again, and never the file."""
+    mode = connection.execute("PRAGMA journal_mode").fetchone()[0]
+    connection.execute(f"PRAGMA synchronous={'NORMAL' if mode == 'wal' else 'FULL'}")
+
+
+_OF_PARENTS: list[sqlite3.Connection] = []  # of processes that this one was forked from, which alone may close them
+
+
+def _close(connection: sqlite3.Connection, pid: int) -> None:
+    if pid == os.getpid():
+        connection.close()
+    else:
+        _OF_PARENTS.append(connection)
+
+
+def _in_words(file: Path, error: sqlite3.Error) -> Exception:
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_MISUSE) & 0xFF  # without the details
+    foreign = code == sqlite3.SQLITE_ERROR and "no such" in str(error)
+    if code in (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_MISUSE) and not foreign:
+        return error  # a mistake here, and nothing that is wrong with the file
+    if foreign or code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        return ValueError(f"{file} is damaged, or not of a store of faces ({error}); use another folder")
+    if code == sqlite3.SQLITE_BUSY:
+        return OSError(errno.EBUSY, f"{file} is locked by another process; end it, then give the same command again")
+    number = {sqlite3.SQLITE_FULL: errno.ENOSPC, sqlite3.SQLITE_READONLY: errno.EROFS}.get(code, errno.EIO)
+    return OSError(number, f"{file} can't be written: {error}; free disk space or choose another folder")
+
+
+class FoundFace(NamedTuple):
+    """One detection in one photo."""
+
+    box: tuple[float, ...]  # tight box of the face x0, y0, x1, y1, source pixels; may reach over the border
+    score: float  # of the detector, in [0, 1]
+    size: float  # longer side of the box, source pixels
+    sharpness: float  # see pipnet.self_training.ingest.sharpness
+    inside: float  # share of the box that lies inside the photo
+    crop_box: tuple[float, ...]  # the box in pixels of the crop
+    angle: float | None = None  # degrees clockwise, and the box turned about its centre; None: the detector doesn't say
+
+
+class FoundPhoto(NamedTuple):
+    """What was found in one photo."""
+
+    name: str  # what the photo was called where it was met first
+    size: tuple[int, int]  # width and height in pixels, upright
+    faces: Sequence[FoundFace] = ()  # best first
 
 
 class FaceStore:
-    """The folder with photos and crops.
+    """The store while photos are ingested.
 
     Args:
         folder: Made if it is not there.
         settings: How faces are found and cut: what must be equal for two photos to share a store. Plain values.
+        one_machine: Whether all processes that write to it run on one.
 
     Raises:
         ValueError: The folder holds a store of other settings, or something else.
@@ -104,14 +195,15 @@ class FaceStore:
         >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     store = FaceStore(folder, {"detector": "retinaface"})
-        ...     store.read("00" * 16) is None
-        True
+        ...     store.add("00" * 16, FoundPhoto("a.jpg", (640, 480)), [])
+        ...     store.knows("00" * 16), store.knows("11" * 16)
+        (True, False)
     """
 
-    def __init__(self, folder: str | Path, settings: dict[str, Any]) -> None:
+    def __init__(self, folder: str | Path, settings: dict[str, Any], *, one_machine: bool = True) -> None:
         self.folder = Path(folder)
+        self.database = Database(self.folder / FILE)
         wanted = {"format": _FORMAT, **settings}
-        file = self.folder / "store.json"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except FileExistsError:
@@ -120,499 +212,232 @@ class FaceStore:
             raise OSError(
                 error.errno, f"{self.folder} can't be made: {error.strerror}; choose another folder"
             ) from error
-        try:
-            there = json.loads(file.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            # What lies there would be taken for the store's own, and some of that is deleted.
-            if any(not entry.name.startswith(".") for entry in self.folder.iterdir()):
-                raise ValueError(f"{self.folder} holds other files; the faces need a folder of their own") from None
-            with replacing(file) as temporary:
-                temporary.write_text(json.dumps(wanted, indent=2) + "\n", encoding="utf-8")
-        except ValueError:
-            raise ValueError(f"{file} is damaged, or not of a store of faces; use another folder") from None
-        else:
-            if there != wanted:
+        if not self.database.file.exists() and any(not entry.name.startswith(".") for entry in self.folder.iterdir()):
+            if (self.folder / "store.json").is_file():
                 raise ValueError(
-                    f"{self.folder} holds faces gathered with {_difference(there, wanted)}; use another folder"
+                    f"{self.folder} holds faces that an earlier pipnet found and kept in another way; delete it or use"
+                    " another folder, and the same command finds them again"
+                )
+            raise ValueError(f"{self.folder} holds other files; the faces need a folder of their own")
+        self.database.share(one_machine=one_machine)
+        with self.database.writing() as connection:
+            if not connection.execute("SELECT 1 FROM sqlite_master").fetchone():
+                for statement in _SCHEMA.split(";\n"):
+                    connection.execute(statement)
+                connection.execute("INSERT INTO settings VALUES (?)", [json.dumps(wanted)])
+            there = json.loads(connection.execute("SELECT content FROM settings").fetchone()[0])
+        if there != wanted:
+            names = [name for name in {**wanted, **there} if there.get(name) != wanted.get(name)]
+            differing = ", ".join(f"{name}={there.get(name)}, now {wanted.get(name)}" for name in names)
+            raise ValueError(f"{self.folder} holds faces found with {differing}; use another folder")
+
+    def knows(self, digest: str) -> bool:
+        """Whether a photo with these bytes was looked at; ``digest`` is from :func:`photo_digest`."""
+        return bool(self.database.rows("SELECT 1 FROM photos WHERE digest = ?", [bytes.fromhex(digest)]))
+
+    def add(self, digest: str, photo: FoundPhoto, crops: Sequence[np.ndarray]) -> None:
+        """Keep what was found in a photo, with a crop of each face (RGB uint8); one that is known stays as it is.
+
+        Raises:
+            OSError: The file can't be written.
+        """
+        key = bytes.fromhex(digest)
+        encoded = [cv2.imencode(".jpg", cv2.cvtColor(crop, cv2.COLOR_RGB2BGR))[1].tobytes() for crop in crops]
+        with self.database.writing() as connection:
+            new = connection.execute(
+                "INSERT OR IGNORE INTO photos VALUES (?, ?, ?, ?)", [key, fsencode(photo.name), *photo.size]
+            ).rowcount
+            for number, (face, crop) in enumerate(zip(photo.faces if new else [], encoded, strict=bool(new))):
+                figures = (face.score, face.size, face.sharpness, face.inside, face.angle)
+                boxes = (np.array(box, "<f8").tobytes() for box in (face.box, face.crop_box))
+                place = connection.execute("INSERT INTO crops (jpeg) VALUES (?)", [crop]).lastrowid
+                connection.execute(
+                    "INSERT INTO faces VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", [key, number, *figures, *boxes, place]
                 )
 
-    def read(self, digest: str) -> PhotoRecord | None:
-        """What is known of a photo, or None.
+    def begin(self) -> str:
+        """Begin to note which photos there are, for :meth:`meet`; what other ingests noted goes.
+
+        Returns:
+            The token of this ingest.
+        """
+        for leftover in self.folder.glob(".*-*.*"):  # of a process that was killed while it wrote a list
+            leftover.unlink(missing_ok=True)
+        token = secrets.token_hex()
+        with self.database.writing() as connection:
+            for table in ("ingest", "met", "damaged"):
+                connection.execute(f"DELETE FROM {table}")
+            connection.execute("INSERT INTO ingest VALUES (?)", [token])
+        return token
+
+    def meet(self, token: str, photos: Sequence[str], damaged: Sequence[str] = ()) -> None:
+        """Note photos that were met: digests of good ones, and a line for each damaged one.
+
+        Raises:
+            ValueError: Another ingest has begun meanwhile.
+        """
+        with self.database.writing() as connection:
+            self._check(connection, token)
+            connection.executemany(
+                "INSERT INTO met VALUES (?, 1) ON CONFLICT (photo) DO UPDATE SET times = times + 1",
+                [[bytes.fromhex(digest)] for digest in sorted(photos)],
+            )
+            connection.executemany("INSERT INTO damaged VALUES (?)", [[fsencode(line)] for line in damaged])
+
+    def choose(self, token: str, limits: Mapping[str, tuple[str, float]], damaged: Path) -> tuple[dict[str, Any], str]:
+        """Choose among the faces of the photos that were met, in the order of the photos' digests.
 
         Args:
-            digest: Of its bytes, from :func:`photo_digest`.
+            token: Of this ingest, which ends here.
+            limits: Reason not to use a face to the figure that is too low (``score``, ``size``, ``inside`` or
+                ``sharpness``) and the least that will do. The first reason counts, so that the counts add up.
+            damaged: File that gets the lines of the damaged photos.
+
+        Returns:
+            The counts, see :class:`pipnet.self_training.ingest.Ingested`, and the digest of the faces that are used:
+            what :class:`UnlabelledFaces` finds them by.
 
         Raises:
-            OSError: The store can't be read.
+            ValueError: Another ingest has begun meanwhile.
         """
-        try:
-            plain = json.loads(self._photo(digest).read_text(encoding="utf-8"))
-            faces = [
-                FoundFace(**{**face, "box": tuple(face["box"]), "crop_box": tuple(face["crop_box"])})
-                for face in plain.pop("faces")
-            ]
-            return PhotoRecord(**{**plain, "size": tuple(plain["size"]), "faces": faces})
-        except FileNotFoundError:
-            return None
-        except (ValueError, TypeError, KeyError, AttributeError):
-            return None  # not written here: a disk that failed, or a hand; it is made again
+        verdict = " ".join(f"WHEN {figure} < ? THEN '{reason}'" for reason, (figure, _) in limits.items())
+        least = [value for _, value in limits.values()]
+        every = (
+            f"SELECT faces.photo, number, CASE {verdict} ELSE '' END, crop_box FROM met CROSS JOIN faces"
+            " ON faces.photo = met.photo ORDER BY met.photo, number"  # the order in which both lie
+        )
+        counts: Counter[str] = Counter()
+        digest = hashlib.sha256()
 
-    def write(self, digest: str, record: PhotoRecord, crops: Sequence[np.ndarray]) -> None:
-        """Keep a photo: its crops first (RGB uint8), then what is known of it.
+        def kept(found: sqlite3.Cursor) -> Iterator[tuple[bytes, int]]:
+            for photo, number, reason, box in found:
+                counts[reason] += 1
+                counts["with_face"] += number == 0
+                if not reason:
+                    digest.update(photo + box)
+                    yield photo, number
 
-        Raises:
-            OSError: A file can't be written; the message names it.
-        """
-        for number, crop in enumerate(crops):
-            path = crop_path(self.folder, digest, number)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_image(path, crop)
-        path = self._photo(digest)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as temporary:
-            temporary.write_text(json.dumps(asdict(record)) + "\n", encoding="utf-8")
+        with self.database.writing() as connection:
+            self._check(connection, token)
+            first = connection.execute("SELECT coalesce(max(id), 0) + 1 FROM selected").fetchone()[0]
+            connection.executemany(
+                "INSERT INTO selected (photo, number) VALUES (?, ?)", kept(connection.execute(every, least))
+            )
+            name = digest.hexdigest()
+            before = connection.execute("SELECT first FROM selections WHERE digest = ?", [name]).fetchone()
+            if before or not counts[""]:
+                connection.execute("DELETE FROM selected WHERE id >= ?", [first])
+            if counts[""]:
+                first = before[0] if before else first
+                connection.execute("REPLACE INTO selections VALUES (?, ?, ?)", [name, first, counts[""]])
+            met, different = connection.execute("SELECT coalesce(sum(times), 0), count(*) FROM met").fetchone()
+            unusable = connection.execute("SELECT count(*) FROM damaged").fetchone()[0]
+            with replacing(damaged) as temporary, temporary.open("wb") as file:
+                for (line,) in connection.execute("SELECT line FROM damaged ORDER BY rowid"):
+                    file.write(line + b"\n")
+            for table in ("ingest", "met", "damaged"):
+                connection.execute(f"DELETE FROM {table}")
+        return {
+            "photos": met + unusable,
+            "damaged": unusable,
+            "duplicates": met - different,
+            "without_face": different - counts["with_face"],
+            "detections": sum(counts[reason] for reason in ("", *limits)),
+            "kept": counts[""],
+            "dropped": {reason: counts[reason] for reason in limits},
+        }, name
 
-    def _photo(self, digest: str) -> Path:
-        return self.folder / "photos" / digest[:2] / f"{digest}.json"
+    def _check(self, connection: sqlite3.Connection, token: str) -> None:
+        if connection.execute("SELECT token FROM ingest").fetchall() != [(token,)]:
+            raise ValueError(f"{self.folder} was taken by another ingest meanwhile; run one at a time, then this again")
+
+
+class Found(NamedTuple):
+    """What the detector said of some faces, in pixels of their crops."""
+
+    boxes: np.ndarray  # (F, 4) float32, tight boxes x0, y0, x1, y1, turned by ``angles`` about their centres
+    angles: np.ndarray  # (F,) float32, degrees clockwise; NaN where the detector does not say
+    scores: np.ndarray  # (F,) float32 in [0, 1]
 
 
 class UnlabelledFaces:
     """The faces of a store that passed the rules, in an order that is the same on every machine.
 
-    Memory-mapped: ten million faces take no more memory than five hundred.
+    They are read when they are asked for: ten million faces take no more memory than five hundred.
 
     Args:
-        folder: What :func:`pipnet.self_training.ingest.gather` filled.
-
-    Attributes:
-        boxes: ``(F, 4)`` float32, the detector's boxes, calibrated to the tight box of the points, in pixels of the
-            crop's file (see :meth:`path`); may reach over its border. Turned by ``angles`` about their centres.
-        angles: ``(F,)`` float32, degrees clockwise; NaN where the detector does not say.
-        scores: ``(F,)`` float32 of the detector.
+        folder: What :func:`pipnet.self_training.ingest.ingest` filled.
+        digest: Which choice of faces; None takes the one that was made last.
 
     Raises:
-        FileNotFoundError: Nothing was gathered there.
-        ValueError: ``faces.npy`` is not what ``gather`` writes.
+        FileNotFoundError: There is no such choice.
+        ValueError: The folder holds something else.
     """
 
-    def __init__(self, folder: str | Path) -> None:
+    def __init__(self, folder: str | Path, digest: str | None = None) -> None:
         self.folder = Path(folder)
-        file = self.folder / "faces.npy"
-        try:
-            self._faces = np.load(file, mmap_mode="r")
-        except FileNotFoundError:
-            raise FileNotFoundError(f"{file} is not there; gather the faces first") from None
-        except (ValueError, EOFError) as error:
-            raise ValueError(f"{file} is damaged ({error}); delete it and gather again") from None
-        if self._faces.dtype != FACE or self._faces.ndim != 1:
-            raise ValueError(f"{file} holds no faces; delete it and gather again")
-        self.boxes: np.ndarray = self._faces["box"]
-        self.angles: np.ndarray = self._faces["angle"]
-        self.scores: np.ndarray = self._faces["score"]
+        self.database = Database(self.folder / FILE)
+        query = "SELECT digest, first, count FROM selections WHERE coalesce(digest = ?, 1) ORDER BY rowid DESC LIMIT 1"
+        found = self.database.rows(query, [digest]) if self.database.file.is_file() else []
+        if not found:
+            raise FileNotFoundError(f"{self.database.file} holds no such faces; ingest the photos first")
+        self.digest, self._first, self._count = found[0]
 
     def __len__(self) -> int:
-        return len(self._faces)
+        return self._count
 
-    def __reduce__(self) -> tuple[type[UnlabelledFaces], tuple[Path]]:
-        return UnlabelledFaces, (self.folder,)  # a pickled memory map would be a copy of the whole file
+    def __reduce__(self) -> tuple[type[UnlabelledFaces], tuple[Path, str]]:
+        return UnlabelledFaces, (self.folder, self.digest)
 
     def name(self, index: int) -> str:
         """What a face is called: ``<digest of the photo>-<number of the detection>``; unique and stable."""
-        face = self._faces[index]
-        return f"{face['digest'].tobytes().hex()}-{face['number']}"
+        photo, number = self._face("photo, number", index)
+        return f"{photo.hex()}-{number}"
 
-    def path(self, index: int) -> Path:
-        """The JPEG that holds the face with its surroundings."""
-        face = self._faces[index]
-        return crop_path(self.folder, face["digest"].tobytes().hex(), int(face["number"]))
+    def image(self, index: int) -> np.ndarray:
+        """The face with its surroundings, RGB uint8 ``(H, W, 3)``.
+
+        Raises:
+            BadSampleError: It is damaged.
+        """
+        data, number = self._face("jpeg, crop", index, "JOIN crops ON crops.id = crop")
+        return decode_image(data, f"{self.database.file}, crop {number}")
+
+    def found(self, rows: range) -> Found:
+        """What the detector said of consecutive faces."""
+        query = "SELECT crop_box, angle, score FROM selected JOIN faces USING (photo, number)"
+        query += " WHERE selected.id BETWEEN ? AND ? ORDER BY selected.id"
+        places = [self._first + rows.start, self._first + rows.stop - 1]
+        boxes, angles, scores = zip(*self.database.rows(query, places), strict=True)
+        return Found(
+            np.frombuffer(b"".join(boxes), "<f8").reshape(-1, 4).astype(np.float32),
+            np.array(angles, np.float32),  # None becomes NaN
+            np.array(scores, np.float32),
+        )
 
     def in_photo(self, index: int, points: np.ndarray) -> tuple[str, np.ndarray]:
-        """Where points of a face lie in its photo; reads a small file.
+        """Where points of a face lie in its photo.
 
         Args:
             index: Of the face.
-            points: ``(..., 2)``, pixels of the crop's file.
+            points: ``(..., 2)``, pixels of the crop.
 
         Returns:
             What the photo was called where it was met first, and the points in pixels of the upright photo.
-
-        Raises:
-            ValueError: What the store knows of the photo is missing or damaged.
         """
-        digest, number = self._faces[index]["digest"].tobytes().hex(), int(self._faces[index]["number"])
-        file = self.folder / "photos" / digest[:2] / f"{digest}.json"
-        try:
-            photo = json.loads(file.read_text(encoding="utf-8"))
-            source, face = str(photo["source"]), photo["faces"][number]
-            box, crop_box = (np.array(face[name], dtype=float).reshape(2, 2) for name in ("box", "crop_box"))
-        except (OSError, ValueError, LookupError, TypeError) as error:
-            raise ValueError(
-                f"{file} is missing or damaged ({error}); delete {self.folder / 'faces.npy'}, and the same command"
-                " looks at the photos again"
-            ) from error
+        columns = self._face("name, box, crop_box", index, "JOIN photos ON photos.digest = photo")
+        box, crop_box = (np.frombuffer(corners, "<f8").reshape(2, 2) for corners in columns[1:])
         scale = (box[1] - box[0]) / (crop_box[1] - crop_box[0])
-        return source, box[0] + (points - crop_box[0]) * scale
+        return fsdecode(columns[0]), box[0] + (points - crop_box[0]) * scale
 
-
-def crop_path(folder: Path, digest: str, number: int) -> Path:
-    """Where the crop of a detection lies."""
-    return folder / "crops" / digest[:2] / f"{digest}-{number}.jpg"
+    def _face(self, columns: str, index: int, joined: str = "") -> tuple[Any, ...]:
+        query = f"SELECT {columns} FROM selected JOIN faces USING (photo, number) {joined} WHERE selected.id = ?"
+        found = self.database.rows(query, [self._first + range(self._count)[index]])
+        if not found:
+            raise ValueError(f"{self.database.file} has lost face {index}; use another folder and find the faces again")
+        return found[0]
 
 
 def photo_digest(data: bytes) -> str:
     """BLAKE2b of a file's bytes, 32 hexadecimal digits."""
-    return hashlib.blake2b(data, digest_size=_DIGEST_BYTES).hexdigest()
-
-
-def _difference(there: Any, wanted: dict[str, Any]) -> str:
-    """``face_size=112, now 224`` of all settings that differ."""
-    there = there if isinstance(there, dict) else {}
-    names = [name for name in {**wanted, **there} if there.get(name) != wanted.get(name)]
-    return ", ".join(f"{name}={there.get(name)}, now {wanted.get(name)}" for name in names)
-
-
-# Room for every crop a training takes: 1.25 to 1.3 box sides, turned, moved and enlarged by augmentation.
-CROP_SCALE = 1.9
-
-
-def cut_face(image: np.ndarray, box: np.ndarray, face_size: int) -> tuple[np.ndarray, tuple[float, ...]]:
-    """Cut a square around a face: 1.9 times the longer side of the box, clipped at the photo's border.
-
-    Whole pixels are cut and averaged down where the face is larger than ``face_size``; a small face is never enlarged.
-
-    Args:
-        image: RGB uint8 ``(H, W, 3)``.
-        box: ``x0, y0, x1, y1``, source pixels.
-        face_size: Most that the longer side of the box may have in the crop, pixels.
-
-    Returns:
-        The crop, RGB uint8, and the box in its pixels.
-
-    Example:
-        >>> crop, box = cut_face(np.zeros((100, 100, 3), np.uint8), np.array([39.5, 39.5, 59.5, 59.5]), face_size=10)
-        >>> crop.shape, box
-        ((19, 19, 3), (4.0, 4.0, 14.0, 14.0))
-    """
-    height, width = image.shape[:2]
-    x0, y0, x1, y1 = (float(side) for side in box)
-    longer = max(x1 - x0, y1 - y0)
-    half = CROP_SCALE * longer / 2
-    left, right = _span((x0 + x1) / 2, half, width)
-    top, bottom = _span((y0 + y1) / 2, half, height)
-    crop = image[top:bottom, left:right]
-    factor = face_size / longer
-    if factor < 1:
-        size = (max(round(crop.shape[1] * factor), 1), max(round(crop.shape[0] * factor), 1))
-        crop = cv2.resize(crop, size, interpolation=cv2.INTER_AREA)
-    # Rounded sizes make the two factors differ a little; pixel centres lie half a pixel inside the edges.
-    across, down = crop.shape[1] / (right - left), crop.shape[0] / (bottom - top)
-    corners = ((x0, left, across), (y0, top, down), (x1, left, across), (y1, top, down))
-    return crop, tuple((side - first + 0.5) * scale - 0.5 for side, first, scale in corners)
-
-
-def _span(centre: float, half: float, length: int) -> tuple[int, int]:
-    """First and behind the last pixel under an interval, at least one, inside the photo."""
-    first = min(max(math.floor(centre - half + 0.5), 0), length - 1)
-    return first, max(min(math.ceil(centre + half + 0.5), length), first + 1)
-
-
-_ROW = np.dtype([*FACE.descr, ("verdict", "u1")])
-_PHOTO = 255  # the verdict of a row that stands for a photo itself
-_PHOTO_NUMBER = 2**32 - 1
-_PARTS = 256
-_ROWS_IN_MEMORY = 20_000
-_GIVEN_UP = "given_up"
-
-
-class Notes:
-    """What one process notes while it looks at photos; in the end it says that they are complete.
-
-    Args:
-        folder: Of this walk, from :func:`new_walk`.
-        rank: This process.
-        rules: Decide which detections are kept.
-
-    Raises:
-        ValueError: From every method: another gathering has taken the folder for itself.
-        OSError: From every method: a file can't be written; the message names it.
-    """
-
-    def __init__(self, folder: Path, rank: int, rules: FaceRules) -> None:
-        self.folder, self.rank, self.rules = folder, rank, rules
-        self._rows: list[list[bytes]] = [[] for _ in range(_PARTS)]
-        self._held = self._noted = self._damaged = 0
-
-    def photo(self, digest: str, record: PhotoRecord) -> None:
-        """Note a good photo and its detections."""
-        key = np.frombuffer(bytes.fromhex(digest), np.uint8)
-        rows = np.zeros(1 + len(record.faces), _ROW)
-        rows["digest"] = key
-        rows[0]["number"], rows[0]["verdict"] = _PHOTO_NUMBER, _PHOTO
-        for number, face in enumerate(record.faces):
-            verdict = self.rules.verdict(score=face.score, size=face.size, inside=face.inside, sharpness=face.sharpness)
-            code = 1 + REASONS.index(verdict) if verdict else 0
-            rows[1 + number] = (
-                key,
-                number,
-                face.crop_box,
-                np.nan if face.angle is None else face.angle,
-                face.score,
-                code,
-            )
-        self._rows[key[0]].append(rows.tobytes())
-        self._held += len(rows)
-        if self._held > _ROWS_IN_MEMORY:
-            self._flush()
-
-    def damaged(self, path: Path, reason: str) -> None:
-        """Note a file that can't be used."""
-        line = f"{path}: {reason}".replace("\r", "\\r").replace("\n", "\\n")
-        self._append(f"{self.rank}.damaged", line.encode("utf-8", "surrogateescape") + b"\n")
-        self._damaged += 1
-
-    def finish(self) -> None:
-        """Say that this process has seen all its photos."""
-        self._flush()
-        self._say(f"{self.rank}.done", json.dumps({"rows": self._noted, "damaged": self._damaged}))
-
-    def give_up(self, reason: str) -> None:
-        """Say to the other processes that this one ends without having seen all its photos."""
-        with suppress(OSError, ValueError):  # the reason is on its way up already
-            if not given_up(self.folder):  # the first one is the cause of the others
-                self._say(_GIVEN_UP, reason)
-
-    def _say(self, name: str, text: str) -> None:
-        if not self.folder.is_dir():
-            raise ValueError(_taken(self.folder.parent))
-        with replacing(self.folder / name) as temporary:
-            temporary.write_text(text, encoding="utf-8", errors="replace")
-
-    def _flush(self) -> None:
-        for part, rows in enumerate(self._rows):
-            if rows:
-                self._append(f"{self.rank}-{part:02x}.rows", b"".join(rows))
-                rows.clear()
-        self._noted += self._held
-        self._held = 0
-
-    def _append(self, name: str, data: bytes) -> None:
-        file = self.folder / name
-        try:
-            with file.open("ab") as notes:
-                notes.write(data)
-        except FileNotFoundError:
-            raise ValueError(_taken(self.folder.parent)) from None
-        except OSError as error:
-            raise OSError(
-                error.errno, f"{file} can't be written: {error.strerror}; free disk space or choose another folder"
-            ) from error
-
-
-def new_walk(folder: Path) -> Path:
-    """A fresh folder for the notes of all processes; those of walks that were killed go."""
-    for old in folder.glob("walk-*"):
-        shutil.rmtree(old, ignore_errors=True)
-    return Path(tempfile.mkdtemp(prefix="walk-", dir=folder))
-
-
-def is_complete(walk: Path, world_size: int) -> bool:
-    """Whether all processes have finished, or the walk is already put together and gone."""
-    return not walk.is_dir() or all((walk / f"{rank}.done").is_file() for rank in range(world_size))
-
-
-def given_up(walk: Path) -> str:
-    """Why another process has ended early; empty if none has."""
-    try:
-        return (walk / _GIVEN_UP).read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return ""
-
-
-def assemble(walk: Path, folder: Path, world_size: int) -> dict[str, Any]:
-    """Put together what the processes noted: ``damaged.txt`` and ``faces.npy``.
-
-    Returns:
-        The counts, see :class:`pipnet.self_training.ingest.Gathered`.
-
-    Raises:
-        OSError: A file can't be written.
-        ValueError: Notes are missing: another process took the folder for itself.
-    """
-    try:
-        done = [json.loads((walk / f"{rank}.done").read_text(encoding="utf-8")) for rank in range(world_size)]
-    except FileNotFoundError:
-        done = None
-    counts: Counter[str] = Counter()
-    for rows in _parts(walk, world_size):
-        counts.update(_count(rows))
-    if done is None or counts.pop("rows", 0) != sum(notes["rows"] for notes in done):
-        raise ValueError(_taken(folder))
-    damaged = sum(notes["damaged"] for notes in done)
-    with replacing(folder / "damaged.txt") as temporary, temporary.open("wb") as lines:
-        for rank in range(world_size):
-            file = walk / f"{rank}.damaged"
-            if file.is_file():
-                with file.open("rb") as noted:
-                    shutil.copyfileobj(noted, lines)
-    faces = folder / "faces.npy"
-    if counts["kept"]:
-        with replacing(faces) as temporary, temporary.open("wb") as file:
-            header = {"descr": np.lib.format.dtype_to_descr(FACE), "fortran_order": False, "shape": (counts["kept"],)}
-            np.lib.format.write_array_header_1_0(file, header)
-            for rows in _parts(walk, world_size):
-                once = _once(rows)
-                kept = once[once["verdict"] == 0]
-                part = np.empty(len(kept), FACE)
-                for name in FACE.fields:  # type: ignore[union-attr]
-                    part[name] = kept[name]
-                file.write(part.tobytes())
-    else:
-        faces.unlink(missing_ok=True)  # of other sources or rules
-    return {
-        "photos": counts["photos"] + damaged,
-        "damaged": damaged,
-        "duplicates": counts["photos"] - counts["different"],
-        "without_face": counts["without_face"],
-        "detections": counts["detections"],
-        "kept": counts["kept"],
-        "dropped": {reason: counts[reason] for reason in REASONS},
-    }
-
-
-def _parts(walk: Path, world_size: int) -> Iterator[np.ndarray]:
-    """Part by part, all rows sorted by digest and number; of a photo that was met twice, twice."""
-    for part in range(_PARTS):
-        files = [walk / f"{rank}-{part:02x}.rows" for rank in range(world_size)]
-        rows = np.concatenate([np.fromfile(file, _ROW) for file in files if file.is_file()] or [np.zeros(0, _ROW)])
-        yield _sorted(rows)
-
-
-def _sorted(rows: np.ndarray) -> np.ndarray:
-    # A digest as two numbers: bytes compare as big-endian numbers do.
-    high, low = np.ascontiguousarray(rows["digest"]).view(">u8").reshape(-1, 2).T
-    return rows[np.lexsort((rows["number"], low, high))]
-
-
-def _once(rows: np.ndarray) -> np.ndarray:
-    """Sorted rows without repetitions; of two that differ, as detections of two kinds of machines may, the first."""
-    same = (rows["digest"][1:] == rows["digest"][:-1]).all(axis=1) & (rows["number"][1:] == rows["number"][:-1])
-    return rows[np.concatenate([np.ones(min(len(rows), 1), bool), ~same])]
-
-
-def _count(rows: np.ndarray) -> dict[str, int]:
-    once = _once(rows)
-    photos = once["verdict"] == _PHOTO  # each comes after its detections
-    before = np.concatenate([[True], photos[:-1]])
-    verdicts = np.bincount(once["verdict"][~photos], minlength=1 + len(REASONS)).tolist()
-    return {
-        "rows": len(rows),
-        "photos": int((rows["verdict"] == _PHOTO).sum()),
-        "different": int(photos.sum()),
-        "without_face": int((photos & before[: len(photos)]).sum()),
-        "detections": int((~photos).sum()),
-        "kept": verdicts[0],
-        **dict(zip(REASONS, verdicts[1:], strict=True)),
-    }
-
-
-def _taken(folder: Path) -> str:
-    return f"{folder} was taken by another gathering meanwhile; run one at a time, then this one again"
-
-
-_SHARPNESS_SIDE = 64  # px of the longer side of the box: what it takes to see the eyelids, and no more
-
-REASONS = ("unsure", "small", "cut off", "blurred")
-
-
-@dataclass(frozen=True)
-class FaceRules:
-    """What a detection must have to be used without a label. The defaults were chosen by looking at the faces of 400
-    photos of WFLW and 4,000 chips of UTKFace (``experiments/gathering``).
-
-    Attributes:
-        min_score: Of the detector. RetinaFace reports from 0.6; up to 0.85 more than half of what it reports are hands,
-            backs of heads, animals and two faces in one box.
-        min_size: Longer side of the box in pixels of the photo. Below 32 a face is a smear: the spacing of the
-            features is not to be seen, and the network, which sees 64 to 256 pixels, learns what it itself made up.
-        min_sharpness: See :func:`sharpness`, grey levels. Below 3 nobody can say where the features are: out of
-            focus, or lost in the dark. A soft portrait has 8, a usual face 15 to 30.
-        min_inside: Share of the box inside the photo. Tight chips touch the border and are good faces: theirs begin at
-            0.73. Below 0.7 an eye or the mouth is missing.
-
-    Raises:
-        ValueError: A number is out of range.
-
-    Example:
-        >>> FaceRules().verdict(score=0.99, size=80.0, inside=0.95, sharpness=1.5)
-        'blurred'
-    """
-
-    min_score: float = 0.85
-    min_size: float = 32.0
-    min_sharpness: float = 3.0
-    min_inside: float = 0.7
-
-    def __post_init__(self) -> None:
-        for name, value in asdict(self).items():
-            most = 1.0 if name in ("min_score", "min_inside") else math.inf
-            if not isinstance(value, int | float) or not 0 <= value <= most:
-                raise ValueError(f"rules.{name} must be {'in [0, 1]' if most == 1 else 'at least 0'}, got {value!r}")
-
-    def verdict(self, *, score: float, size: float, inside: float, sharpness: float) -> str:
-        """The first rule that a detection breaks, one of :data:`REASONS`; empty if it keeps them all."""
-        failed = (
-            score < self.min_score,
-            size < self.min_size,
-            inside < self.min_inside,
-            sharpness < self.min_sharpness,
-        )
-        return next((reason for reason, broken in zip(REASONS, failed, strict=True) if broken), "")
-
-
-def sharpness(image: np.ndarray, box: np.ndarray) -> float:
-    """How much fine detail a face has: the standard deviation of the Laplacian, in grey levels.
-
-    Taken inside the box after the face is brought to 64 pixels, so that it compares between a face in a crowd and a
-    portrait: what counts is detail for the size of the face, and an enlarged face has none. Contrast counts as well:
-    a face in the dark has little detail for whoever looks, be the lens as sharp as it may.
-
-    Args:
-        image: RGB uint8 ``(H, W, 3)``.
-        box: ``x0, y0, x1, y1``, source pixels; only what lies inside the image is looked at.
-
-    Returns:
-        0 where the box lies outside, or is only a pixel.
-
-    Reference:
-        The variance of the Laplacian as a measure of focus: Pech-Pacheco et al., "Diatom autofocusing in brightfield
-        microscopy", ICPR 2000.
-
-    Example:
-        >>> sharpness(np.full((80, 80, 3), 90, np.uint8), np.array([8.0, 8, 70, 70]))
-        0.0
-    """
-    height, width = image.shape[:2]
-    x0, y0, x1, y1 = (float(side) for side in box)
-    left, top = max(math.floor(x0 + 0.5), 0), max(math.floor(y0 + 0.5), 0)
-    right, bottom = min(math.ceil(x1 + 0.5), width), min(math.ceil(y1 + 0.5), height)
-    if right <= left or bottom <= top:
-        return 0.0
-    factor = _SHARPNESS_SIDE / max(x1 - x0, y1 - y0)
-    size = tuple(min(max(round(side * factor), 1), _SHARPNESS_SIDE) for side in (right - left, bottom - top))
-    way = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
-    face = cv2.resize(image[top:bottom, left:right], size, interpolation=way)  # before grey: the region may be large
-    return float(cv2.Laplacian(cv2.cvtColor(face, cv2.COLOR_RGB2GRAY), cv2.CV_32F).std())
-
-
-def share_inside(box: np.ndarray, width: int, height: int) -> float:
-    """Share of a box's area inside a photo of that size.
-
-    Example:
-        >>> share_inside(np.array([-5.5, 4.5, 4.5, 14.5]), 100, 100)
-        0.5
-    """
-    x0, y0, x1, y1 = (float(side) for side in box)
-    across = max(min(x1, width - 0.5) - max(x0, -0.5), 0.0)
-    down = max(min(y1, height - 0.5) - max(y0, -0.5), 0.0)
-    area = (x1 - x0) * (y1 - y0)
-    return min(across * down / area, 1.0) if area > 0 else 0.0
+    return hashlib.blake2b(data, digest_size=16).hexdigest()

@@ -1,4 +1,4 @@
-"""Self-training: stage after stage, the newest network labels the faces that nobody did, and the next learns from them.
+"""Self-training: stage after stage, the teacher labels the faces that nobody did, and the next network learns.
 
 Every stage is one call of :func:`pipnet.training.trainer.fit` into a folder of its own. What a stage computes follows
 from the settings, the faces and the stages before it alone, so a run that was killed at any moment and started again
@@ -14,7 +14,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 from pipnet.data.dataset import FaceCrops, MixedFaces
 from pipnet.files import replacing
@@ -25,7 +25,7 @@ from pipnet.self_training.curriculum import Curriculum, Stage
 from pipnet.self_training.face_store import UnlabelledFaces
 from pipnet.self_training.pseudo_labels import PseudoLabels
 from pipnet.self_training.stages import StageRecords, report_labels, report_stage
-from pipnet.self_training.teacher import estimate
+from pipnet.self_training.teacher import Teacher, estimate
 from pipnet.training.distributed import Processes
 from pipnet.training.setup import Material, calibrate_checkpoint
 from pipnet.training.trainer import FitResult
@@ -37,53 +37,38 @@ _SEED_STEP, _UNLABELLED, _VIEWS = 10_000, 5_000, 7_000
 TEACHER_COPY = Path("0_teacher", "best.pt")  # in the folder of a run that began with a teacher
 
 
-class Fit(Protocol):
-    """:func:`pipnet.training.trainer.fit` with everything but these arguments."""
-
-    def __call__(
-        self,
-        net: PIPNet,
-        faces: FaceCrops | MixedFaces,
-        *,
-        folder: Path,
-        epochs: int,
-        span: tuple[int, int] | None,
-        seed: int,
-        record: dict[str, Any],
-    ) -> FitResult: ...
-
-
 @dataclass
 class SelfTraining:
     """A run of a curriculum.
 
     Attributes:
         curriculum: What it does.
-        material: Labelled faces, and the mean face of all stages, which says who is whose neighbour.
+        training_data: Labelled faces, and the mean face of all stages, which says who is whose neighbour.
         unlabelled: Faces without labels; None where the curriculum uses none.
         folder: Of the run: a folder a stage, and ``best.pt`` in the end.
         records: Of the finished stages.
-        team: The processes that train together.
+        processes: Those that train together.
         new_network: Seed to the network that a training starts from.
-        fit: Trains one stage.
+        fit: Trains one stage: :func:`pipnet.training.trainer.fit`, with all but ``net``, ``faces``, ``folder``,
+            ``epochs``, ``span``, ``seed`` and ``record`` bound.
         batch_size: Of ``fit``.
         box_scale: Side of the crop over the longer side of the face box.
         seed: Of everything random.
         epoch_faces: Faces an epoch; None is all faces of the stage, or each labelled one once where it has a
             labelled_share.
-        newest: Which weights of a stage go on: the best on validation, or the last.
+        newest: Which weights of a stage are the next teacher: the best on validation, or the last.
         teacher: A network that takes the place of the first stage.
         record: Of the training, for checkpoints.
     """
 
     curriculum: Curriculum
-    material: Material
+    training_data: Material
     unlabelled: UnlabelledFaces | None
     folder: Path
     records: StageRecords
-    team: Processes
+    processes: Processes
     new_network: Callable[[int], PIPNet]
-    fit: Fit
+    fit: Callable[..., FitResult]
     batch_size: int
     box_scale: float
     seed: int
@@ -109,7 +94,7 @@ class SelfTraining:
                 self.records.add(self._take_teacher())
             else:
                 self.records.add(self._train(number, *following))
-        self.team.from_main(self._finish)
+        self.processes.from_main(self._finish)
         return self.folder / "best.pt"
 
     def _take_teacher(self) -> dict[str, Any]:
@@ -124,24 +109,24 @@ class SelfTraining:
                     shutil.copyfile(self.teacher, temporary)
             loaded = checkpoint.load(path)
             crop = {"input_size": loaded.net.input_size, "box_scale": loaded.box_scale}
-            validation = Validation(FaceCrops(self.material.held_out, loaded.layout, **crop), loaded.layout)
-            figures = validation(loaded.net.to(self.team.device), self.team.device)
+            validation = Validation(FaceCrops(self.training_data.held_out, loaded.layout, **crop), loaded.layout)
+            figures = validation(loaded.net.to(self.processes.device), self.processes.device)
             record = {"number": 0, "name": TEACHER_COPY.parent.name, "epochs": 0, "images": 0, **figures}
             record |= {"weights": TEACHER_COPY.as_posix(), "confidence": None}
             report_stage(self.folder, record)
             return record
 
-        return self.team.from_main(copied)
+        return self.processes.from_main(copied)
 
     def _train(self, number: int, name: str, stage: Stage) -> dict[str, Any]:
         folder, seed = self.folder / name, self.seed + number * _SEED_STEP
-        if self.team.is_main:
+        if self.processes.is_main:
             print(f"stage {name}")
-        pseudo = self._label(folder, number, stage) if stage.pseudo else None
+        pseudo = self._label(name, number, stage) if stage.pseudo else None
         faces = self._faces(stage, seed, pseudo)
         net = self.new_network(seed)
         if stage.start == "newest":
-            checkpoint.load_weights(net, self._newest().net.state_dict(), source=str(self._newest_path()))
+            checkpoint.load_weights(net, self._teacher().net.state_dict(), source=str(self._teacher_path()))
         record = {**self.record, "stage": name, "stages": self.records.stages}
         result = self.fit(
             net,
@@ -164,7 +149,7 @@ class SelfTraining:
                 "images": stage.epochs * (len(faces) // self.batch_size) * self.batch_size,
                 "val_nme": chosen["val_nme"],
                 "val_nme_box": chosen["val_nme_box"],
-                "labelled": len(self.material.faces),
+                "labelled": len(self.training_data.faces),
                 "unlabelled": 0 if pseudo is None else len(pseudo.samples(stage.select)),
                 "weights": f"{name}/{self.newest}.pt",
                 "confidence": None if pseudo is None else report_labels(self.folder, name, number, pseudo),
@@ -173,36 +158,29 @@ class SelfTraining:
             report_stage(self.folder, record)
             return record
 
-        return self.team.from_main(finished)
+        return self.processes.from_main(finished)
 
-    def _label(self, folder: Path, number: int, stage: Stage) -> PseudoLabels:
-        """All unlabelled faces, by the newest network."""
+    def _label(self, name: str, number: int, stage: Stage) -> PseudoLabels:
+        """All unlabelled faces, by the teacher."""
         assert self.unlabelled is not None
-        teacher = self._newest()
-        labels = estimate(
-            teacher.net,
-            self.unlabelled,
-            folder / "pseudo_labels",
-            layout=teacher.layout,
-            box_scale=teacher.box_scale,
-            label_shift=self._label_shift(teacher),
-            team=self.team,
-            views=stage.views,
-            seed=self.seed + number * _SEED_STEP + _VIEWS,
-        )
-        self.team.from_main(lambda: report_labels(self.folder, folder.name, number, labels))
+        model = self._teacher()
+        model.net.to(self.processes.device)
+        seed = self.seed + number * _SEED_STEP + _VIEWS
+        teacher = Teacher(model, label_shift=self._label_shift(model), views=stage.views, seed=seed)
+        labels = estimate(teacher, self.unlabelled, self.processes)
+        self.processes.from_main(lambda: report_labels(self.folder, name, number, labels))
         return labels
 
     def _label_shift(self, teacher: LoadedModel) -> float:
         """That of the faces which the teacher was taught with, where its record tells."""
         dataset = teacher.training.get("config", {}).get("dataset")
-        return self.material.faces.label_shift if dataset is None else dataset.get("label_shift", 0.0)
+        return self.training_data.faces.label_shift if dataset is None else dataset.get("label_shift", 0.0)
 
     def _faces(self, stage: Stage, seed: int, pseudo: PseudoLabels | None) -> FaceCrops | MixedFaces:
         """What a stage trains on."""
-        known = self.material.faces
+        known = self.training_data.faces
         shared = {"input_size": known.input_size, "box_scale": self.box_scale, "label_shift": known.label_shift}
-        labelled = FaceCrops(known.samples, self.material.layout, augment=known.augment, seed=seed, **shared)
+        labelled = FaceCrops(known.samples, self.training_data.layout, augment=known.augment, seed=seed, **shared)
         if pseudo is None:
             return labelled if self.epoch_faces is None else MixedFaces(labelled, None, length=self.epoch_faces)
         chosen = pseudo.samples(stage.select)
@@ -210,7 +188,7 @@ class SelfTraining:
             raise ValueError(f"stage {stage.name}: no pseudo-label is as sure as select wants; lower min_face")
         unlabelled = FaceCrops(
             chosen,
-            self.material.layout,
+            self.training_data.layout,
             augment=known.augment,
             seed=seed + _UNLABELLED,
             pool=stage.pool,
@@ -218,18 +196,18 @@ class SelfTraining:
         )
         return MixedFaces(labelled, unlabelled, labelled_share=stage.labelled_share, length=self.epoch_faces)
 
-    def _newest_path(self) -> Path:
+    def _teacher_path(self) -> Path:
         return self.folder / self.records.stages[-1]["weights"]
 
-    def _newest(self) -> LoadedModel:
-        return checkpoint.load(self._newest_path())
+    def _teacher(self) -> LoadedModel:
+        return checkpoint.load(self._teacher_path())
 
     def _finish(self) -> None:
         path = self.folder / "best.pt"
         stages = self.records.stages
         if not path.is_file() or checkpoint.read(path)["training"].get("stages") != stages:
-            newest = self._newest()
+            last = self._teacher()
             images = sum(stage["images"] for stage in stages)
-            training = {**newest.training, **self.record, "stages": stages, "images": images}
-            checkpoint.save(path, newest.net, layout=newest.layout, box_scale=newest.box_scale, training=training)
-        calibrate_checkpoint(path, self.material)
+            training = {**last.training, **self.record, "stages": stages, "images": images}
+            checkpoint.save(path, last.net, layout=last.layout, box_scale=last.box_scale, training=training)
+        calibrate_checkpoint(path, self.training_data)

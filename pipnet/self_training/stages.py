@@ -1,7 +1,4 @@
-"""What is known of a self-training between its stages: the files ``run.json`` and ``stages.json``.
-
-What a person looks at between the stages of a self-training: tables, sheets, TensorBoard.
-"""
+"""What is known of a self-training between its stages: ``run.json``, ``stages.json``, tables, contact sheets."""
 
 from __future__ import annotations
 
@@ -17,7 +14,7 @@ from torch.utils.tensorboard import SummaryWriter
 from pipnet.data.images import read_image
 from pipnet.files import replacing
 from pipnet.self_training.curriculum import curriculum_of
-from pipnet.self_training.pseudo_labels import PseudoLabels, Selection, write_sheet, write_table
+from pipnet.self_training.pseudo_labels import PseudoLabels, Selection, write_contact_sheet, write_table
 from pipnet.training.distributed import Processes
 from pipnet.training.state import TrainingError, refuse_another_setting
 
@@ -31,7 +28,7 @@ class StageRecords:
     Args:
         folder: Of the run; made if it is not there.
         config: Plain settings, of which :data:`pipnet.training.state.FREE_SETTINGS` may change.
-        team: The processes of the run; the main one reads and writes.
+        processes: Of the run; the main one reads and writes.
 
     Attributes:
         stages: One record a finished stage.
@@ -43,8 +40,8 @@ class StageRecords:
         OSError: A file can't be written.
     """
 
-    def __init__(self, folder: Path, config: Mapping[str, Any], team: Processes) -> None:
-        self._team = team
+    def __init__(self, folder: Path, config: Mapping[str, Any], processes: Processes) -> None:
+        self._processes = processes
         self._run_path, self._stages_path = folder / "run.json", folder / "stages.json"
 
         def begin() -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -64,7 +61,7 @@ class StageRecords:
                 _write(self._run_path, run)
             return run, stages
 
-        self._run, self.stages = team.from_main(begin)
+        self._run, self.stages = processes.from_main(begin)
         before = self._run["config"]
         self._refuse_other_stages(before, config)
         refuse_another_setting(_by_number(before), _by_number(config), source=self._run_path)
@@ -77,7 +74,7 @@ class StageRecords:
     def add(self, record: dict[str, Any]) -> None:
         """A stage is finished."""
         self.stages.append(record)
-        self._team.from_main(lambda: _write(self._stages_path, self.stages))
+        self._processes.from_main(lambda: _write(self._stages_path, self.stages))
 
     def learns_from(self, unlabelled: dict[str, Any]) -> None:
         """Remember the unlabelled faces, or refuse others than before.
@@ -91,7 +88,7 @@ class StageRecords:
         before = self._run.get("unlabelled")
         if before is None:
             self._run["unlabelled"] = unlabelled
-            self._team.from_main(lambda: _write(self._run_path, self._run))
+            self._processes.from_main(lambda: _write(self._run_path, self._run))
         elif before["digest"] != unlabelled["digest"]:
             raise TrainingError(
                 f"{self._run_path}: the run was begun with {before['faces']} unlabelled faces, now there are others"
@@ -143,11 +140,11 @@ _PERCENTILES = (5, 25, 50, 75, 95)
 _MOST_FACES = 20_000  # that the percentiles and the histogram are made of, evenly spread over all
 
 
-def report_labels(folder: Path, name: str, number: int, labels: PseudoLabels) -> dict[str, float]:
-    """Write the table, the sheet and the summary of a stage's pseudo-labels, once, and show them in TensorBoard.
+def report_labels(run: Path, name: str, number: int, labels: PseudoLabels) -> dict[str, float]:
+    """Write table, contact sheet and summary of a stage's pseudo-labels, once, and show them in TensorBoard.
 
     Args:
-        folder: Of the run.
+        run: Folder of the run; the files go into ``NAME/pseudo_labels``.
         name: Of the stage.
         number: Of the stage.
         labels: Of the stage.
@@ -155,26 +152,27 @@ def report_labels(folder: Path, name: str, number: int, labels: PseudoLabels) ->
     Returns:
         Percentiles of the confidence of the points: ``p5`` to ``p95``, and ``mean``.
     """
-    summary = labels.folder / "summary.json"
+    folder = run / name / "pseudo_labels"
+    summary, sheet = folder / "summary.json", folder / "sheet.png"
+    about = {"stage": name, **labels.about}
     if summary.is_file():  # written last
-        return json.loads(summary.read_text(encoding="utf-8"))["confidence"]
-    for leftover in labels.folder.glob(".*-*.*"):  # of a process that was killed while it wrote
+        before = json.loads(summary.read_text(encoding="utf-8"))
+        if {**before, **about} == before:
+            return before["confidence"]
+    folder.mkdir(parents=True, exist_ok=True)
+    for leftover in folder.glob(".*-*.*"):  # of a process that was killed while it wrote
         leftover.unlink(missing_ok=True)
-    confidence = labels.confidence_of(slice(None, None, -(-len(labels) // _MOST_FACES)))
+    confidence = np.stack([labels.confidence(n) for n in range(0, len(labels), -(-len(labels) // _MOST_FACES))])
     percentiles = {f"p{p}": float(np.percentile(confidence, p)) for p in _PERCENTILES}
     percentiles["mean"] = float(confidence.mean())
-    write_table(labels, labels.folder / "table.csv")
-    write_sheet(labels, labels.folder / "sheet.png")
-    with SummaryWriter(str(folder), purge_step=number) as writer:
+    write_table(labels, folder / "table.csv")
+    write_contact_sheet(labels, sheet)
+    with SummaryWriter(str(run), purge_step=number) as writer:
         for key, value in percentiles.items():
             writer.add_scalar(f"confidence/{key}", value, number)
         writer.add_histogram("confidence", confidence, number)
-        sheet = labels.folder / "sheet.png"
-        if sheet.is_file():
-            writer.add_image("pseudo_labels", read_image(sheet), number, dataformats="HWC")
-    about = {"stage": name, **labels.about, "confidence": percentiles}
-    with replacing(summary) as temporary:
-        temporary.write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+        writer.add_image("pseudo_labels", read_image(sheet), number, dataformats="HWC")
+    _write(summary, about | {"confidence": percentiles})
     return percentiles
 
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import pickle
-from collections.abc import Callable, Iterator
+import socket
+import time
+import uuid
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -15,6 +18,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from pipnet.console import StopRequest
 from pipnet.model.pipnet import PIPNet
 
 T = TypeVar("T")
@@ -22,6 +26,11 @@ T = TypeVar("T")
 # While the main process writes a table of millions of faces the others wait, and torch's 10 minutes on GPUs and 30
 # elsewhere are not enough. When a process dies, torchrun ends the others: nobody waits so long for a dead one.
 _PATIENCE = timedelta(days=1)
+_BETWEEN_S = 1.0  # in which a process works without hearing of the others
+
+
+class TrainingError(RuntimeError):
+    """A training that can't go on; the message says where it stopped and why."""
 
 
 @dataclass(frozen=True)
@@ -99,10 +108,62 @@ class Processes:
             raise failed if failed is not None else pickle.loads(content)
         return value if self.is_main else pickle.loads(content)
 
+    def gathered(self, value: T) -> list[T]:
+        """The value of every process, on every process; in the order of their ranks."""
+        if self.world_size == 1:
+            return [value]
+        values: list[Any] = [None] * self.world_size
+        dist.all_gather_object(values, value)
+        return values
+
+    @property
+    def on_one_machine(self) -> bool:
+        """Whether all processes run on one machine; every process must ask."""
+        return len(set(self.gathered((socket.gethostname(), uuid.getnode())))) == 1
+
     def wait(self) -> None:
         """Until all processes are here."""
         if self.world_size > 1:
             dist.barrier()
+
+
+def in_step(work: Iterator[None], processes: Processes, stop: StopRequest, stopped: str) -> None:
+    """Do this process's share of some work, and tell the others how it goes once a second.
+
+    Nobody waits in a barrier for hours, deaf to Ctrl-C, or for a process that has failed: all end together.
+
+    Args:
+        work: This process's share, a piece at a time; what it holds open is closed at the end.
+        processes: Those that share the work.
+        stop: Looked at after every piece.
+        stopped: What is said when any process was asked to stop.
+
+    Raises:
+        TrainingError: A process was asked to stop, or another one has failed. The one that failed raises its own error.
+    """
+    end = object()
+    done, failed = False, None
+    try:
+        while True:
+            until = time.monotonic() + _BETWEEN_S
+            try:
+                while not (done or stop.asked or time.monotonic() > until):
+                    done = next(work, end) is end
+            except Exception as error:
+                failed = error
+            reason = failed and (str(failed) or type(failed).__name__)
+            told = processes.gathered((done, stop.asked, reason))
+            if failed is not None:
+                raise failed
+            if reasons := [reason for _, _, reason in told if reason]:
+                raise TrainingError(f"another process has ended: {reasons[0]}")
+            if any(asked for _, asked, _ in told):
+                raise TrainingError(stopped)
+            if all(done for done, _, _ in told):
+                return
+    finally:
+        if isinstance(work, Generator):
+            work.close()
 
 
 @contextmanager

@@ -14,17 +14,13 @@ from torch.optim.swa_utils import AveragedModel
 from pipnet.layouts import PointLayout
 from pipnet.model import checkpoint
 from pipnet.model.pipnet import PIPNet
-from pipnet.training.distributed import Processes
+from pipnet.training.distributed import Processes, TrainingError
 
 # Parts of the config that may differ between the runs of one training: where it runs, not what it computes.
 FREE_SETTINGS = frozenset(
     {"name", "folder", "data_root", "device", "fit.workers", "fit.save_minutes", "fit.progress_bar"}
     | {f"dataset.{key}" for key in ("name", "root", "layout", "licence", "on_bad")}
 )
-
-
-class TrainingError(RuntimeError):
-    """A training that can't go on; the message says where it stopped and why."""
 
 
 @dataclass

@@ -1,40 +1,30 @@
-"""From photos to faces on disk, whatever the photos are and whoever is killed on the way."""
+"""From photos to faces in a store, whatever the photos are and whoever is killed on the way."""
 
 import errno
 import json
 import os
+import random
 import signal
-import subprocess
-import sys
+import sqlite3
 from pathlib import Path
 from types import SimpleNamespace
 
 import cv2
+import ingest_worker
 import numpy as np
 import pytest
 import torch
 from test_distributed import torchrun
 
-from pipnet.data.images import read_image
 from pipnet.data.synthetic.dataset import draw_faces, write_drawn_photos
 from pipnet.inference.detectors import Detections, RetinaFace
-from pipnet.self_training import ingest
-from pipnet.self_training.face_store import (
-    CROP_SCALE,
-    FaceRules,
-    FaceStore,
-    Notes,
-    UnlabelledFaces,
-    assemble,
-    given_up,
-    new_walk,
-    photo_digest,
-)
-from pipnet.self_training.ingest import gather
+from pipnet.self_training import ingest as ingesting
+from pipnet.self_training.face_store import FILE, Database, FaceStore, UnlabelledFaces, photo_digest
+from pipnet.self_training.ingest import FaceRules, ingest
 from pipnet.training.distributed import Processes
 from pipnet.training.state import TrainingError
 
-WORKER = Path(__file__).parent / "gathering_worker.py"
+WORKER = Path(__file__).parent / "ingest_worker.py"
 ALONE = Processes(0, 1, torch.device("cpu"))
 ANY = FaceRules(min_score=0.5, min_size=8, min_sharpness=0, min_inside=0.5)
 
@@ -68,32 +58,38 @@ def write_photos(folder, count=3):
         write(folder / f"{index % 2}" / f"{index}.png", picture(index))
 
 
-def gathered(source, folder, *, rules=ANY, detector=None, **more):
-    return gather(source, folder, team=ALONE, detector=detector or Halves(), rules=rules, progress=False, **more)
+def ingested(source, folder, *, rules=ANY, detector=None, **more):
+    return ingest(source, folder, processes=ALONE, detector=detector or Halves(), rules=rules, progress=False, **more)
 
 
 def result(folder):
-    """All that must be the same, however a gathering came about."""
-    crops = {path.name: path.read_bytes() for path in (folder / "crops").rglob("*.jpg")}
+    """All that must be the same, however an ingest came about."""
+    faces = UnlabelledFaces(folder)
+    names = [faces.name(index) for index in range(len(faces))]
+    crops = [faces.image(index).tobytes() for index in range(len(faces))]
     counts = json.loads((folder / "counts.json").read_text())["counts"]
-    return (folder / "faces.npy").read_bytes(), counts, crops
+    detections = Database(folder / FILE).rows("SELECT photo, number, score, box FROM faces ORDER BY photo, number")
+    return names, [column.tobytes() for column in faces.found(range(len(faces)))], crops, detections, counts
 
 
 def left_behind(folder):
-    return [path.name for path in folder.rglob("*") if path.name.startswith((".", "walk-"))]
+    """Hidden files, and notes of an ingest that has ended."""
+    query = "SELECT token FROM ingest UNION ALL SELECT photo FROM met UNION ALL SELECT line FROM damaged"
+    notes = [note for file in folder.rglob(FILE) for note in Database(file).rows(query)]
+    return [path.name for path in folder.rglob(".*")] + notes
 
 
 def test_photos_become_faces_and_the_second_time_nothing_is_detected(tmp_path):
     write_photos(tmp_path / "photos")
     detector = Halves()
-    first = gathered(tmp_path / "photos", tmp_path / "pool", detector=detector)
+    first = ingested(tmp_path / "photos", tmp_path / "store", detector=detector)
     assert detector.looked == 3
     assert str(first) == ("3 photos (0 damaged, 0 duplicates, 0 without a face), 6 detections, 6 kept; dropped: none")
     assert len(first.faces) == 6
-    before = result(tmp_path / "pool")
-    again = gathered(tmp_path / "photos", tmp_path / "pool", detector=detector)
+    before = result(tmp_path / "store")
+    again = ingested(tmp_path / "photos", tmp_path / "store", detector=detector)
     assert detector.looked == 3
-    assert (again.counts, result(tmp_path / "pool")) == (first.counts, before)
+    assert (again.counts, result(tmp_path / "store")) == (first.counts, before)
     assert left_behind(tmp_path) == []
 
 
@@ -109,25 +105,23 @@ def test_how_faces_are_tilted_is_kept(tmp_path):
     write(tmp_path / "photos" / "a.png", picture(0))
     for detector, angles in ((tilted, [-31.5, np.nan]), (silent, [np.nan])):
         for _ in range(2):  # from the photo, then from the store
-            faces = gathered(tmp_path / "photos", tmp_path / detector.__name__, detector=detector).faces
-            np.testing.assert_array_equal(faces.angles[np.argsort(-faces.scores)], angles)
-    (record,) = (tmp_path / "tilted" / "photos").rglob("*.json")
-    assert [face["angle"] for face in json.loads(record.read_text())["faces"]] == [-31.5, None]
+            faces = ingested(tmp_path / "photos", tmp_path / detector.__name__, detector=detector).faces
+            np.testing.assert_array_equal(faces.found(range(len(angles))).angles, angles)
 
 
 def test_other_rules_and_more_photos_cost_only_the_new_photos(tmp_path):
     write_photos(tmp_path / "photos")
     detector = Halves()
-    gathered(tmp_path / "photos", tmp_path / "pool", detector=detector)
+    ingested(tmp_path / "photos", tmp_path / "store", detector=detector)
     write(tmp_path / "more" / "new.jpg", picture(9))
     strict = FaceRules(min_score=0.8, min_size=8, min_sharpness=0, min_inside=0.5)
     sources = [tmp_path / "photos", tmp_path / "more"]
-    both = gathered(sources, tmp_path / "pool", detector=detector, rules=strict)
+    both = ingested(sources, tmp_path / "store", detector=detector, rules=strict)
     assert detector.looked == 4
     assert both.counts["kept"] == 4
     assert both.counts["dropped"]["unsure"] == 4
-    assert all(both.faces.scores > 0.9)
-    request = json.loads((tmp_path / "pool" / "counts.json").read_text())["request"]
+    assert all(both.faces.found(range(4)).scores > 0.9)
+    request = json.loads((tmp_path / "store" / "counts.json").read_text())["request"]
     assert request["sources"] == [str(source) for source in sources]
     assert request["rules"]["min_score"] == 0.8
 
@@ -137,7 +131,7 @@ def test_the_same_photo_under_three_names_is_one(tmp_path):
         write(tmp_path / "photos" / name, picture(0))
     (tmp_path / "photos" / "link.png").symlink_to(tmp_path / "photos" / "a.png")
     detector = Halves()
-    found = gathered(tmp_path / "photos", tmp_path / "pool", detector=detector)
+    found = ingested(tmp_path / "photos", tmp_path / "store", detector=detector)
     assert found.counts["photos"] == 3
     assert found.counts["duplicates"] == 2
     assert found.counts["detections"] == len(found.faces) == 2
@@ -156,7 +150,7 @@ def test_damaged_files_are_listed_and_not_fatal(tmp_path):
     names = ["photos/good.jpg", "photos/missing.jpg", "photos", "photos/\0.jpg"]
     (tmp_path / "all.txt").write_text("\n".join(names))
     for _ in range(2):  # what is damaged stays damaged
-        found = gathered([photos, tmp_path / "all.txt"], tmp_path / "pool")
+        found = ingested([photos, tmp_path / "all.txt"], tmp_path / "store")
         assert found.counts["photos"] == 11
         assert found.counts["damaged"] == 9
         assert found.counts["duplicates"] == 1
@@ -175,14 +169,14 @@ def test_damaged_files_are_listed_and_not_fatal(tmp_path):
         assert listed["photos"].startswith("a folder that can't be listed")
 
 
-def test_a_damaged_photo_that_was_repaired_is_gathered(tmp_path):
+def test_a_damaged_photo_that_was_repaired_is_ingested(tmp_path):
     write(tmp_path / "photos" / "a.png", picture(0))
     write(tmp_path / "photos" / "b.png", picture(1))
     whole = (tmp_path / "photos" / "b.png").read_bytes()
     (tmp_path / "photos" / "b.png").write_bytes(whole[:500])
-    assert gathered(tmp_path / "photos", tmp_path / "pool").counts["damaged"] == 1
+    assert ingested(tmp_path / "photos", tmp_path / "store").counts["damaged"] == 1
     (tmp_path / "photos" / "b.png").write_bytes(whole)
-    found = gathered(tmp_path / "photos", tmp_path / "pool")
+    found = ingested(tmp_path / "photos", tmp_path / "store")
     assert found.counts["damaged"] == 0
     assert found.damaged.read_text() == ""
     assert len(found.faces) == 4
@@ -200,9 +194,9 @@ def test_a_damaged_photo_that_was_repaired_is_gathered(tmp_path):
 )
 def test_photos_of_all_kinds(tmp_path, name, image):
     write(tmp_path / "photos" / name, image)
-    found = gathered(tmp_path / "photos", tmp_path / "pool")
+    found = ingested(tmp_path / "photos", tmp_path / "store")
     assert found.counts["damaged"] == 0
-    assert read_image(found.faces.path(0)).shape[2] == 3
+    assert found.faces.image(0).shape[2] == 3
 
 
 def test_a_photo_that_lies_on_its_side_is_turned_upright(tmp_path):
@@ -213,10 +207,9 @@ def test_a_photo_that_lies_on_its_side_is_turned_upright(tmp_path):
     exif[0x0112] = 6  # the top of the scene is on the right: dark above, bright below when upright
     (tmp_path / "photos").mkdir()
     image.save(tmp_path / "photos" / "a.jpg", exif=exif, quality=95)
-    found = gathered(tmp_path / "photos", tmp_path / "pool", face_size=30)
-    record = json.loads(next((tmp_path / "pool" / "photos").rglob("*.json")).read_text())
-    assert record["size"] == [40, 80]
-    crop = read_image(found.faces.path(0)).astype(int)
+    found = ingested(tmp_path / "photos", tmp_path / "store", face_size=30)
+    assert Database(tmp_path / "store" / FILE).rows("SELECT width, height FROM photos") == [(40, 80)]
+    crop = found.faces.image(0).astype(int)
     assert crop[-3:].mean() - crop[:3].mean() > 60
     assert abs(crop[:, -3:].mean() - crop[:, :3].mean()) < 10
 
@@ -224,49 +217,44 @@ def test_a_photo_that_lies_on_its_side_is_turned_upright(tmp_path):
 def test_nothing_found_is_one_sentence_with_the_counts(tmp_path):
     (tmp_path / "photos").mkdir()
     with pytest.raises(ValueError, match=r"photos: no photo there; looked for \.jpg"):
-        gathered(tmp_path / "photos", tmp_path / "pool")
+        ingested(tmp_path / "photos", tmp_path / "store")
     write_photos(tmp_path / "photos")
-    gathered(tmp_path / "photos", tmp_path / "pool")
+    ingested(tmp_path / "photos", tmp_path / "store")
     sharp = FaceRules(min_score=0.5, min_size=8, min_sharpness=1e6)
     with pytest.raises(ValueError, match=r"no face passed the rules: 3 photos .*, 6 detections, 0 kept; dropped: .*;"):
-        gathered(tmp_path / "photos", tmp_path / "pool", rules=sharp)
-    with pytest.raises(FileNotFoundError, match="gather the faces first"):  # the former ones are not taken for these
-        UnlabelledFaces(tmp_path / "pool")
+        ingested(tmp_path / "photos", tmp_path / "store", rules=sharp)
     assert left_behind(tmp_path) == []
 
 
 def test_what_is_asked_wrongly_is_one_sentence(tmp_path):
     write_photos(tmp_path / "photos")
-    gathered(tmp_path / "photos", tmp_path / "pool")
-    with pytest.raises(ValueError, match=r"holds faces gathered with face_size=224, now 96; use another folder"):
-        gathered(tmp_path / "photos", tmp_path / "pool", face_size=96)
+    ingested(tmp_path / "photos", tmp_path / "store")
+    with pytest.raises(ValueError, match=r"holds faces found with face_size=224, now 96; use another folder"):
+        ingested(tmp_path / "photos", tmp_path / "store", face_size=96)
     with pytest.raises(ValueError, match="detector=Halves, now retinaface"):
-        gathered(tmp_path / "photos", tmp_path / "pool", detector="retinaface")
+        ingested(tmp_path / "photos", tmp_path / "store", detector="retinaface")
     with pytest.raises(ValueError, match="no face detector 'haar'"):
-        gathered(tmp_path / "photos", tmp_path / "other", detector="haar")
-    with pytest.raises(
-        ValueError, match=r"pool lies in .*photos, whose photos are gathered; choose a folder elsewhere"
-    ):
-        gathered(tmp_path / "photos", tmp_path / "photos" / "pool")
+        ingested(tmp_path / "photos", tmp_path / "other", detector="haar")
+    assert ingested(tmp_path / "photos", tmp_path / "photos" / "store").counts["photos"] == 3  # no photo of its own
     with pytest.raises(FileNotFoundError, match="nowhere: no such folder of photos"):
-        gathered(tmp_path / "nowhere", tmp_path / "pool")
+        ingested(tmp_path / "nowhere", tmp_path / "store")
     with pytest.raises(ValueError, match="no source of photos"):
-        gathered([], tmp_path / "pool")
+        ingested([], tmp_path / "store")
     with pytest.raises(ValueError, match="face_size must be at least 1 pixel, got None"):
-        gathered(tmp_path / "photos", tmp_path / "other", face_size=None)
+        ingested(tmp_path / "photos", tmp_path / "other", face_size=None)
     with pytest.raises(FileNotFoundError, match="None: no such folder of photos"):
-        gathered([None], tmp_path / "other")
+        ingested([None], tmp_path / "other")
 
 
 def test_what_cannot_work_is_said_before_any_work(tmp_path):
     write_photos(tmp_path / "photos")
     detector = Halves()
     with pytest.raises(FileNotFoundError, match="nowhere: no such folder of photos"):
-        gathered([tmp_path / "photos", tmp_path / "nowhere"], tmp_path / "pool", detector=detector)
+        ingested([tmp_path / "photos", tmp_path / "nowhere"], tmp_path / "store", detector=detector)
     assert detector.looked == 0
     with pytest.raises(FileNotFoundError, match=r"nowhere\.onnx: no such YuNet file"):
-        gathered(tmp_path / "photos", tmp_path / "pool", detector="yunet:nowhere.onnx")
-    gathered(tmp_path / "photos", tmp_path / "pool")  # which is not bound to the detector that was not there
+        ingested(tmp_path / "photos", tmp_path / "store", detector="yunet:nowhere.onnx")
+    ingested(tmp_path / "photos", tmp_path / "store")  # which is not bound to the detector that was not there
 
 
 @pytest.mark.parametrize("failure", [ValueError("2 outputs"), OSError("no model"), RuntimeError("ran out of memory")])
@@ -277,7 +265,7 @@ def test_a_detector_that_fails_names_the_photo(tmp_path, failure):
         raise failure
 
     with pytest.raises(type(failure)) as refusal:
-        gathered(tmp_path / "photos", tmp_path / "pool", detector=fails)
+        ingested(tmp_path / "photos", tmp_path / "store", detector=fails)
     assert refusal.value is failure
     (note,) = failure.__notes__
     assert note.startswith("the detector failed on ")
@@ -289,7 +277,7 @@ def test_a_folder_of_ones_own_is_not_touched(tmp_path):
     write_photos(tmp_path / "photos")
     write(tmp_path / "mine" / "walk-in-the-alps" / "a.png", picture(0))
     with pytest.raises(ValueError, match="mine holds other files; the faces need a folder of their own"):
-        gathered(tmp_path / "photos", tmp_path / "mine")
+        ingested(tmp_path / "photos", tmp_path / "mine")
     assert [path.name for path in (tmp_path / "mine").rglob("*")] == ["walk-in-the-alps", "a.png"]
 
 
@@ -301,8 +289,8 @@ def test_a_photo_is_read_once(tmp_path, monkeypatch):
         (tmp_path / "photos" / "0" / "0.png").unlink()
         return photo_digest(data)
 
-    monkeypatch.setattr(ingest, "photo_digest", digest_and_remove)
-    assert gathered(tmp_path / "photos", tmp_path / "pool").counts["kept"] == 2
+    monkeypatch.setattr(ingesting, "photo_digest", digest_and_remove)
+    assert ingested(tmp_path / "photos", tmp_path / "store").counts["kept"] == 2
 
 
 def test_a_store_that_cannot_be_read_is_no_damaged_photo(tmp_path, monkeypatch):
@@ -311,15 +299,15 @@ def test_a_store_that_cannot_be_read_is_no_damaged_photo(tmp_path, monkeypatch):
     def refuse(*_):
         raise PermissionError(errno.EACCES, "Permission denied")
 
-    monkeypatch.setattr(FaceStore, "read", refuse)
+    monkeypatch.setattr(FaceStore, "knows", refuse)
     with pytest.raises(PermissionError):
-        gathered(tmp_path / "photos", tmp_path / "pool")
+        ingested(tmp_path / "photos", tmp_path / "store")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_asked_to_stop_it_ends_with_a_sentence_and_goes_on_later(tmp_path, number):
+def test_asked_to_stop_it_ends_with_a_sentence_and_resumes_later(tmp_path, number):
     write_photos(tmp_path / "photos", 4)
-    expected = result(gathered(tmp_path / "photos", tmp_path / "whole").faces.folder)
+    expected = result(ingested(tmp_path / "photos", tmp_path / "whole").faces.folder)
     detector = Halves()
 
     def interrupted(image):
@@ -329,80 +317,87 @@ def test_asked_to_stop_it_ends_with_a_sentence_and_goes_on_later(tmp_path, numbe
 
     interrupted.__qualname__ = "Halves"
     before = signal.getsignal(number)
-    with pytest.raises(TrainingError, match=r"stopped on request; the same command goes on from what .*pool holds"):
-        gathered(tmp_path / "photos", tmp_path / "pool", detector=interrupted)
+    with pytest.raises(TrainingError, match=r"stopped on request; the same command resumes from what .*store holds"):
+        ingested(tmp_path / "photos", tmp_path / "store", detector=interrupted)
     assert signal.getsignal(number) == before
     assert detector.looked == 2
-    gathered(tmp_path / "photos", tmp_path / "pool", detector=detector)
+    ingested(tmp_path / "photos", tmp_path / "store", detector=detector)
     assert detector.looked == 4
-    assert result(tmp_path / "pool") == expected
-    assert left_behind(tmp_path / "pool") == []
+    assert result(tmp_path / "store") == expected
+    assert left_behind(tmp_path / "store") == []
 
 
-def test_asked_to_stop_while_the_faces_are_put_in_order(tmp_path, monkeypatch):
+def test_asked_to_stop_while_the_faces_are_chosen(tmp_path, monkeypatch):
     write_photos(tmp_path / "photos")
+    choose = FaceStore.choose
 
     def interrupted(*arguments):
         signal.raise_signal(signal.SIGINT)
-        return assemble(*arguments)
+        return choose(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(ingest, "assemble", interrupted)
+        patch.setattr(FaceStore, "choose", interrupted)
         with pytest.raises(TrainingError, match="stopped on request"):
-            gathered(tmp_path / "photos", tmp_path / "pool")
-    assert gathered(tmp_path / "photos", tmp_path / "pool").counts["kept"] == 6
+            ingested(tmp_path / "photos", tmp_path / "store")
+    assert ingested(tmp_path / "photos", tmp_path / "store").counts["kept"] == 6
 
 
 class OneOfTwo(Processes):
-    """The second of two processes, whose first one has made the folders already, and more."""
+    """The second of two processes, whose first one has begun already, and then says whatever it is told to."""
 
-    def __init__(self, folder, reason=""):
+    def __init__(self, folder, said):
         super().__init__(1, 2, torch.device("cpu"))
-        FaceStore(folder, {"detector": "Halves", "face_size": 224, "crop_scale": CROP_SCALE})
-        self.walk = new_walk(folder)
-        if reason:
-            Notes(self.walk, 0, ANY).give_up(reason)
+        self.said, self.heard = said, []
+        self.settings = {"detector": "Halves", "face_size": 224, "crop_scale": ingesting.CROP_SCALE}
+        self.token = FaceStore(folder, self.settings).begin()
 
     def from_main(self, make):
-        return self.walk.name
+        return self.token
+
+    def gathered(self, value):
+        self.heard.append(value)
+        return [self.said, value] if len(value) == 3 else [value, value]
 
 
 @pytest.mark.parametrize("photos", [0, 3])  # without any, it only waits
 def test_when_another_process_has_ended_nobody_waits_for_it(tmp_path, photos):
     (tmp_path / "photos").mkdir()
     write_photos(tmp_path / "photos", photos)
-    team = OneOfTwo(tmp_path / "pool", "the disk is full")
+    two = OneOfTwo(tmp_path / "store", (False, False, "the disk is full"))
     with pytest.raises(TrainingError, match="another process has ended: the disk is full"):
-        gather(tmp_path / "photos", tmp_path / "pool", team=team, detector=Halves(), rules=ANY, progress=False)
+        ingest(tmp_path / "photos", tmp_path / "store", processes=two, detector=Halves(), rules=ANY, progress=False)
 
 
 def test_a_process_that_fails_says_so_to_the_others(tmp_path):
     write_photos(tmp_path / "photos", 9)
-    team = OneOfTwo(tmp_path / "pool")
+    two = OneOfTwo(tmp_path / "store", (False, False, None))
 
     def failing(_):
         raise RuntimeError("out of memory")
 
     failing.__qualname__ = "Halves"
     with pytest.raises(RuntimeError, match="out of memory"):
-        gather(tmp_path / "photos", tmp_path / "pool", team=team, detector=failing, rules=ANY, progress=False)
-    assert given_up(team.walk) == "out of memory"
+        ingest(tmp_path / "photos", tmp_path / "store", processes=two, detector=failing, rules=ANY, progress=False)
+    assert two.heard[-1] == (False, False, "out of memory")
 
 
-def test_a_full_disk_is_one_sentence_and_leaves_nothing_half_written(tmp_path, monkeypatch):
+def test_a_full_disk_is_one_sentence_and_costs_nothing_that_was_found(tmp_path, monkeypatch):
     write_photos(tmp_path / "photos")
+    connect, detector = sqlite3.connect, Halves()
 
-    def full(*_):
-        raise OSError(errno.ENOSPC, "No space left on device")
+    def small(*arguments, **more):
+        connection = connect(*arguments, **more)
+        connection.execute("PRAGMA max_page_count=18")  # then SQLite says what it says of a full disk
+        return connection
 
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "write_bytes", full)
-        with pytest.raises(
-            OSError, match=r"\.jpg can't be written: No space left on device; free disk space or choose"
-        ):
-            gathered(tmp_path / "photos", tmp_path / "pool")
-    assert not list((tmp_path / "pool").rglob("*.jpg"))
-    assert gathered(tmp_path / "photos", tmp_path / "pool").counts["kept"] == 6
+        patch.setattr(sqlite3, "connect", small)
+        with pytest.raises(OSError, match=rf"{FILE} can't be written: .* is full; free disk space or choose another"):
+            ingested(tmp_path / "photos", tmp_path / "store", detector=detector)
+    known, detector.looked = len(Database(tmp_path / "store" / FILE).rows("SELECT 1 FROM photos")), 0
+    assert known > 0
+    assert ingested(tmp_path / "photos", tmp_path / "store", detector=detector).counts["kept"] == 6
+    assert detector.looked == 3 - known
     assert left_behind(tmp_path) == []
 
 
@@ -411,59 +406,57 @@ def test_no_drawn_photos_are_asked_for_by_mistake(tmp_path):
         write_drawn_photos(tmp_path, count=0, seed=0)
 
 
-class Killed(BaseException):
-    """The process ends here: no ``except Exception`` sees it."""
-
-
-def test_killed_between_any_two_writes_it_goes_on_to_the_same_faces(tmp_path, monkeypatch):
+def test_killed_before_any_statement_it_resumes_to_the_same_faces(tmp_path):
+    """A process of its own is killed before its nth statement, for every n; what it wrote is whole or not there."""
     write_photos(tmp_path / "photos", 2)
     (tmp_path / "photos" / "bad.jpg").write_text("no picture")
-    gathered(tmp_path / "photos", tmp_path / "whole")
-    expected, replace = result(tmp_path / "whole"), os.replace
-    for files in range(1, 40):
-        pool, left = tmp_path / f"{files}", [files]
+    ingested(tmp_path / "photos", tmp_path / "whole")
+    expected, killed = result(tmp_path / "whole"), 0
+    for statements in range(1, 200):
+        store = tmp_path / f"{statements}"
+        if not killed_after(statements, lambda store=store: ingested(tmp_path / "photos", store)):
+            break
+        detector, database = Halves(), Database(store / FILE)
+        begun = database.file.is_file() and database.rows("SELECT 1 FROM sqlite_master WHERE name = 'photos'")
+        known = len(database.rows("SELECT 1 FROM photos")) if begun else 0
+        ingested(tmp_path / "photos", store, detector=detector)
+        assert detector.looked == 2 - known
+        assert result(store) == expected
+        assert left_behind(store) == []
+        killed += 1
+    assert killed > 40
 
-        def counting(*paths, left=left):
-            replace(*paths)
-            left[0] -= 1
-            if left[0] == 0:
-                raise Killed
 
-        with monkeypatch.context() as patch:
-            patch.setattr(os, "replace", counting)
-            try:
-                gathered(tmp_path / "photos", pool)
-                break
-            except Killed:
-                pass
-        detector = Halves()
-        gathered(tmp_path / "photos", pool, detector=detector)
-        assert result(pool) == expected
-        assert left_behind(pool) == []
-        assert detector.looked <= (1 if files >= 5 else 2)  # store.json, the bad file, and the three of one photo
-    # store, 2 x (2 crops, record), the bad file's record, notes, damaged.txt, faces.npy, counts, end
-    assert files == 13
+def killed_after(statements, work):
+    """Whether a forked process came to so many statements, before the last of which it was killed."""
+    if child := os.fork():
+        return os.WIFSIGNALED(os.waitpid(child, 0)[1])
+    try:
+        ingest_worker.die_after(statements)
+        work()
+    finally:
+        os._exit(0)
 
 
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory):
     """Drawn photos, one of them twice and one damaged; and what one process makes of them."""
-    photos, pool = tmp_path_factory.mktemp("photos"), tmp_path_factory.mktemp("pool") / "one"
+    photos, store = tmp_path_factory.mktemp("photos"), tmp_path_factory.mktemp("store") / "one"
     for sample in draw_faces(10, seed=3, size=160):
         write(photos / f"{sample.name}.png", sample.image)
     for copy in range(4):
         (photos / f"copy_{copy}.png").write_bytes((photos / "drawn_000001.png").read_bytes())
     (photos / "bad.jpg").write_text("no picture")
-    return photos, pool, gather(photos, pool, team=ALONE, progress=False)
+    return photos, store, ingest(photos, store, processes=ALONE, progress=False)
 
 
 def test_two_processes_find_what_one_finds(drawn, tmp_path):
-    photos, pool, alone = drawn
+    photos, store, alone = drawn
     assert len(alone.faces) >= 5
     done = torchrun(WORKER, photos, tmp_path / "two")
     assert done.returncode == 0, done.stderr
     assert done.stdout.count(str(alone)) == 2  # both know
-    assert result(tmp_path / "two") == result(pool)
+    assert result(tmp_path / "two") == result(store)
     assert left_behind(tmp_path / "two") == []
 
 
@@ -477,15 +470,15 @@ def test_no_process_waits_for_one_that_failed(tmp_path):
     assert left_behind(tmp_path) == []
 
 
-def test_a_process_that_is_killed_goes_on_to_the_same_faces(drawn, tmp_path):
-    photos, pool, _ = drawn
-    command = [sys.executable, WORKER, photos, tmp_path / "pool", "6"]
-    done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
-    assert done.returncode == -signal.SIGKILL, done.stderr
-    assert not (tmp_path / "pool" / "faces.npy").exists()
-    gather(photos, tmp_path / "pool", team=ALONE, progress=False)
-    assert result(tmp_path / "pool") == result(pool)
-    assert left_behind(tmp_path / "pool") == []
+def test_one_of_two_processes_killed_at_a_random_moment_and_resumed(drawn, tmp_path):
+    """One dies by SIGKILL in the middle of what it writes, and torchrun ends the other."""
+    photos, store, _ = drawn
+    done = torchrun(WORKER, photos, tmp_path / "store", random.Random(os.getpid()).randint(15, 40))
+    assert done.returncode == 1, done.stderr
+    assert "SIGKILL" in done.stderr
+    ingest(photos, tmp_path / "store", processes=ALONE, progress=False)
+    assert result(tmp_path / "store") == result(store)
+    assert left_behind(tmp_path / "store") == []
 
 
 def test_a_detection_that_is_no_box_names_the_photo(tmp_path):
@@ -494,12 +487,12 @@ def test_a_detection_that_is_no_box_names_the_photo(tmp_path):
         with pytest.raises(
             ValueError, match=r"0\.png: the detector gave the box \[5\.0, .*\] with score .*; correct the"
         ):
-            gathered(tmp_path / "photos", tmp_path / "pool", detector=lambda _, at=box, p=score: Detections([at], [p]))
+            ingested(tmp_path / "photos", tmp_path / "store", detector=lambda _, at=box, p=score: Detections([at], [p]))
 
 
 @pytest.mark.data
 def test_tight_chips_are_not_lost(tmp_path):
     chips = sorted((Path(os.environ["PIPNET_DATA"]) / "unlabelled" / "utkface").glob("*.jpg"))[::100]
     (tmp_path / "all.txt").write_text("\n".join(map(str, chips)))
-    found = gather(tmp_path / "all.txt", tmp_path / "pool", team=ALONE, detector=RetinaFace(), progress=False)
+    found = ingest(tmp_path / "all.txt", tmp_path / "store", processes=ALONE, detector=RetinaFace(), progress=False)
     assert len(found.faces) >= 0.97 * len(chips)

@@ -1,0 +1,40 @@
+"""Ingest photos alone, or as one of several processes under torchrun; or die by SIGKILL before a statement of SQL.
+
+python ingest_worker.py SOURCE FOLDER [STATEMENTS]
+"""
+
+import os
+import signal
+import sqlite3
+import sys
+
+import cv2
+
+from pipnet.self_training.ingest import ingest
+from pipnet.training import distributed
+
+
+def die_after(statements):
+    """Let the process be killed when it is about to execute the last of so many statements."""
+    left, connect = [statements], sqlite3.connect
+
+    def watch(_):
+        left[0] -= 1
+        if left[0] == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def watched(*arguments, **more):
+        connection = connect(*arguments, **more)
+        connection.set_trace_callback(watch)
+        return connection
+
+    sqlite3.connect = watched
+
+
+if __name__ == "__main__":
+    cv2.setNumThreads(1)
+    source, folder, *statements = sys.argv[1:]
+    if statements:
+        die_after(int(statements[0]))
+    with distributed.processes("cpu") as processes:
+        print(ingest(source, folder, processes=processes, progress=False))
