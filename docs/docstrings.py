@@ -1,4 +1,4 @@
-"""Griffe extension: pipnet's docstrings as mkdocstrings reads them. ``Example:`` holds doctests; Sphinx roles are links."""
+"""Griffe extension: docstrings as mkdocstrings reads them. ``Example:`` holds doctests, Sphinx roles become links."""
 
 from __future__ import annotations
 

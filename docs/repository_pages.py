@@ -1,7 +1,7 @@
 """MkDocs hook: what these pages link to elsewhere in the repository joins the site, and links work in both places.
 
-In the repository a page says ``../experiments/roll/README.md``, seen from ``docs/``; on the site ``docs/`` is the top, and
-the records lie beside the pages.
+In the repository a page says ``../experiments/roll/README.md``, seen from ``docs/``; on the site ``docs/`` is the top,
+and the records lie beside the pages.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ MOST_BYTES = 20_000_000
 class Handler(BaseHTTPRequestHandler):
     """One request; the server runs each in a thread of its own."""
 
-    def do_POST(self) -> None:  # noqa: N802 (the name that http.server asks for)
+    def do_POST(self) -> None:
         """Answer with what FaceLandmarks.to_dict gives, or with an error in one sentence."""
         length = int(self.headers.get("Content-Length", 0))
         if not 0 < length <= MOST_BYTES:
