@@ -21,8 +21,8 @@ from pipnet.geometry import tight_box
 LAYOUT = """\
 name: cat_12
 num_points: 12
-names: [left_ear_tip, left_ear, right_ear_tip, right_ear, left_eye_outer, left_eye_inner, right_eye_inner,
-        right_eye_outer, nose, mouth_left, mouth_right, chin]
+names: [left_ear_tip, left_ear, right_ear_tip, right_ear, left_eye_outer, left_eye_inner,
+        right_eye_inner, right_eye_outer, nose, mouth_left, mouth_right, chin]
 mirror_pairs: [[0, 2], [1, 3], [4, 7], [5, 6], [9, 10]]
 norm_pair: [4, 7]
 groups:

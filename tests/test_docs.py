@@ -80,6 +80,16 @@ def test_every_page_is_on_the_site():
     assert {path.relative_to(ROOT / "docs").as_posix() for path in DOCS} <= set(listed)
 
 
+def test_the_tree_of_the_design_is_there():
+    folder = ROOT / "pipnet"
+    rows = re.findall(r"^\| (`[a-z].*?) \| (.*) \|$", (ROOT / "docs" / "design.md").read_text("utf-8"), re.MULTILINE)
+    assert len(rows) > 12
+    for part, says in rows:
+        inside = folder / part.strip("`") if part.endswith("/`") else folder
+        for name in re.findall(r"`(\w+\.py|\w+/)`", f"{says if inside != folder else part}"):
+            assert (inside / name).exists(), (part, name)
+
+
 def test_commands_on_configs_compose():
     """Every override of the pages is one that its config has."""
     called = [(HYDRA[name], arguments) for name, arguments in commands() if name in HYDRA]
