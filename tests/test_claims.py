@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from pipnet.inference.detectors import RETINAFACE_CALIBRATION
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -91,6 +93,17 @@ CLAIMS = {
         record("scores")["sets"]["common"]["face"]["rank_correlation"]["value"],
         record("scores")["sets"]["wflw"]["face"]["rank_correlation"]["value"],
         record("scores")["sets"]["wflw"]["point"]["calibration_error"],
+    ],
+    r"skips (\d+) of the (\d+) faces with an error above 8 %": lambda: [
+        (face := record("scores")["sets"]["common_jittered"]["face"])["failures_8"] - face["failures_8_kept"],
+        face["failures_8"],
+    ],
+    r"augmenting a face takes ([\d.]+) ms on one core with `transform=modern`": lambda: [
+        record("data_path")["milliseconds"]["modern"]["total"]
+    ],
+    r"width and height × ([\d.]+) and ([\d.]+) about a centre moved down by ([\d.]+) of the height": lambda: [
+        *RETINAFACE_CALIBRATION.scale,
+        RETINAFACE_CALIBRATION.shift[1],
     ],
     r"off by ([\d.]+)° of yaw and ([\d.]+)° of pitch": lambda: record("head_pose")["made"]["by_setting"]["all three"][
         "median"
