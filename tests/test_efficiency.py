@@ -126,25 +126,25 @@ def test_the_record_keeps_the_times_of_a_cpu_with_vnni():
     assert accuracy.paired_table(before) in page
 
 
-def test_the_readme_says_what_was_measured():
-    readme = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+def test_the_docs_say_what_was_measured():
+    page = " ".join((ROOT / "docs" / "accuracy.md").read_text(encoding="utf-8").split())
     accuracy, frame = read("accuracy.json"), read("frame.json")
     names = ("torch fp32", "onnxruntime fp32", "openvino fp32", "onnxruntime int8", "openvino int8")
     for kind, file in (("without", "accuracy.json"), ("with", "accuracy_0.4.0.json")):
-        row = re.search(rf"\| milliseconds a face {kind} VNNI \|" + r" ([^|]+)\|" * 5, readme)
+        row = re.search(rf"\| milliseconds a face {kind} VNNI \|" + r" ([^|]+)\|" * 5, page)
         assert row
         times = read(file)["speed"]
         for cell, name in zip(row.groups(), names, strict=True):
             assert cell.strip() == f"{times[f'shipped {name}']['ms']['median']:.1f}"
-    row = re.search(r"\| NME on Common-554, % \| ([^|]+)\|([^|]+)\|([^|]+)\|([^|]+)\|([^|]+)\|", readme)
+    row = re.search(r"\| NME on Common-554, % \| ([^|]+)\|([^|]+)\|([^|]+)\|([^|]+)\|([^|]+)\|", page)
     assert row
     for cell, name in zip(row.groups(), names, strict=True):
         assert cell.strip() == f"{accuracy['nme'][f'shipped {name}']:.3f}"
-    said = re.search(r"takes ([\d.]+) times as long as the bare network \(OpenVINO ([\d.]+)\)", readme)
+    said = re.search(r"takes ([\d.]+) times as long as the bare network \(OpenVINO ([\d.]+)\)", page)
     assert said
     for text, name in zip(said.groups(), ("onnxruntime", "openvino"), strict=True):
         assert text == f"{frame['runtimes'][name]['ratio']['median']:.2f}"
-    said = re.search(r"([\d.]+) times as fast as PyTorch, ResNet-18 ([\d.]+) times, at (\d+) % of", readme)
+    said = re.search(r"([\d.]+) times as fast as PyTorch, ResNet-18 ([\d.]+) times, at (\d+) % of", page)
     assert said
     best = [max(cases(model).values(), key=lambda row: row["ratio"]["median"]) for model in ("shipped", "resnet18")]
     assert said.groups() == (
@@ -154,7 +154,7 @@ def test_the_readme_says_what_was_measured():
     )
     starts = {start["name"]: start for start in speed()["starts"]}
     said = re.search(
-        r"first points come ([\d.]+) s after Python starts .*? (\d+) MiB .*? PyTorch ([\d.]+) s and (\d+) MiB", readme
+        r"first points come ([\d.]+) s after Python starts .*? (\d+) MiB .*? PyTorch ([\d.]+) s and (\d+) MiB", page
     )
     assert said
     expected = []

@@ -77,15 +77,16 @@ def test_the_portrait_has_its_points_in_place(runtime: str):
     assert faces.scores.max() <= 1
 
 
-def test_readme_and_card_say_what_was_measured(record: ModuleType):
+def test_docs_and_card_say_what_was_measured(record: ModuleType):
     metrics = json.loads((RECORD / "metrics.json").read_text(encoding="utf-8"))
-    readme = (RECORD.parent.parent / "README.md").read_text(encoding="utf-8")
+    root = RECORD.parent.parent
+    start, page = ((root / "docs" / name).read_text(encoding="utf-8") for name in ("index.md", "accuracy.md"))
     card = SHIPPED_WEIGHTS.with_suffix(".md").read_text(encoding="utf-8")
-    assert record.main_table(metrics) in readme
-    assert record.peers_table(metrics) in readme
+    assert record.main_table(metrics) in page
+    assert record.peers_table(metrics) in page
     assert record.main_table(metrics) in card
     mean = metrics["common"]["all"]["outer_eye"]["mean"]["value"]
-    assert f"Mean error {mean:.2f} % of the outer-eye distance" in " ".join(readme.split())
+    assert f"Mean error {mean:.2f} % of the outer-eye distance" in " ".join(start.split())
     weakness = [
         metrics["wflw"]["subsets"]["pose"]["box"]["mean"]["value"],
         metrics["wflw"]["subsets"]["blur"]["box"]["mean"]["value"],
@@ -93,7 +94,7 @@ def test_readme_and_card_say_what_was_measured(record: ModuleType):
         metrics["common"]["parts"]["jaw"]["outer_eye"]["value"],
         metrics["common"]["parts"]["eye"]["outer_eye"]["value"],
     ]
-    for text in (readme, card):
+    for text in (page, card):
         section = " ".join(text.partition("bad at.**")[2].split("\n\n")[0].split())
         assert [f"{value:.2f} %" for value in weakness] == re.findall(r"[\d.]+ %", section)
 
