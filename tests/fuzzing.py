@@ -42,7 +42,7 @@ from hypothesis import strategies as st
 from pipnet.data.datasets import read_dataset
 from pipnet.data.images import MAX_PIXELS, image_size, read_image
 from pipnet.data.readers_text import read_pts
-from pipnet.inference.detectors import Detections
+from pipnet.inference.detections import Detections
 from pipnet.inference.file_boxes import FileBoxes
 from pipnet.inference.landmarker import FaceLandmarker
 from pipnet.layouts import PointLayout, load_layout

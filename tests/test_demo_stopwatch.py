@@ -9,7 +9,7 @@ import pytest
 
 from pipnet.demo import stopwatch
 from pipnet.demo.stopwatch import Stopwatch
-from pipnet.inference.detectors import Detections
+from pipnet.inference.detections import Detections
 from pipnet.inference.landmarker import FaceLandmarker
 from pipnet.layouts import get_layout
 

@@ -15,16 +15,17 @@ import pytest
 from skimage.data import astronaut
 
 from pipnet.geometry import angle_between, box_corners, box_iou, tight_box, turned
-from pipnet.inference.detections import _FIVE_UPRIGHT, Passes, five_point_rolls, search_in_passes
-from pipnet.inference.detectors import (
-    RETINAFACE_CALIBRATION,
+from pipnet.inference.detections import (
+    _FIVE_UPRIGHT,
     UNCALIBRATED,
     CalibratedDetections,
     Calibration,
     Detections,
-    RetinaFace,
-    detector_factory,
+    Passes,
+    five_point_rolls,
+    search_in_passes,
 )
+from pipnet.inference.detectors import RETINAFACE_CALIBRATION, RetinaFace, detector_factory
 
 ROOT = Path(__file__).resolve().parent.parent
 RECORD = ROOT / "experiments" / "detector_boxes"

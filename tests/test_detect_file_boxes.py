@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipnet.inference.detectors import Calibration
+from pipnet.inference.detections import Calibration
 from pipnet.inference.file_boxes import FileBoxes
 from pipnet.landmarks import FaceLandmarks
 from pipnet.layouts import get_layout

@@ -16,7 +16,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from pipnet.inference.detectors import UNCALIBRATED, YUNET_CALIBRATION, YuNet, detector_factory
+from pipnet.inference.detections import UNCALIBRATED
+from pipnet.inference.detectors import YUNET_CALIBRATION, YuNet, detector_factory
 from pipnet.inference.landmarker import FaceLandmarker
 from pipnet.layouts import PointLayout
 

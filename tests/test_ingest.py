@@ -17,7 +17,8 @@ import torch
 from test_distributed import torchrun
 
 from pipnet.data.synthetic.dataset import draw_faces, write_drawn_photos
-from pipnet.inference.detectors import Detections, RetinaFace
+from pipnet.inference.detections import Detections
+from pipnet.inference.detectors import RetinaFace
 from pipnet.self_training import ingest as ingesting
 from pipnet.self_training.face_store import FILE, Database, FaceStore, UnlabelledFaces, photo_digest
 from pipnet.self_training.ingest import FaceRules, ingest

@@ -14,8 +14,7 @@ import torch
 from skimage.data import astronaut
 
 from pipnet.geometry import crop_of_square, crop_squares, turned
-from pipnet.inference.detections import as_boxes
-from pipnet.inference.detectors import Detections
+from pipnet.inference.detections import Detections, as_boxes
 from pipnet.inference.landmarker import FaceLandmarker
 from pipnet.inference.runtimes import TorchRuntime, choose_device
 from pipnet.layouts import PointLayout, get_layout

@@ -15,7 +15,7 @@ from skimage.data import astronaut
 
 from pipnet.data.images import BadSampleError
 from pipnet.geometry import crop_of_square
-from pipnet.inference.detectors import Detections
+from pipnet.inference.detections import Detections
 from pipnet.inference.landmarker import FaceLandmarker
 from pipnet.landmarks import FaceLandmarks
 from pipnet.layouts import PointLayout

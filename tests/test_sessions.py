@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from skimage.data import astronaut
 
-from pipnet.inference.detectors import Detections, RetinaFace
+from pipnet.inference.detections import Detections
+from pipnet.inference.detectors import RetinaFace
 from pipnet.inference.landmarker import FaceLandmarker
 from pipnet.inference.runtimes import OnnxRuntime
 from pipnet.inference.sessions import Session

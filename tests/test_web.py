@@ -33,7 +33,7 @@ skimage_data = pytest.importorskip("skimage.data", reason="the portrait comes wi
 
 from aiohttp.test_utils import TestClient, TestServer  # noqa: E402
 
-from pipnet.demo import web_app  # noqa: E402
+from pipnet.demo import web as web_module  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -50,7 +50,7 @@ def portrait():
 
 @contextlib.asynccontextmanager
 async def client_of(landmarker, **options):
-    async with TestClient(TestServer(web_app.make_app(landmarker, **options))) as client:
+    async with TestClient(TestServer(web_module.make_app(landmarker, **options))) as client:
         yield client
 
 
@@ -93,7 +93,7 @@ def test_the_page_and_all_that_it_names_come_from_this_server(landmarker):
     assert kinds["/page.css"] == "text/css"
     assert kinds["/icon.svg"] == "image/svg+xml"
     assert {name for name, kind in kinds.items() if kind == "text/javascript"} == {
-        f"/{path.name}" for path in web_app._PAGE.glob("*.js")
+        f"/{path.name}" for path in web_module._PAGE.glob("*.js")
     }
 
 
@@ -250,7 +250,7 @@ def test_bad_photos_and_frames_get_a_sentence(landmarker, portrait, what):
 
 
 def test_too_large_a_photo_is_refused_unread(landmarker, monkeypatch):
-    monkeypatch.setattr(web_app, "LARGEST_PHOTO_BYTES", 2**20)
+    monkeypatch.setattr(web_module, "LARGEST_PHOTO_BYTES", 2**20)
 
     async def in_pieces():
         for _ in range(20):
@@ -291,7 +291,7 @@ def test_live_frames_keep_ids_and_lie_on_the_face(landmarker, portrait):
 
 
 def test_messages_that_are_no_frames(landmarker, portrait, monkeypatch):
-    monkeypatch.setattr(web_app, "LARGEST_FRAME_BYTES", 2**20)
+    monkeypatch.setattr(web_module, "LARGEST_FRAME_BYTES", 2**20)
 
     async def run():
         async with client_of(landmarker) as client, client.ws_connect("/live") as live:
@@ -376,7 +376,7 @@ def test_too_many_pages_are_told(landmarker):
     async def run():
         async with client_of(landmarker) as client, contextlib.AsyncExitStack() as stack:
             first = await stack.enter_async_context(client.ws_connect("/live"))
-            for _ in range(web_app.MOST_PAGES - 1):
+            for _ in range(web_module.MOST_PAGES - 1):
                 await stack.enter_async_context(client.ws_connect("/live"))
             refused = await stack.enter_async_context(client.ws_connect("/live"))
             message = await refused.receive()
@@ -395,7 +395,7 @@ def test_a_mistake_in_the_server_is_said_without_its_details(landmarker, portrai
     def wrong(data, name):
         raise RuntimeError("inside")
 
-    monkeypatch.setattr(web_app, "decode_image", wrong)
+    monkeypatch.setattr(web_module, "decode_image", wrong)
 
     async def run():
         async with client_of(landmarker) as client:
@@ -412,7 +412,7 @@ def test_a_mistake_on_a_frame_closes_the_socket_with_a_reason(landmarker, portra
     def wrong(*arguments, **settings):
         raise RuntimeError("inside")
 
-    monkeypatch.setattr(web_app, "decode_image", wrong)
+    monkeypatch.setattr(web_module, "decode_image", wrong)
 
     async def run():
         async with client_of(landmarker) as client, client.ws_connect("/live") as live:

@@ -18,7 +18,8 @@ import numpy as np
 from pipnet.data.datasets import read_dataset
 from pipnet.evaluation.evaluate import evaluate
 from pipnet.files import replacing
-from pipnet.inference.detectors import Detections, RetinaFace
+from pipnet.inference.detections import Detections
+from pipnet.inference.detectors import RetinaFace
 from pipnet.inference.landmarker import FaceLandmarker
 from pipnet.layouts import get_layout
 from pipnet.metrics import bootstrap, error_statistics, mean_error, paired_bootstrap

@@ -33,7 +33,8 @@ Search = Callable[[np.ndarray], np.ndarray]  # RGB uint8 (H, W, 3) to (F, 5): bo
 
 def retinaface(max_side: int) -> Search:
     """This package's adapter, boxes before calibration, at a threshold below all that are compared."""
-    from pipnet.inference.detectors import UNCALIBRATED, RetinaFace
+    from pipnet.inference.detections import UNCALIBRATED
+    from pipnet.inference.detectors import RetinaFace
 
     detector = RetinaFace(score_threshold=0.3, max_side=max_side, threads=1, calibration=UNCALIBRATED)
 
@@ -46,7 +47,8 @@ def retinaface(max_side: int) -> Search:
 
 def yunet(model: str, max_side: int) -> Search:
     """This package's adapter on a model file of OpenCV's zoo."""
-    from pipnet.inference.detectors import UNCALIBRATED, YuNet
+    from pipnet.inference.detections import UNCALIBRATED
+    from pipnet.inference.detectors import YuNet
 
     detector = YuNet(model, score_threshold=0.3, max_side=max_side, calibration=UNCALIBRATED)
 

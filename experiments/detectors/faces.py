@@ -13,7 +13,8 @@ import numpy as np
 from pipnet.data.datasets import read_dataset
 from pipnet.data.sample import Sample
 from pipnet.geometry import box_iou, tight_box
-from pipnet.inference.detectors import RETINAFACE_CALIBRATION, Calibration
+from pipnet.inference.detections import Calibration
+from pipnet.inference.detectors import RETINAFACE_CALIBRATION
 from pipnet.layouts import get_layout
 
 HERE = Path(__file__).resolve().parent

@@ -14,8 +14,8 @@ from numpy.typing import ArrayLike
 
 from pipnet.data.images import read_image
 from pipnet.geometry import crop_of_square, crop_squares, roll_angles, turned
-from pipnet.inference.detections import as_angles, as_boxes, as_detections
-from pipnet.inference.detectors import Detections, Detector, RetinaFace, YuNet, detector_factory
+from pipnet.inference.detections import Detections, Detector, as_angles, as_boxes, as_detections
+from pipnet.inference.detectors import RetinaFace, YuNet, detector_factory
 from pipnet.inference.runtimes import GRAPH_RUNTIMES, RUNTIMES, Runtime, TorchRuntime, open_fastest, usable_device
 from pipnet.inference.upright import Asked, Looks, upright_looks
 from pipnet.landmarks import FaceLandmarks
