@@ -13,7 +13,7 @@ import re
 import shlex
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from difflib import get_close_matches
 from itertools import pairwise
@@ -29,11 +29,51 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from pipnet.console import MissingExtraError, careful_output, failure, interrupted, version
+from pipnet.console import MissingExtraError, careful_output, failure, interrupted, note, version
 from pipnet.data.datasets import dataset_folder, read_dataset
 from pipnet.data.sample import BadItems, Sample
 from pipnet.layouts import LAYOUTS, PointLayout, get_layout
 from pipnet.text_files import read_text, yaml_fault
+
+# Names of 0.4 on the command line, which go with the next version, and what to write instead.
+_BACKBONES = "resnet18|resnet50|resnet101|mobilenet_v2|mobilenet_v3_large|mobilenet_v3_small"
+_RENAMED = {
+    "experiment=paper_300w_mobilenet_v3_large": "experiment=paper_300w model.backbone=mobilenet_v3_large "
+    "fit.epochs=120 schedule.milestones=[60,100]",
+    rf"experiment=paper_(300w|wflw|cofw|aflw)_({_BACKBONES})": r"experiment=paper_\1 model.backbone=\2",
+    "experiment=ablation_no_neighbors": "experiment=ablation_modern name=ablation_no_neighbors_${seed} "
+    "model.num_neighbors=0 model.merge=none",
+    "experiment=ablation_stride_16": "experiment=ablation_modern name=ablation_stride_16_${seed} model.net_stride=16",
+    "experiment=ablation_label_boxes": "experiment=ablation_modern name=ablation_label_boxes_${seed} "
+    "transform.box_shift=0 transform.box_scale=0",
+    "model=mobilenet_v2_stride16": "model.backbone=mobilenet_v2_stride16 model.net_stride=16 model.input_size=128",
+    rf"model=((?:{_BACKBONES})(?:,(?:{_BACKBONES}))*)": r"model.backbone=\1",
+}
+
+
+def with_new_names(arguments: Sequence[str], say: Callable[[str], object]) -> list[str]:
+    """Arguments of a command line, those of 0.4 replaced by what they are called now.
+
+    Args:
+        arguments: Of the command line.
+        say: Gets a sentence for each that was replaced.
+
+    Example:
+        >>> with_new_names(["experiment=paper_wflw_resnet50", "seed=1"], print)
+        experiment=paper_wflw_resnet50 is now experiment=paper_wflw model.backbone=resnet50; the old name goes with 0.6
+        ['experiment=paper_wflw', 'model.backbone=resnet50', 'seed=1']
+    """
+    named: list[str] = []
+    for argument in arguments:
+        for old, new in _RENAMED.items():
+            if known := re.fullmatch(old, argument):
+                now = known.expand(new)
+                say(f"{argument} is now {now}; the old name goes with 0.6")
+                named += now.split(" ")
+                break
+        else:
+            named.append(argument)
+    return named
 
 
 def config_dir() -> str:
@@ -71,6 +111,7 @@ def command(name: str) -> Callable[[Callable[[DictConfig], None]], Callable[[], 
         @functools.wraps(function)
         def main() -> None:
             careful_output()
+            sys.argv[1:] = with_new_names(sys.argv[1:], functools.partial(note, name))
             if "--version" in sys.argv[1:]:  # Hydra would print its own
                 return print(f"pipnet {version()}")
             if os.environ.get("HYDRA_FULL_ERROR") == "1":

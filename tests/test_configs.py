@@ -18,7 +18,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 import pipnet
-from pipnet.config import called, config_dir, dataset_layout, plain, read_split
+from pipnet.config import called, config_dir, dataset_layout, plain, read_split, with_new_names
 from pipnet.data.datasets import READERS
 from pipnet.data.images import write_image
 from pipnet.data.synthetic.dataset import draw_faces, write_drawn_photos
@@ -375,3 +375,31 @@ def test_an_own_set_without_its_folder_is_told_about_the_folder():
     dataset = {"reader": "csv", "root": "nowhere/own", "layout": "nowhere/own/layout.yaml"}
     with pytest.raises(FileNotFoundError, match="dataset folder nowhere/own does not exist; set data_root"):
         dataset_layout(dataset)
+
+
+@pytest.mark.parametrize(
+    ("old", "expected"),
+    [
+        ("experiment=paper_300w_resnet101", {"name": "paper_300w_resnet101", "model.backbone": "resnet101"}),
+        (
+            "experiment=paper_300w_mobilenet_v3_large",
+            {"model.backbone": "mobilenet_v3_large", "fit.epochs": 120, "schedule.milestones": [60, 100]},
+        ),
+        ("experiment=ablation_no_neighbors", {"name": "ablation_no_neighbors_0", "model.num_neighbors": 0}),
+        ("experiment=ablation_stride_16", {"name": "ablation_stride_16_0", "model.net_stride": 16}),
+        ("experiment=ablation_label_boxes", {"transform.box_scale": 0, "transform.box_shift": 0}),
+        ("model=mobilenet_v2_stride16", {"model.net_stride": 16, "model.input_size": 128}),
+        ("model=resnet50", {"model.backbone": "resnet50"}),
+    ],
+)
+def test_command_lines_of_0_4_work_for_one_more_version(old, expected):
+    said: list[str] = []
+    settings = OmegaConf.create(composed(*with_new_names([old], said.append)))
+    assert {key: OmegaConf.select(settings, key) for key in expected} == expected
+    assert len(said) == 1
+    assert said[0].startswith(f"{old} is now ")
+    check_training(composed(*with_new_names([old], said.append)))
+
+
+def test_a_sweep_of_0_4_over_networks_is_one_over_backbones():
+    assert with_new_names(["-m", "model=resnet18,resnet50"], print) == ["-m", "model.backbone=resnet18,resnet50"]
