@@ -19,16 +19,14 @@ _LAYOUT = "300w_68"
 _CHUNK = 64  # faces between two looks at whether to stop
 
 
-def read_faces(root: Path | None, count: int | None = None) -> list[Sample]:
-    """Faces of 300W's part ``common`` in ``root/300W``, all or ``count`` of them; none without a root.
+def read_faces(root: Path, count: int | None = None) -> list[Sample]:
+    """Faces of 300W's part ``common`` in ``root/300W``, all or ``count`` of them.
 
     Raises:
         FileNotFoundError: They are not there.
     """
     from pipnet.data.datasets import read_dataset
 
-    if root is None:
-        return []
     samples, _ = read_dataset("300w", root=root / "300W", layout=get_layout(_LAYOUT), part="common")
     return samples[:: max(1, len(samples) // count)][:count] if count else samples
 
