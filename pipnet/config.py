@@ -47,6 +47,7 @@ _RENAMED = {
     "experiment=ablation_label_boxes": "experiment=ablation_modern name=ablation_label_boxes_${seed} "
     "transform.box_shift=0 transform.box_scale=0",
     "model=mobilenet_v2_stride16": "model.backbone=mobilenet_v2_stride16 model.net_stride=16 model.input_size=128",
+    r"optim\.trunk_lr=(.+)": r"optim.backbone_lr=\1",
     rf"model=((?:{_BACKBONES})(?:,(?:{_BACKBONES}))*)": r"model.backbone=\1",
 }
 

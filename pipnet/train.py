@@ -85,7 +85,7 @@ def build_material(settings: dict[str, Any]) -> Material:
 
 
 def build_network(settings: dict[str, Any], material: Material, *, seed: int) -> PIPNet:
-    """The network that a training starts from: its trunk has the weights that the config names, its head is random.
+    """The network that a training starts from: its backbone has the weights that the config names, its head is random.
 
     A layout of few points has fewer neighbours than ``model.num_neighbors``: then each point predicts all others.
     """

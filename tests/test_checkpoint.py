@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from pipnet.files import replacing
+from pipnet.inference.landmarker import SHIPPED_WEIGHTS
 from pipnet.layouts import LAYOUTS, get_layout, layout_from_dict
 from pipnet.model import checkpoint
 from pipnet.model.checkpoint import FORMAT, CheckpointError, load, read, save
@@ -199,9 +200,9 @@ def test_arguments_that_cannot_be(path, values, message):
 
 def test_a_weight_is_missing_or_unknown(path):
     weights = torch.load(path, weights_only=True)["weights"]
-    del weights["trunk.0.0.weight"]
+    del weights["backbone.0.0.weight"]
     change(path, weights=weights)
-    with pytest.raises(CheckpointError, match=r"best\.pt: weight 'trunk\.0\.0\.weight' is missing"):
+    with pytest.raises(CheckpointError, match=r"best\.pt: weight 'backbone\.0\.0\.weight' is missing"):
         load(path)
     weights = network().state_dict() | {"extra": torch.zeros(1)}
     change(path, weights=weights)
@@ -300,3 +301,12 @@ def test_replacing_survives_a_writer_that_replaces_its_file(tmp_path):
         beside.write_text("new")
         os.replace(beside, temporary)
     assert (tmp_path / "a.txt").read_text() == "new"
+
+
+def test_weights_by_their_names_of_0_4_are_read():
+    """Up to 0.4 the backbone was called trunk; so it is in the weights that ship."""
+    content = checkpoint.read(SHIPPED_WEIGHTS)
+    assert any(key.startswith("trunk.") for key in content["weights"])
+    net = checkpoint.load(SHIPPED_WEIGHTS).net
+    first = "0.0.weight"
+    np.testing.assert_array_equal(net.state_dict()[f"backbone.{first}"], content["weights"][f"trunk.{first}"].float())

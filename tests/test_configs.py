@@ -81,7 +81,7 @@ def check_training(settings: dict[str, Any]) -> None:
     assert 0 < multiple(0, epochs) <= 1
     assert 0 < multiple(epochs - 0.01, epochs) < 1 or settings["schedule"]["name"] == "steps"
     assert settings["fit"].keys() <= inspect.signature(fit).parameters.keys()
-    assert settings["fit"]["frozen_blocks"] < len(list(net.trunk.children()))
+    assert settings["fit"]["frozen_blocks"] < len(list(net.backbone.children()))
     assert settings["box_scale"] >= 1
 
 

@@ -42,8 +42,8 @@ def test_weights_and_batch_norm_statistics_are_those_of_one_process(both):
         for key in a:
             torch.testing.assert_close(b[key], a[key], rtol=1e-4, atol=1e-5, msg=lambda text, key=key: f"{key}: {text}")
         start = start or a
-    assert int(start["trunk.0.1.num_batches_tracked"]) == 6
-    assert start["trunk.0.1.running_mean"].abs().max() > 0.01  # it did learn them
+    assert int(start["backbone.0.1.num_batches_tracked"]) == 6
+    assert start["backbone.0.1.running_mean"].abs().max() > 0.01  # it did learn them
 
 
 def test_losses_and_validation_are_those_of_one_process(both):

@@ -218,7 +218,7 @@ def test_work_counts_two_for_each_multiply_accumulate():
     in_graph, dense = script("speed/peak.py").network_work(net)
     head = 2 * 576 * 68 * (3 + 2 * 4) * 2 * 2 / 1e9  # channels, points, maps of a point, cells
     with torch.inference_mode(), FlopCounterMode(display=False) as backbone:
-        net.trunk(torch.zeros(1, 3, 64, 64))
+        net.backbone(torch.zeros(1, 3, 64, 64))
     assert dense == pytest.approx(backbone.get_total_flops() / 1e9 + head)
     assert backbone.get_total_flops() / 1e9 < in_graph < dense
 

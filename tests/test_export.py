@@ -64,8 +64,8 @@ def small_model(layout=None, dataset=None) -> LoadedModel:
     mean_face = np.random.default_rng(0).uniform(0.2, 0.8, (layout.num_points, 2))
     net = PIPNet(mean_face, "mobilenet_v3_small", num_neighbors=3, input_size=64)
     crops = torch.from_numpy(CROPS).permute(0, 3, 1, 2)
-    with torch.no_grad():  # an untrained trunk gives numbers near 0
-        features = net.eval().neck(net.trunk(net.normalize(crops)))
+    with torch.no_grad():  # an untrained backbone gives numbers near 0
+        features = net.eval().neck(net.backbone(net.normalize(crops)))
         torch.nn.init.normal_(net.head.weight, std=0.02 / float(features.std()))
     config = {"dataset": dataset, "splits": {"train": "train", "val": "val"}, "data_root": "/home/ann/data", "seed": 7}
     training = {"config": config, "licence": "research only", "faces": {"train": 12}} if dataset else {}

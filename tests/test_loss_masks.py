@@ -159,7 +159,7 @@ def test_coarse_maps_are_the_score_layer_on_pooled_features():
     with torch.no_grad():
         net.head.weight.normal_(std=0.1)
         output, plain = net(images, pool), net(images)
-        pooled = torch.nn.MaxPool2d(2)(net.neck(net.trunk(images)))  # by 2, and by 2 again for 4
+        pooled = torch.nn.MaxPool2d(2)(net.neck(net.backbone(images)))  # by 2, and by 2 again for 4
         twice = torch.nn.MaxPool2d(2)(pooled)
         torch.testing.assert_close(output.coarse[2], net.head(pooled)[[0, 3], :3])
         torch.testing.assert_close(output.coarse[4], net.head(twice)[[2], :3])

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from pipnet.layouts import get_layout
-from pipnet.model.backbones import BACKBONES, build_trunk
+from pipnet.model.backbones import BACKBONES, build_backbone
 from pipnet.model.codec import PIPOutput, encode, nearest_neighbors
 from pipnet.model.loss import PIPLoss
 from pipnet.model.pipnet import NET_STRIDES, PIPNet
@@ -89,9 +89,9 @@ def test_the_short_mobilenet_keeps_the_papers_grid_at_half_the_size():
     net = PIPNet(face(68), "mobilenet_v2_stride16", net_stride=16, input_size=128)
     assert (net.grid, parameters(net.neck), net.head.in_channels) == (8, 0, 96)
     torch.manual_seed(0)
-    short = build_trunk("mobilenet_v2_stride16").module
+    short = build_backbone("mobilenet_v2_stride16").module
     torch.manual_seed(0)
-    whole = build_trunk("mobilenet_v2").module
+    whole = build_backbone("mobilenet_v2").module
     assert len(short) == 14
     weights = whole.state_dict()  # torchvision fills it in order, so the same file fits both
     assert all(torch.equal(values, weights[name]) for name, values in short.state_dict().items())
@@ -162,7 +162,7 @@ def test_missing_imagenet_weights_say_what_to_do(tmp_path, monkeypatch):
 
     monkeypatch.setattr("torch.hub.download_url_to_file", no_network)
     with pytest.raises(OSError, match=r"resnet18.*no route to host.*put resnet18-f37072fd\.pth.*pretrained=false"):
-        build_trunk("resnet18", pretrained=True)
+        build_backbone("resnet18", pretrained=True)
 
 
 # Two points, a grid of 2 x 2 cells, one neighbour each: the other point.
@@ -284,7 +284,7 @@ def test_running_statistics_follow_within_a_few_hundred_steps():
     for backbone in BACKBONES:
         with torch.device("meta"):
             momenta = {
-                m.momentum for m in build_trunk(backbone).module.modules() if isinstance(m, torch.nn.BatchNorm2d)
+                m.momentum for m in build_backbone(backbone).module.modules() if isinstance(m, torch.nn.BatchNorm2d)
             }
         assert momenta == {0.1}, backbone
 

@@ -13,7 +13,7 @@ from pipnet.model.loss import PIPLoss
 from pipnet.training.optimization import (
     averaged,
     build_optimizer,
-    freeze_trunk,
+    freeze_backbone,
     lr_schedule,
     mixed_precision,
     train_mode,
@@ -71,17 +71,17 @@ def test_warm_up_and_cosine():
         lr_schedule(name="linear")
 
 
-def test_only_weights_of_convolutions_decay_and_the_trunk_has_its_own_rate():
+def test_only_weights_of_convolutions_decay_and_the_backbone_has_its_own_rate():
     net = small_net()
-    optimizer = build_optimizer(net, name="adamw", lr=0.01, weight_decay=0.1, trunk_lr=0.5)
+    optimizer = build_optimizer(net, name="adamw", lr=0.01, weight_decay=0.1, backbone_lr=0.5)
     settings_of = {id(p): group for group in optimizer.param_groups for p in group["params"]}
     assert len(settings_of) == len(list(net.parameters())), "every parameter trains, once"
     kinds = set()
     for key, parameter in net.named_parameters():
         group = settings_of[id(parameter)]
         assert group["weight_decay"] == (0.1 if parameter.dim() == 4 else 0.0), key
-        assert group["lr"] == pytest.approx(0.005 if key.startswith("trunk.") else 0.01), key
-        kinds.add((key.startswith("trunk."), parameter.dim() == 4))
+        assert group["lr"] == pytest.approx(0.005 if key.startswith("backbone.") else 0.01), key
+        kinds.add((key.startswith("backbone."), parameter.dim() == 4))
     assert len(kinds) == 4
     biases = [key for key, p in net.named_parameters() if key.endswith("bias") and settings_of[id(p)]["weight_decay"]]
     assert not biases
@@ -111,7 +111,7 @@ def test_a_wrong_key_names_its_group_but_a_bug_keeps_its_traceback():
 @pytest.mark.parametrize("backbone", ["mobilenet_v3_small", "resnet18"])
 def test_frozen_blocks_keep_weights_and_statistics_and_all_else_moves(backbone):
     net, frozen = small_net(backbone=backbone), 5
-    freeze_trunk(net, frozen)
+    freeze_backbone(net, frozen)
     train_mode(net)
     assert net.training
     assert net.head.training
@@ -123,8 +123,8 @@ def test_frozen_blocks_keep_weights_and_statistics_and_all_else_moves(backbone):
         optimizer.zero_grad()
         sum(terms.values()).backward()
         optimizer.step()
-    names = [name for name, _ in net.trunk.named_children()][:frozen]
-    kept = tuple(f"trunk.{name}." for name in names)
+    names = [name for name, _ in net.backbone.named_children()][:frozen]
+    kept = tuple(f"backbone.{name}." for name in names)
     assert any(key.startswith(kept) for key in before)
     for key, values in net.state_dict().items():
         same = torch.equal(values, before[key])

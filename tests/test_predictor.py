@@ -30,7 +30,7 @@ def network(backbone: str = "mobilenet_v2", **options) -> PIPNet:
             torch.nn.init.uniform_(module.running_var, 0.5, 1.5)
     net.eval()
     with torch.no_grad():
-        features = net.neck(net.trunk(net.normalize(torch.from_numpy(crops(4, seed=9)).permute(0, 3, 1, 2))))
+        features = net.neck(net.backbone(net.normalize(torch.from_numpy(crops(4, seed=9)).permute(0, 3, 1, 2))))
     varying = features - features.mean(dim=(0, 2, 3), keepdim=True)
     # Maps of unit size whatever the size of the features, centred on what is common to all crops.
     torch.nn.init.normal_(net.head.weight, std=float(1 / varying.std() / features.shape[1] ** 0.5))
@@ -65,7 +65,7 @@ def test_it_predicts_the_same_for_every_head(options: dict):
         np.testing.assert_allclose(got, expected, atol=1e-4, rtol=1e-4)
 
 
-def test_the_trunk_of_stride_16_needs_no_neck(tmp_path):
+def test_the_backbone_of_stride_16_needs_no_neck(tmp_path):
     """As it is trained at 128 px: through a checkpoint, the predictor, and a graph."""
     net = network("mobilenet_v2_stride16", net_stride=16)
     assert isinstance(net.neck, torch.nn.Identity)
@@ -89,8 +89,8 @@ def test_whole_pixels_change_the_border_only(backbone: str):
     assert close.median() < 0.5
     # The first layer is the same wherever no margin reaches.
     image = torch.from_numpy(crops(1))
-    expected = net.trunk[0](net.normalize(image.permute(0, 3, 1, 2)))
-    got = ours.trunk[0](ours._pixels(image))
+    expected = net.backbone[0](net.normalize(image.permute(0, 3, 1, 2)))
+    got = ours.backbone[0](ours._pixels(image))
     assert got.shape == expected.shape
     np.testing.assert_allclose(got[..., 4:-4, 4:-4].detach(), expected[..., 4:-4, 4:-4].detach(), atol=1e-4)
 

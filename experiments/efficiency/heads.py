@@ -1,10 +1,10 @@
-"""What the head costs on the trunk: coordinates, PIP, heatmaps, decoding included.
+"""What the head costs on the backbone: coordinates, PIP, heatmaps, decoding included.
 
     python experiments/efficiency/heads.py            # heads.json and its tables; 2 to 3 minutes
     python experiments/efficiency/heads.py --quick    # tries it out, keeps nothing
     python experiments/efficiency/heads.py --table    # the tables of the heads.json that is there
 
-One ResNet-18 trunk of pipnet, 256 px, one crop, one thread, 98 points. Uint8 crop in, points out, in every head:
+One ResNet-18 backbone of pipnet, 256 px, one crop, one thread, 98 points. Uint8 crop in, points out, in every head:
 
 * ``coordinate``: mean over the cells, one linear layer to 2 N numbers;
 * ``pip``: as pipnet ships it (:class:`pipnet.model.predictor.Predictor`), with offsets only where the score map peaks;
@@ -13,7 +13,7 @@ One ResNet-18 trunk of pipnet, 256 px, one crop, one thread, 98 points. Uint8 cr
   neighbour (Xiao, Wu, Wei, "Simple Baselines for Human Pose Estimation and Tracking", ECCV 2018).
 
 Weights are random: stand-ins of the right shape (``heads_networks.py``), to be timed and not to be believed. The head's
-share is what is asked, so all have the same trunk module, with the scaling of pixels folded into its first convolution.
+share is what is asked, so all have the same backbone, with the scaling of pixels folded into its first convolution.
 Runtimes: PyTorch as it is, ONNX Runtime and OpenVINO in 32 bits, and both in 8 bits (static quantisation, the same
 settings for each head, the decoding in 32 bits; ONNX Runtime has no deconvolution in 8 bits and computes it in 32, so
 its heatmaps gain little). Heads take turns, for many rounds; figures are medians over rounds, with quartiles.
@@ -126,7 +126,7 @@ def measure(rounds: int) -> dict[str, Any]:
             "heatmap_over_pip": vars(ratio(times["heatmap"], times["pip"])),
         }
     return {
-        "trunk": "resnet18",
+        "backbone": "resnet18",
         "input_size": SIZE,
         "points": POINTS,
         "neighbors": NEIGHBORS,

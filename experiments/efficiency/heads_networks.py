@@ -1,4 +1,4 @@
-"""Heads on one trunk, as files that runtimes open: what heads.py times.
+"""Heads on one backbone, as files that runtimes open: what heads.py times.
 
 Weights are random: stand-ins of the right shape, to be timed and not to be believed.
 """
@@ -17,8 +17,8 @@ from pipnet.model.pipnet import PIPNet
 from pipnet.model.predictor import Predictor
 
 
-class OnTrunk(nn.Module):
-    """A head and its decoding on the trunk of a :class:`Predictor`, which all heads share."""
+class OnBackbone(nn.Module):
+    """A head and its decoding on the backbone of a :class:`Predictor`, which all heads share."""
 
     def __init__(self, predictor: Predictor) -> None:
         super().__init__()
@@ -26,10 +26,10 @@ class OnTrunk(nn.Module):
 
     def features(self, crops: Tensor) -> Tensor:
         """uint8 ``(B, S, S, 3)`` to ``(B, 512, 8, 8)``."""
-        return self.predictor.trunk(self.predictor._pixels(crops))
+        return self.predictor.backbone(self.predictor._pixels(crops))
 
 
-class Coordinate(OnTrunk):
+class Coordinate(OnBackbone):
     """Pooled regression: 2 N numbers a face."""
 
     def __init__(self, predictor: Predictor, channels: int, points: int) -> None:
@@ -41,19 +41,19 @@ class Coordinate(OnTrunk):
         return self.linear(pooled).unflatten(1, (-1, 2))
 
 
-class DensePIP(OnTrunk):
+class DensePIP(OnBackbone):
     """The paper's head: every map at every cell."""
 
     def __init__(self, predictor: Predictor, net: PIPNet) -> None:
         super().__init__(predictor)
         self.net = net
-        self.net.trunk = nn.Identity()  # the shared one is used
+        self.net.backbone = nn.Identity()  # the shared one is used
 
     def forward(self, crops: Tensor) -> tuple[Tensor, ...]:
         return self.net.interpret(self.net(self.features(crops)))
 
 
-class Heatmap(OnTrunk):
+class Heatmap(OnBackbone):
     """Three deconvolutions, a map a point, its peak with a quarter pixel towards the higher neighbour."""
 
     def __init__(self, predictor: Predictor, channels: int, points: int) -> None:
@@ -97,7 +97,7 @@ def build_heads(*, points: int, neighbors: int, size: int) -> dict[str, nn.Modul
 
 
 def write_graph(head: nn.Module, crops: Tensor, path: Path) -> None:
-    """One head with its trunk and decoding as an ONNX file, batch 1."""
+    """One head with its backbone and decoding as an ONNX file, batch 1."""
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # the exporter is deprecated, and the tracer doubts constants
         torch.onnx.export(head, (crops,), path, dynamo=False, opset_version=18, input_names=["crops"])

@@ -1,4 +1,4 @@
-"""Trunks: name to a network without its classifier, with its channels and stride."""
+"""Backbones: name to a network without its classifier, with its channels and stride."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from torchvision import models
 
 
 @dataclass(frozen=True)
-class Trunk:
-    """A trunk and what it gives.
+class Backbone:
+    """A backbone and what it gives.
 
     Attributes:
         module: Image ``(B, 3, S, S)`` to features ``(B, channels, S / stride, S / stride)``.
@@ -24,17 +24,17 @@ class Trunk:
     stride: int
 
 
-def _resnet(build: Callable[..., models.ResNet], weights: object) -> Trunk:
+def _resnet(build: Callable[..., models.ResNet], weights: object) -> Backbone:
     net = build(weights=weights)
     channels = net.fc.in_features
     layers = {name: layer for name, layer in net.named_children() if name not in ("avgpool", "fc")}
-    trunk = nn.Sequential()
+    backbone = nn.Sequential()
     for name, layer in layers.items():
-        trunk.add_module(name, layer)
-    return Trunk(trunk, channels, stride=32)
+        backbone.add_module(name, layer)
+    return Backbone(backbone, channels, stride=32)
 
 
-def _mobilenet(build: Callable[..., nn.Module], weights: object) -> Trunk:
+def _mobilenet(build: Callable[..., nn.Module], weights: object) -> Backbone:
     # `features` ends in the 1x1 convolution (320 to 1280 in V2, 160 to 960 in V3 large), as in the authors' networks.
     features = build(weights=weights).features
     for module in features.modules():
@@ -43,18 +43,18 @@ def _mobilenet(build: Callable[..., nn.Module], weights: object) -> Trunk:
             # statistics lag so far behind that a well-trained network fails in eval mode (drawn faces: NME 12.7 instead
             # of 4.5).
             module.momentum = 0.1
-    return Trunk(features, features[-1].out_channels, stride=32)
+    return Backbone(features, features[-1].out_channels, stride=32)
 
 
-def _mobilenet_v2_stride16(build: Callable[..., nn.Module], weights: object) -> Trunk:
+def _mobilenet_v2_stride16(build: Callable[..., nn.Module], weights: object) -> Backbone:
     # Block 14 halves the map. Without it and what follows, a crop of 128 px has the 8 x 8 cells that the paper's 256 px
-    # have, from trained weights; a trunk of stride 32 gets there by a transposed convolution that starts at random.
+    # have, from trained weights; a backbone of stride 32 gets there by a transposed convolution that starts at random.
     features = _mobilenet(build, weights).module[:14]
-    return Trunk(features, features[-1].out_channels, stride=16)
+    return Backbone(features, features[-1].out_channels, stride=16)
 
 
-# name: (how the trunk is cut out, torchvision's builder, its ImageNet weights)
-_BACKBONES: dict[str, tuple[Callable[..., Trunk], Callable[..., nn.Module], object]] = {
+# name: (how the backbone is cut out, torchvision's builder, its ImageNet weights)
+_BACKBONES: dict[str, tuple[Callable[..., Backbone], Callable[..., nn.Module], object]] = {
     "resnet18": (_resnet, models.resnet18, models.ResNet18_Weights.IMAGENET1K_V1),
     "resnet50": (_resnet, models.resnet50, models.ResNet50_Weights.IMAGENET1K_V1),
     "resnet101": (_resnet, models.resnet101, models.ResNet101_Weights.IMAGENET1K_V1),
@@ -71,8 +71,8 @@ _BACKBONES: dict[str, tuple[Callable[..., Trunk], Callable[..., nn.Module], obje
 BACKBONES = tuple(_BACKBONES)
 
 
-def build_trunk(name: str, *, pretrained: bool = False) -> Trunk:
-    """Build a trunk by name.
+def build_backbone(name: str, *, pretrained: bool = False) -> Backbone:
+    """Build a backbone by name.
 
     Args:
         name: One of :data:`BACKBONES`.
@@ -83,8 +83,8 @@ def build_trunk(name: str, *, pretrained: bool = False) -> Trunk:
         OSError: The ImageNet weights can't be had; the message says what to do.
 
     Example:
-        >>> trunk = build_trunk("mobilenet_v3_small")
-        >>> trunk.channels, trunk.stride
+        >>> backbone = build_backbone("mobilenet_v3_small")
+        >>> backbone.channels, backbone.stride
         (576, 32)
     """
     if name not in _BACKBONES:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -175,6 +176,7 @@ def load_weights(net: PIPNet, weights: Mapping[str, Tensor], *, source: str) -> 
         CheckpointError: Names ``source``, the first key that differs, and both shapes.
     """
     own = net.state_dict()
+    weights = {re.sub(r"^trunk\.", "backbone.", key): values for key, values in weights.items()}  # its name up to 0.4
     for key in sorted(set(own) | set(weights)):
         if key not in weights:
             raise CheckpointError(f"{source}: weight {key!r} is missing; the file belongs to another network")

@@ -1,4 +1,4 @@
-"""The network: a trunk, and a head of 1x1 convolutions that gives all maps at once."""
+"""The network: a backbone, and a head of 1x1 convolutions that gives all maps at once."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pipnet.model.backbones import build_trunk
+from pipnet.model.backbones import build_backbone
 from pipnet.model.codec import Merge, PIPOutput, decode, merge, nearest_neighbors, voting_table
 from pipnet.model.confidence import Confidence, plain_parameters
 
@@ -47,12 +47,13 @@ class PIPNet(nn.Module):
             (:func:`pipnet.model.codec.mean_shape`). It fixes N and who a point's neighbours are.
         backbone: A name of :data:`pipnet.model.backbones.BACKBONES`.
         num_neighbors: C, the neighbours that each point predicts; 0 switches the Neighbor Regression Module off.
-        net_stride: 16, 32, 64 or 128 pixels a cell. 32 is the trunk's own; 16 adds a transposed convolution, 64 and 128
-            one and two strided ones.
-        input_size: Side of the crop in pixels, a multiple of ``net_stride`` and of the trunk's 32.
+        net_stride: 16, 32, 64 or 128 pixels a cell. 32 is the backbone's own; 16 adds a transposed convolution, 64 and
+            128 one and two strided ones.
+        input_size: Side of the crop in pixels, a multiple of ``net_stride`` and of the backbone's 32.
         merge: ``"exact"``, the authors' ``"padded"``, or ``"none"``; see :func:`pipnet.model.codec.voting_table`.
         confidence: Calibration of the scores (:func:`pipnet.model.confidence.fit_confidence`); None ranks only.
-        pretrained: Start the trunk from ImageNet weights. Not part of :attr:`arguments`: a checkpoint brings weights.
+        pretrained: Start the backbone from ImageNet weights. Not part of :attr:`arguments`: a checkpoint brings its
+            own.
 
     Raises:
         ValueError: An argument does not fit another; the message names both.
@@ -104,9 +105,9 @@ class PIPNet(nn.Module):
             "input_size": input_size,
             "merge": merge,
         }
-        trunk = build_trunk(backbone, pretrained=pretrained)
-        self.trunk = trunk.module
-        self.neck, channels = _neck(trunk.channels, trunk.stride, net_stride)
+        built = build_backbone(backbone, pretrained=pretrained)
+        self.backbone = built.module
+        self.neck, channels = _neck(built.channels, built.stride, net_stride)
         self.head = nn.Conv2d(channels, self.num_points * (3 + 2 * num_neighbors), kernel_size=1)
         nn.init.normal_(self.head.weight, std=0.001)
         nn.init.zeros_(self.head.bias)
@@ -138,7 +139,7 @@ class PIPNet(nn.Module):
         Reference:
             Coarse maps: paper section 3.4; the authors' ``lib/networks_gssl.py``, which pools by 2 and by 2 again.
         """
-        features = self.neck(self.trunk(images))
+        features = self.neck(self.backbone(images))
         maps = self.head(features)
         n, c = self.num_points, self.num_neighbors
         score, x, y, neighbor_x, neighbor_y = maps.split([n, n, n, n * c, n * c], dim=1)
@@ -200,7 +201,7 @@ class PIPNet(nn.Module):
 
 
 def _neck(channels: int, stride: int, net_stride: int) -> tuple[nn.Module, int]:
-    """Layers between trunk and head that bring the trunk's stride to ``net_stride``, and their channels."""
+    """Layers between backbone and head that bring the backbone's stride to ``net_stride``, and their channels."""
     if net_stride == stride:
         return nn.Identity(), channels
     layers: list[nn.Module] = []

@@ -44,12 +44,12 @@ class Predictor(nn.Module):
         net = copy.deepcopy(net).eval()
         self.num_points, self.votes_each = net.num_points, 1 + net.num_neighbors
         self.input_size, self.grid = net.input_size, net.grid
-        self.trunk, self.neck, self.confidence = net.trunk, net.neck, net.confidence
+        self.backbone, self.neck, self.confidence = net.backbone, net.neck, net.confidence
         mean, std = net.pixel_mean.flatten(), net.pixel_std.flatten()
-        name, first = next((n, m) for n, m in self.trunk.named_modules() if isinstance(m, nn.Conv2d))
+        name, first = next((n, m) for n, m in self.backbone.named_modules() if isinstance(m, nn.Conv2d))
         self.margin = _margin(first, self.input_size) if whole_pixels else None
         self.grey = round(float(mean.mean()))
-        self.trunk.set_submodule(name, _on_pixels(first, mean, std, whole_pixels=whole_pixels))
+        self.backbone.set_submodule(name, _on_pixels(first, mean, std, whole_pixels=whole_pixels))
         # A row of the crop at a time: runtimes subtract three numbers in turn a hundred times slower than 768.
         self.register_buffer("row_mean", mean.repeat(self.input_size))
         self.score_head, self.offset_head = _split_head(net)
@@ -66,7 +66,7 @@ class Predictor(nn.Module):
             crops: uint8 RGB ``(B, S, S, 3)``.
         """
         n, grid = self.num_points, self.grid
-        features = self.neck(self.trunk(self._pixels(crops)))  # (B, D, H, W)
+        features = self.neck(self.backbone(self._pixels(crops)))  # (B, D, H, W)
         channels = features.shape[1]
         peak, cell = self.score_head(features).reshape(-1, n, grid * grid).max(dim=-1)  # (B, N)
         rows = features.permute(0, 2, 3, 1).reshape(-1, channels)  # (B * H * W, D)

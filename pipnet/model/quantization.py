@@ -85,7 +85,7 @@ def quantize(model: Any, crops: np.ndarray, input_name: str) -> Any:
 
 
 def _kept_in_32_bits(model: Any) -> set[str]:
-    """Names of the nodes that are neither the network from crop to heads, nor between trunk and offset head."""
+    """Names of the nodes that are neither the network from crop to heads, nor between backbone and offset head."""
     nodes = list(model.graph.node)
     maker = {output: node for node in nodes for output in node.output}
     network: set[str] = set()

@@ -20,7 +20,7 @@ from pipnet.text_files import read_text
 
 # Their five head layers, in the order in which ours are stacked in one convolution.
 _HEADS = ("cls_layer", "x_layer", "y_layer", "nb_x_layer", "nb_y_layer")
-# Their names of the layers between trunk and head (lib/networks.py), and ours.
+# Their names of the layers between backbone and head (lib/networks.py), and ours.
 _NECKS: dict[int, dict[str, str]] = {
     16: {"deconv1": "neck.0", "bn_deconv1": "neck.1"},
     32: {},
@@ -141,7 +141,7 @@ def _our_name(key: str, net_stride: int) -> str:
     layer, _, rest = key.partition(".")
     if layer in _NECKS[net_stride]:
         return f"{_NECKS[net_stride][layer]}.{rest}"
-    return f"trunk.{rest}" if layer == "features" else f"trunk.{key}"
+    return f"backbone.{rest}" if layer == "features" else f"backbone.{key}"
 
 
 def _their_names(net: PIPNet) -> dict[str, tuple[int, ...]]:

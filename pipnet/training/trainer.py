@@ -29,7 +29,7 @@ from pipnet.model.loss import PIPLoss
 from pipnet.model.pipnet import PIPNet
 from pipnet.training.distributed import Processes
 from pipnet.training.monitor import Monitor
-from pipnet.training.optimization import Precision, averaged, freeze_trunk, mixed_precision, train_mode
+from pipnet.training.optimization import Precision, averaged, freeze_backbone, mixed_precision, train_mode
 from pipnet.training.state import TrainingError, TrainingState
 from pipnet.training.validation import Validation
 
@@ -92,7 +92,7 @@ def fit(
         seed: Of the order of faces; ``faces`` has its own for augmentation.
         ema_decay: Of the moving average of the weights; 0 switches it off.
         clip_norm: Largest norm of the gradient; 0 switches it off.
-        frozen_blocks: First blocks of the trunk that keep their weights.
+        frozen_blocks: First blocks of the backbone that keep their weights.
         precision: See :func:`pipnet.training.optimization.mixed_precision`.
         workers: Loader processes; 0 loads in the training process.
         validate_every: Epochs between validations; the last epoch always has one.
@@ -108,7 +108,7 @@ def fit(
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(seed)
     net = team.share_batch_norm(net.to(team.device, memory_format=torch.channels_last))
-    freeze_trunk(net, frozen_blocks)
+    freeze_backbone(net, frozen_blocks)
     run = TrainingState(
         net=net,
         average=averaged(net, ema_decay) if ema_decay else None,
