@@ -1,4 +1,4 @@
-"""Facial landmarks with PIP-Net (Jin, Liao, Shao, IJCV 2021, arXiv:2003.03771)."""
+"""Facial landmarks with PIPNet (Jin, Liao, Shao, IJCV 2021, arXiv:2003.03771)."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ def inspect_dataset(
     """
     samples, bad = read_split({**dataset, "on_bad": on_bad}, split)
     report = dataset_report(samples, bad, progress=sys.stderr.isatty())
-    place = f", from {dataset['root']}" if dataset.get("root") else ""  # drawn faces come from nowhere
+    place = f", from {dataset['root']}" if dataset.get("root") else ""  # synthetic faces come from nowhere
     print(f"dataset          {dataset['name']}, split {split}{place}")
     print(report)
     path = Path(output) / f"{dataset['name']}_{split}.png"

@@ -24,7 +24,7 @@ with needs("train", __name__):
     from omegaconf import DictConfig
 
     from pipnet.config import called, command, plain
-    from pipnet.data.synthetic.dataset import write_drawn_photos
+    from pipnet.data.synthetic.dataset import write_synthetic_photos
     from pipnet.inference.landmarker import SHIPPED_WEIGHTS
     from pipnet.model import checkpoint
     from pipnet.model.pipnet import PIPNet
@@ -212,7 +212,7 @@ def _unlabelled_faces(
 def _drawn(source: Mapping[str, Any], settings: dict[str, Any], processes: Processes) -> Path:
     """Photos of synthetic faces, where a source is not a place but the arguments that make them."""
     folder = Path(settings["folder"]) / "drawn_photos" / "_".join(str(source[key]) for key in sorted(source))
-    return processes.from_main(lambda: called(write_drawn_photos, "unlabelled", source, folder=folder))
+    return processes.from_main(lambda: called(write_synthetic_photos, "unlabelled", source, folder=folder))
 
 
 def _holds(folder: Path, digest: str, processes: Processes) -> bool:

@@ -1,6 +1,6 @@
 """Train a network.
 
-python -m pipnet.train experiment=quickstart              # drawn faces, no download, under 3 minutes
+python -m pipnet.train experiment=quickstart              # synthetic faces, no download, under 3 minutes
 python -m pipnet.train experiment=300w_mobilenet_v2       # the weights that ship
 python -m pipnet.train dataset=own_csv data_root=DIR      # your own faces, see data/README.md
 torchrun --nproc-per-node 4 -m pipnet.train experiment=paper_wflw   # several processes train as one

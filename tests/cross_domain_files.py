@@ -1,4 +1,4 @@
-"""Drawn faces as labelled sets in files of the published forms, checkpoints, and runs, for the benchmark's tests."""
+"""Synthetic faces as labelled sets in files of the published forms, checkpoints, runs, for the benchmark's tests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Drawn faces with distances that are easy to divide by, and a landmarker whose mistakes are known."""
+"""Synthetic faces with distances that are easy to divide by, and a landmarker whose mistakes are known."""
 
 from dataclasses import dataclass, field
 

@@ -1,4 +1,4 @@
-"""Trainings of seconds: drawn faces, the smallest network, 2 epochs of 6 steps; in this process or one of its own."""
+"""Trainings of seconds: synthetic faces, the smallest network, 2 epochs of 6 steps; in this process or its own."""
 
 import multiprocessing
 import sys

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pipnet.alignment import EYES_AT, eye_centres, upright_crops
-from pipnet.data.synthetic.face import DrawnFace
+from pipnet.data.synthetic.face import SyntheticFace
 from pipnet.landmarks import FaceLandmarks
 from pipnet.layouts import LAYOUTS, get_layout
 
@@ -19,7 +19,7 @@ def faces_of(*points, layout=L68):
 
 
 def drawn(**more):
-    return DrawnFace(**({"centre": (320, 240), "extent": 200} | more)).points()
+    return SyntheticFace(**({"centre": (320, 240), "extent": 200} | more)).points()
 
 
 def eyes(points):

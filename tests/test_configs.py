@@ -21,7 +21,7 @@ import pipnet
 from pipnet.config import called, config_dir, dataset_layout, plain, read_split, with_new_names
 from pipnet.data.datasets import READERS
 from pipnet.data.images import write_image
-from pipnet.data.synthetic.dataset import draw_faces, write_drawn_photos
+from pipnet.data.synthetic.dataset import draw_faces, write_synthetic_photos
 from pipnet.data.transforms import Augment
 from pipnet.inference.detectors import detector_factory
 from pipnet.layouts import get_layout
@@ -96,7 +96,7 @@ def check_self_training(settings: dict[str, Any]) -> None:
     assert settings["face_size"] > 0
     for source in settings["unlabelled"]:
         if not isinstance(source, str):
-            inspect.signature(write_drawn_photos).bind("folder", **source)
+            inspect.signature(write_synthetic_photos).bind("folder", **source)
 
 
 def check_dataset(dataset: dict[str, Any]) -> None:

@@ -140,7 +140,7 @@ def test_training_images_are_those_of_all_stages(tmp_path):
         script("runs").training_images(folder)
 
 
-# Both commands, on drawn faces.
+# Both commands, on synthetic faces.
 
 
 def test_one_command_fills_the_benchmark(tmp_path, capsys):

@@ -1,4 +1,4 @@
-"""The pairs of ``experiments/cross_domain``, on drawn faces in files of the published forms; photos without labels."""
+"""The pairs of ``experiments/cross_domain``, on synthetic faces in files of the published forms; unlabelled photos."""
 
 from __future__ import annotations
 

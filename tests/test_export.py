@@ -79,7 +79,7 @@ def save(path: Path, model: LoadedModel) -> Path:
 
 @pytest.fixture
 def best(tmp_path) -> Path:
-    """A checkpoint that says it was trained on drawn faces, alone in a folder."""
+    """A checkpoint that says it was trained on synthetic faces, alone in a folder."""
     (tmp_path / "run").mkdir()
     return save(tmp_path / "run" / "best.pt", small_model(dataset=DRAWN))
 
@@ -311,7 +311,7 @@ def test_int8_without_faces_says_what_to_give(five, tmp_path, monkeypatch, capsy
 
 
 def own_set(folder: Path, count: int = 12) -> Path:
-    """Drawn faces as a set of one's own with five points, in folder ``own``."""
+    """Synthetic faces as a set of one's own with five points, in folder ``own``."""
     root = folder / "own"
     root.mkdir(parents=True)
     rows = ["image," + ",".join(f"x{i},y{i}" for i in range(5))]

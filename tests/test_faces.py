@@ -132,10 +132,10 @@ def wflw_of(points_68: np.ndarray) -> np.ndarray:
 
 
 def test_wflw_faces_answer_as_their_68_points_do():
-    from pipnet.data.synthetic.face import DrawnFace
+    from pipnet.data.synthetic.face import SyntheticFace
     from pipnet.layouts import map_points
 
-    drawn = DrawnFace(centre=(320, 240), extent=200, yaw=20, roll=10, mouth_open=0.5).points()[None]
+    drawn = SyntheticFace(centre=(320, 240), extent=200, yaw=20, roll=10, mouth_open=0.5).points()[None]
     points = wflw_of(drawn)
     wflw, l68 = get_layout("wflw_98"), get_layout("300w_68")
     faces = FaceLandmarks(points, np.ones((1, 98)), np.ones((1, 4)), wflw)
@@ -149,10 +149,10 @@ def test_wflw_faces_answer_as_their_68_points_do():
 
 @pytest.mark.parametrize("open_by", [0.0, 0.3, 0.7])
 def test_openings_follow_a_drawn_face(open_by):
-    from pipnet.data.synthetic.face import DrawnFace
+    from pipnet.data.synthetic.face import SyntheticFace
 
     def of(**more):
-        face = DrawnFace(centre=(320, 240), extent=200, **more)
+        face = SyntheticFace(centre=(320, 240), extent=200, **more)
         return FaceLandmarks(face.points()[None], np.ones((1, 68)), np.ones((1, 4)), get_layout("300w_68"))
 
     small, large = of(mouth_open=open_by), of(mouth_open=open_by + 0.3)

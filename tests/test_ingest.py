@@ -16,7 +16,7 @@ import pytest
 import torch
 from test_distributed import torchrun
 
-from pipnet.data.synthetic.dataset import draw_faces, write_drawn_photos
+from pipnet.data.synthetic.dataset import draw_faces, write_synthetic_photos
 from pipnet.inference.detections import Detections
 from pipnet.inference.detectors import RetinaFace
 from pipnet.self_training import ingest as ingesting
@@ -404,7 +404,7 @@ def test_a_full_disk_is_one_sentence_and_costs_nothing_that_was_found(tmp_path, 
 
 def test_no_drawn_photos_are_asked_for_by_mistake(tmp_path):
     with pytest.raises(ValueError, match="at least one face must be drawn, got count=0"):
-        write_drawn_photos(tmp_path, count=0, seed=0)
+        write_synthetic_photos(tmp_path, count=0, seed=0)
 
 
 def test_killed_before_any_statement_it_resumes_to_the_same_faces(tmp_path):

@@ -11,7 +11,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipnet.data.synthetic.face import DrawnFace
+from pipnet.data.synthetic.face import SyntheticFace
 from pipnet.layouts import LAYOUTS, PointLayout, can_map, get_layout, layout_from_dict, load_layout, map_points
 
 EVERY_LAYOUT = pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
@@ -113,7 +113,7 @@ def test_inner_points_are_those_off_the_jaw():
 def test_a_mirrored_face_is_a_face():
     """The mirror permutation fits the geometry of a face: a frontal one is its own mirror image."""
     layout = get_layout("300w_68")
-    points = DrawnFace(centre=(49.5, 49.5), extent=80.0, mouth_open=0.6, smile=(0.5, 0.5)).points()
+    points = SyntheticFace(centre=(49.5, 49.5), extent=80.0, mouth_open=0.6, smile=(0.5, 0.5)).points()
     mirrored = points[list(layout.mirror)] * (-1, 1) + (99, 0)
     np.testing.assert_allclose(mirrored, points, atol=1e-9)
     # And no other pairing does: each point's partner is the one nearest to its mirror image.
@@ -123,7 +123,7 @@ def test_a_mirrored_face_is_a_face():
 
 
 def test_left_is_left_in_the_picture():
-    points = DrawnFace(centre=(50.0, 50.0), extent=80.0).points()
+    points = SyntheticFace(centre=(50.0, 50.0), extent=80.0).points()
     for group in get_layout("300w_68").groups:
         x = points[list(group.indices), 0].mean()
         if group.name.startswith("left"):

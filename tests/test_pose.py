@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipnet.data.synthetic.face import DrawnFace
+from pipnet.data.synthetic.face import SyntheticFace
 from pipnet.landmarks import FaceLandmarks
 from pipnet.layouts import get_layout
 from pipnet.measurements import TEMPLATE_MM, TEMPLATE_POINTS, angles_of, from_line_of_sight, rotation_of, solve_pose
@@ -79,12 +79,12 @@ def test_the_default_focal_length_is_the_longer_side():
     np.testing.assert_allclose(faces_of(points).head_pose((480, 640)), [[20, 0, 0]], atol=0.01)
 
 
-def test_signs_on_drawn_faces():
-    """The drawn faces have a template and a camera of their own: only signs and rough sizes can agree."""
-    straight = faces_of(DrawnFace(centre=(320, 240), extent=160).points()).head_pose((640, 480))[0]
+def test_signs_on_synthetic_faces():
+    """The synthetic faces have a template and a camera of their own: only signs and rough sizes can agree."""
+    straight = faces_of(SyntheticFace(centre=(320, 240), extent=160).points()).head_pose((640, 480))[0]
     for axis, name in enumerate(("yaw", "pitch", "roll")):
         for degrees in (-25, 25):
-            drawn = DrawnFace(centre=(320, 240), extent=160, **{name: degrees}).points()
+            drawn = SyntheticFace(centre=(320, 240), extent=160, **{name: degrees}).points()
             change = faces_of(drawn).head_pose((640, 480))[0] - straight
             assert 0.4 < change[axis] / degrees < 1.6, name
             assert np.abs(np.delete(change, axis)).max() < 10, name

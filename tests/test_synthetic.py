@@ -1,4 +1,4 @@
-"""Drawn faces: repeatable, and labelled exactly where the picture is drawn."""
+"""Synthetic faces: repeatable, and labelled exactly where the picture is drawn."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def test_every_part_of_the_face_can_be_seen(style):
 
 
 def test_the_mean_face_is_a_poor_guess():
-    """A network that has learned nothing but the average must not look good on drawn faces."""
+    """A network that has learned nothing but the average must not look good on synthetic faces."""
     samples = draw_faces(150, seed=7, size=128)
     points = np.stack([sample.points for sample in samples])
     squares = crop_squares(np.stack([sample.box for sample in samples]), box_scale=1.25)

@@ -44,7 +44,7 @@ BARS = {"landmarker_over_network": 1.35, "crop_ms": 0.6}
 
 
 def frame_with_face(width: float) -> tuple[np.ndarray, np.ndarray]:
-    """A frame with a drawn face of that many pixels, and the box of its points, ``(4,)``; large ones reach over it."""
+    """A frame with a synthetic face of that many pixels, and the box of its points, ``(4,)``; large ones overhang."""
     sample = draw_face(0, seed=0, size=480)
     x0, y0, x1, y1 = sample.box
     scale = width / max(x1 - x0, y1 - y0)

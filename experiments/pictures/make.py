@@ -1,4 +1,4 @@
-"""Draw the pictures of the README: the public-domain portrait and drawn faces, nothing else.
+"""Draw the pictures of the README: the public-domain portrait and synthetic faces, nothing else.
 
 python experiments/pictures/make.py                            # all, a minute; needs the extra `demo` for the portrait
 python experiments/pictures/make.py --only tracking tools      # some
@@ -58,7 +58,7 @@ def seen(landmarker: FaceLandmarker) -> np.ndarray:
 
 
 def drawn() -> np.ndarray:
-    """Drawn faces in both styles, and their labels, RGB."""
+    """Synthetic faces in both styles, and their labels, RGB."""
     layout = get_layout("300w_68")
     cartoon = draw_faces(_FACES, seed=_SEED, size=256)
     sketch = draw_faces(_FACES, seed=_SEED, size=256, style="sketch")

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from pipnet.data.synthetic.dataset import cartoon
-from pipnet.data.synthetic.face import DrawnFace
+from pipnet.data.synthetic.face import SyntheticFace
 from pipnet.data.synthetic.outlines import Look, outlines
 
 WIDTH, HEIGHT = 640, 376
@@ -34,7 +34,7 @@ class Person:
         start: Where on the ring it is when the loop begins, 0 to 1.
         talks: From where to where in the loop.
         blinks: Where in the loop.
-        shape: Proportions of :class:`~pipnet.data.synthetic.face.DrawnFace`.
+        shape: Proportions of :class:`~pipnet.data.synthetic.face.SyntheticFace`.
     """
 
     colours: int
@@ -45,7 +45,7 @@ class Person:
     smile: float = 0.4
     shape: dict[str, float] = field(default_factory=dict)
 
-    def at(self, time: float) -> DrawnFace:
+    def at(self, time: float) -> SyntheticFace:
         """Its face at a time of the loop."""
         phase, ring = 2 * np.pi * time, 2 * np.pi * (time + self.start)
         depth = np.sin(ring)  # 1 in front, -1 at the back
@@ -62,9 +62,9 @@ class Person:
             "brow_raise": (0.4 * talking, 0.4 * talking),
             **self.shape,
         }
-        # A drawn face is placed and sized by the box of its points, which an open mouth makes larger; here the head
+        # A synthetic face is placed and sized by the box of its points, which an open mouth makes larger; here the head
         # keeps its size and its place.
-        probe = DrawnFace(centre=(0.0, 0.0), extent=1.0, **pose)
+        probe = SyntheticFace(centre=(0.0, 0.0), extent=1.0, **pose)
         extent = _SCALE * (1 + _NEARER * depth) / probe.unit
         step = 2.0 * np.sin(9 * phase + self.colours)
         place = np.array(_MIDDLE) + np.array(_RADII) * (np.cos(ring), depth) + (0, step)
@@ -90,7 +90,7 @@ def picture(time: float) -> tuple[np.ndarray, np.ndarray]:
     return _painted(in_front_last, (WIDTH, HEIGHT)), np.stack([face.points() for _, face in people])
 
 
-def _painted(people: list[tuple[Person, DrawnFace]], size: tuple[int, int]) -> np.ndarray:
+def _painted(people: list[tuple[Person, SyntheticFace]], size: tuple[int, int]) -> np.ndarray:
     """People over each other, the last on top, RGB; size is width and height."""
     scene = np.full((size[1] * _ZOOM, size[0] * _ZOOM, 3), _BACKGROUND, dtype=np.uint8)
     for person, face in people:

@@ -24,7 +24,7 @@ class Sample:
     """One labelled face in one photo.
 
     Attributes:
-        image: Path of the photo, or the photo itself (RGB uint8 ``(H, W, 3)``) for drawn faces.
+        image: Path of the photo, or the photo itself (RGB uint8 ``(H, W, 3)``) for synthetic faces.
         points: ``(N, 2)`` float64, source pixels, 0-based pixel centres. NaN rows are points that are not labelled.
         name: Unique and stable in its dataset; what reports and error messages call the face.
         subsets: Names of the parts of the dataset it belongs to (``"helen"``, ``"occlusion"``).

@@ -73,7 +73,7 @@ def export(
         precision: ``"fp32"`` or ``"int8"``.
         crops: Faces as the network sees them, RGB uint8 ``(K, S, S, 3)``;
             :func:`pipnet.export.faces.calibration_crops` cuts them. int8 is calibrated on them; fp32 is
-            compared on them, or on drawn faces.
+            compared on them, or on synthetic faces.
         card: Text about the weights; None takes ``NAME.md`` beside the checkpoint, or makes one.
 
     Returns:
@@ -99,7 +99,7 @@ def export(
         ('onnxruntime', True)
     """
     from pipnet.export.command import PRECISIONS, SUFFIXES, card_of
-    from pipnet.export.faces import drawn_faces
+    from pipnet.export.faces import synthetic_faces
     from pipnet.export.writing import write
     from pipnet.model import checkpoint as checkpoints
 
@@ -117,6 +117,6 @@ def export(
         checkpoint,
         path,
         precision=precision,
-        crops=drawn_faces(checkpoint).crops if crops is None else crops,
+        crops=synthetic_faces(checkpoint).crops if crops is None else crops,
         card=card_of(checkpoint, source) if card is None else card,
     )

@@ -174,14 +174,14 @@ def find_faces(loaded: LoadedModel, options: argparse.Namespace) -> Faces:
         return _of_dataset(loaded, dataset, split, loaded.layout, options)
     except (ValueError, OSError) as error:
         if options.precision == "fp32" and options.data_root is None:
-            return drawn_faces(loaded, options.seed)
+            return synthetic_faces(loaded, options.seed)
         raise ValueError(
             f"no training faces: {error}. Give --data-root DIR (the folder that holds the dataset), --dataset NAME, "
             "or --faces DIR with photos of faces"
         ) from error
 
 
-def drawn_faces(loaded: LoadedModel, seed: int = 0) -> Faces:
+def synthetic_faces(loaded: LoadedModel, seed: int = 0) -> Faces:
     """Faces that need no file."""
     crop = {"box_scale": loaded.box_scale, "size": loaded.net.input_size}
     return Faces(calibration_crops(draw_faces(_DRAWN, seed=seed), count=_DRAWN, **crop), "drawn by pipnet")

@@ -40,8 +40,8 @@ def _mobilenet(build: Callable[..., nn.Module], weights: object) -> Backbone:
     for module in features.modules():
         if isinstance(module, nn.BatchNorm2d):
             # V3 comes with 0.01, for the half million steps of ImageNet: after a few hundred steps its running
-            # statistics lag so far behind that a well-trained network fails in eval mode (drawn faces: NME 12.7 instead
-            # of 4.5).
+            # statistics lag so far behind that a well-trained network fails in eval mode (synthetic faces: NME 12.7
+            # instead of 4.5).
             module.momentum = 0.1
     return Backbone(features, features[-1].out_channels, stride=32)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from pipnet.data.synthetic.face import DrawnFace
+from pipnet.data.synthetic.face import SyntheticFace
 from pipnet.data.synthetic.ink import Color, darker, disc, fill, gradient, lighter, lines, mix, stroke
 from pipnet.data.synthetic.outlines import Curves, Look
 
@@ -33,7 +33,7 @@ def _pick(rng: np.random.Generator, colors: tuple[Color, ...], spread: int = 10)
     return tuple(np.clip(color, 0, 255).tolist())  # type: ignore[return-value]
 
 
-def paint_cartoon(rng: np.random.Generator, size: int, face: DrawnFace, look: Look, curves: Curves) -> np.ndarray:
+def paint_cartoon(rng: np.random.Generator, size: int, face: SyntheticFace, look: Look, curves: Curves) -> np.ndarray:
     """A picture of the face, RGB uint8 ``(size, size, 3)``.
 
     Args:
@@ -188,7 +188,13 @@ def _skin(
 
 
 def _mouth(
-    picture: np.ndarray, rng: np.random.Generator, face: DrawnFace, curves: Curves, skin: Color, ink: Color, pen: float
+    picture: np.ndarray,
+    rng: np.random.Generator,
+    face: SyntheticFace,
+    curves: Curves,
+    skin: Color,
+    ink: Color,
+    pen: float,
 ) -> None:
     red = mix(skin, _pick(rng, LIPS), rng.uniform(0.45, 1.0))
     fill(picture, curves["lips"], red)

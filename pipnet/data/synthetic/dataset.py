@@ -1,9 +1,9 @@
-"""Drawn faces: labelled samples without a download, for the first run and the tests.
+"""Synthetic faces: labelled samples without a download, for the first run and the tests.
 
 The 68 points are the vertices that the picture is drawn through, so they are exact to a fraction of a pixel. A face is
 the same in every style: styles are domains, as self-training needs them.
 
-Drawn faces as photos in a folder, for whoever needs files: self-training without a download, tests.
+Synthetic faces as photos in a folder, for whoever needs files: self-training without a download, tests.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 from pipnet.data.images import write_image
 from pipnet.data.sample import BadItems, Sample
 from pipnet.data.synthetic.cartoon import paint_cartoon
-from pipnet.data.synthetic.face import DrawnFace
+from pipnet.data.synthetic.face import SyntheticFace
 from pipnet.data.synthetic.ink import add_grain, blur, light
 from pipnet.data.synthetic.outlines import BACK_HAIR, GLASSES, HAIRLINES, Look, outlines
 from pipnet.data.synthetic.sketch import paint_sketch
@@ -107,7 +107,7 @@ def read_drawn(
     Args:
         root: Not used; there are no files.
         layout: Must be ``300w_68``.
-        bad: Not used; no drawn face is bad.
+        bad: Not used; no synthetic face is bad.
         count: As for :func:`draw_faces`, and so the rest.
         seed: A split needs a seed of its own.
         size: Pixels.
@@ -118,12 +118,12 @@ def read_drawn(
     """
     if layout.name != "300w_68":
         raise ValueError(
-            f"drawn faces have layout 300w_68, not {layout.name}; set layout: 300w_68 in the dataset's file"
+            f"synthetic faces have layout 300w_68, not {layout.name}; set layout: 300w_68 in the dataset's file"
         )
     return draw_faces(count, seed=seed, size=size, style=style)
 
 
-def _random_face(rng: np.random.Generator, size: int) -> DrawnFace:
+def _random_face(rng: np.random.Generator, size: int) -> SyntheticFace:
     extent = rng.uniform(0.40, 0.60) * size
     centre = rng.uniform(0.05 * size + extent / 2, 0.95 * size - extent / 2, 2)
     yaw, pitch, roll = rng.uniform(-1, 1, 3)
@@ -132,7 +132,7 @@ def _random_face(rng: np.random.Generator, size: int) -> DrawnFace:
     shut = rng.choice([(0, 0), (0, 1), (1, 0), (1, 1)], p=[0.06, 0.04, 0.04, 0.86])
     smile = rng.normal(0.35, 0.55) + rng.normal(0, 0.15, 2)
     brows = rng.normal(0, 0.55) + rng.normal(0, 0.2, 2)
-    return DrawnFace(
+    return SyntheticFace(
         centre=(float(centre[0]), float(centre[1])),
         extent=extent,
         yaw=36 * yaw,
@@ -189,7 +189,9 @@ def _hidden(points: np.ndarray, look: Look, curves: dict[str, np.ndarray]) -> np
     return hidden
 
 
-def write_drawn_photos(folder: str | Path, *, count: int, seed: int, size: int = 256, style: str = "cartoon") -> Path:
+def write_synthetic_photos(
+    folder: str | Path, *, count: int, seed: int, size: int = 256, style: str = "cartoon"
+) -> Path:
     """Write faces of :func:`pipnet.data.synthetic.dataset.draw_faces` as PNG files; those that are there already stay.
 
     Args:
@@ -209,7 +211,7 @@ def write_drawn_photos(folder: str | Path, *, count: int, seed: int, size: int =
     Example:
         >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as root:
-        ...     folder = write_drawn_photos(Path(root) / "photos", count=2, seed=0, size=64)
+        ...     folder = write_synthetic_photos(Path(root) / "photos", count=2, seed=0, size=64)
         ...     sorted(path.name for path in folder.iterdir())
         ['drawn_000000.png', 'drawn_000001.png']
     """

@@ -1,4 +1,4 @@
-"""The geometry of a drawn face: a small 3D template of the 68 points, bent by expression, turned and projected.
+"""The geometry of a synthetic face: a small 3D template of the 68 points, bent by expression, turned and projected.
 
 The template is one half of a face; the other half is its mirror image, so mirroring a face and permuting its points by
 ``PointLayout.mirror`` gives another face of the same family. Template units: half the width of the jaw is 1, x points
@@ -55,7 +55,7 @@ _CHIN = np.array([0, 0, 0.05, 0.15, 0.35, 0.6, 0.82, 0.96, 1.0])
 
 
 @dataclass(frozen=True)
-class DrawnFace:
+class SyntheticFace:
     """One face: where it is, how it is turned, its proportions and its expression.
 
     Left and right are the picture's; pairs are (left, right).
@@ -72,7 +72,7 @@ class DrawnFace:
             -1 (frowning) to 1.
 
     Example:
-        >>> face = DrawnFace(centre=(63.5, 60.0), extent=80.0, yaw=20.0)
+        >>> face = SyntheticFace(centre=(63.5, 60.0), extent=80.0, yaw=20.0)
         >>> face.points().shape, tight_box(face.mirrored(128).points()).round(3).tolist()[2] < 128
         ((68, 2), True)
     """
@@ -96,7 +96,7 @@ class DrawnFace:
     eye_open: tuple[float, float] = (1.0, 1.0)
     brow_raise: tuple[float, float] = (0.0, 0.0)
 
-    def mirrored(self, width: int) -> DrawnFace:
+    def mirrored(self, width: int) -> SyntheticFace:
         """The face that the mirror image of a picture ``width`` pixels wide shows."""
         return replace(
             self,

@@ -1,4 +1,4 @@
-"""The curves of a drawn face: what runs through its 68 points, and what belongs around them (hair, ears, glasses)."""
+"""The curves of a synthetic face: what runs through its 68 points, and what is around them (hair, ears, glasses)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipnet.data.synthetic.face import DrawnFace, spline
+from pipnet.data.synthetic.face import SyntheticFace, spline
 
 Curves = dict[str, np.ndarray]  # name to (n, 2), source pixels
 
@@ -50,7 +50,7 @@ class Look:
     prop_at: tuple[float, float] = (0.6, 0.9)
 
 
-def outlines(face: DrawnFace, look: Look) -> Curves:
+def outlines(face: SyntheticFace, look: Look) -> Curves:
     """Every curve of the picture, in source pixels.
 
     Args:
@@ -63,7 +63,7 @@ def outlines(face: DrawnFace, look: Look) -> Curves:
         named after a group of the layout pass through its points.
 
     Example:
-        >>> curves = outlines(DrawnFace(centre=(64.0, 64.0), extent=60.0), Look())
+        >>> curves = outlines(SyntheticFace(centre=(64.0, 64.0), extent=60.0), Look())
         >>> distance = np.linalg.norm(curves["jaw"][:, None] - curves["points"][:17], axis=-1)
         >>> bool(distance.min(axis=0).max() < 1e-9)
         True

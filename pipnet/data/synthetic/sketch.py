@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipnet.data.synthetic.face import DrawnFace
+from pipnet.data.synthetic.face import SyntheticFace
 from pipnet.data.synthetic.ink import Color, add_grain, disc, fill, gradient, lines, mix, stroke
 from pipnet.data.synthetic.outlines import Curves, Look
 
@@ -32,7 +32,7 @@ PAPERS: tuple[Paper, ...] = (
 )
 
 
-def paint_sketch(rng: np.random.Generator, size: int, face: DrawnFace, look: Look, curves: Curves) -> np.ndarray:
+def paint_sketch(rng: np.random.Generator, size: int, face: SyntheticFace, look: Look, curves: Curves) -> np.ndarray:
     """A picture of the face, RGB uint8 ``(size, size, 3)``; arguments as for the cartoon."""
     paper = PAPERS[rng.integers(len(PAPERS))]
     unit = face.unit
@@ -200,7 +200,7 @@ def _hatch_cheek(picture: np.ndarray, rng: np.random.Generator, curves: Curves, 
 def _mouth(
     picture: np.ndarray,
     rng: np.random.Generator,
-    face: DrawnFace,
+    face: SyntheticFace,
     curves: Curves,
     paper: Paper,
     ink: Color,
