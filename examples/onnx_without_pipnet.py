@@ -14,10 +14,10 @@ import numpy as np
 import onnxruntime
 
 
-def crop(image: np.ndarray, box: np.ndarray, angle: float, size: int, box_scale: float) -> tuple[np.ndarray, ...]:
+def crop(image: np.ndarray, box: np.ndarray, angle: float, size: int, crop_scale: float) -> tuple[np.ndarray, ...]:
     """The upright crop (size, size, 3) of a face, and how its fractions become pixels: centre, and 2 x 2 matrix."""
     x0, y0, x1, y1 = box
-    centre, side = np.array([x0 + x1, y0 + y1]) / 2, box_scale * max(x1 - x0, y1 - y0)
+    centre, side = np.array([x0 + x1, y0 + y1]) / 2, crop_scale * max(x1 - x0, y1 - y0)
     cos, sin = np.cos(np.deg2rad(angle)), np.sin(np.deg2rad(angle))
     turn = np.array([[cos, -sin], [sin, cos]])  # clockwise, as y points down
     k = max(int(side / size + 1e-6), 1)
@@ -40,7 +40,7 @@ def main() -> None:
     session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
     about = json.loads(session.get_modelmeta().custom_metadata_map["pipnet"])
     image = cv2.cvtColor(cv2.imread(photo), cv2.COLOR_BGR2RGB)
-    crops, centre, to_photo = crop(image, np.array(box), angle, about["input_size"], about["box_scale"])
+    crops, centre, to_photo = crop(image, np.array(box), angle, about["input_size"], about["crop_scale"])
     points_unit, scores, face_scores = session.run(["points_unit", "scores", "face_scores"], {"crops": crops[None]})
     points = centre + (points_unit[0] - 0.5) @ to_photo.T
     print(json.dumps({"points": points.tolist(), "scores": scores[0].tolist(), "face_score": float(face_scores[0])}))

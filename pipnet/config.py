@@ -45,9 +45,13 @@ _RENAMED = {
     "model.num_neighbors=0 model.merge=none",
     "experiment=ablation_stride_16": "experiment=ablation_modern name=ablation_stride_16_${seed} model.net_stride=16",
     "experiment=ablation_label_boxes": "experiment=ablation_modern name=ablation_label_boxes_${seed} "
-    "transform.box_shift=0 transform.box_scale=0",
+    "transform.box_shift=0 transform.box_scale_jitter=0",
     "model=mobilenet_v2_stride16": "model.backbone=mobilenet_v2_stride16 model.net_stride=16 model.input_size=128",
     r"optim\.trunk_lr=(.+)": r"optim.backbone_lr=\1",
+    r"box_scale=(.+)": r"crop_scale=\1",
+    r"transform\.box_scale=(.+)": r"transform.box_scale_jitter=\1",
+    r"pool=(.+)": r"face_store=\1",
+    r"self_training\.newest=(.+)": r"self_training.teacher_weights=\1",
     rf"model=((?:{_BACKBONES})(?:,(?:{_BACKBONES}))*)": r"model.backbone=\1",
 }
 

@@ -109,14 +109,14 @@ def how_many(faces: int) -> str:
     return counted(faces, "face") if faces else "no face"
 
 
-def doubtful(left_out: int) -> str:
-    """What is said behind the faces when doubtful ones were left out; nothing where none was.
+def doubtful(skipped: int) -> str:
+    """What is said behind the faces when doubtful ones were skipped; nothing where none was.
 
     Example:
         >>> how_many(2) + doubtful(7), how_many(0) + doubtful(1)
-        ('2 faces (and 7 doubtful ones left out)', 'no face (and 1 doubtful one left out)')
+        ('2 faces (and 7 doubtful ones skipped)', 'no face (and 1 doubtful one skipped)')
     """
-    return f" (and {counted(left_out, 'doubtful one')} left out)" if left_out else ""
+    return f" (and {counted(skipped, 'doubtful one')} skipped)" if skipped else ""
 
 
 def speed(number: int, what: str, seconds: float) -> str:

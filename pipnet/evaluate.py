@@ -30,7 +30,7 @@ def main(cfg: DictConfig) -> None:
     print(f"checkpoint {settings['checkpoint']} ({metrics['protocol']['model_layout']})")
     print(f"dataset    {dataset['name']}, split {settings['split']} ({metrics['protocol']['data_layout']})")
     print(f"boxes      {settings['boxes']}")
-    print(f"faces      {metrics['faces']}, {metrics['missed']} missed, {len(metrics['skipped'])} left out\n")
+    print(f"faces      {metrics['faces']}, {metrics['missed']} missed, {len(metrics['skipped'])} skipped\n")
     print(format_table(metrics))
     print(f"\nreport     {settings['output']}")
 

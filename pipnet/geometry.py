@@ -22,7 +22,7 @@ def tight_box(points: np.ndarray, angles: np.ndarray | float | None = None) -> n
     """Smallest box that holds the points.
 
     Args:
-        points: ``(..., N, 2)``, any frame. NaN points (not labelled) are left out.
+        points: ``(..., N, 2)``, any frame. NaN points (not labelled) are skipped.
         angles: ``(...)``, degrees: the box is the smallest of those turned by so much. None: upright.
 
     Returns:
@@ -184,12 +184,12 @@ def box_iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.divide(overlap, union, out=np.zeros_like(overlap, dtype=float), where=union > 0)
 
 
-def crop_squares(boxes: np.ndarray, box_scale: float) -> np.ndarray:
-    """The square that is cut around each box: same centre, side ``box_scale`` times the longer side.
+def crop_squares(boxes: np.ndarray, crop_scale: float) -> np.ndarray:
+    """The square that is cut around each box: same centre, side ``crop_scale`` times the longer side.
 
     Args:
         boxes: ``(F, 4)`` as ``x0, y0, x1, y1``, source pixels.
-        box_scale: Larger than 0; 1 touches the box.
+        crop_scale: Larger than 0; 1 touches the box.
 
     Returns:
         ``(F, 3)``: centre x, centre y, side.
@@ -198,7 +198,7 @@ def crop_squares(boxes: np.ndarray, box_scale: float) -> np.ndarray:
         ValueError: If a box has no extent or is not finite; the message names it.
 
     Example:
-        >>> crop_squares(np.array([[10.0, 20.0, 30.0, 60.0]]), box_scale=1.25).tolist()
+        >>> crop_squares(np.array([[10.0, 20.0, 30.0, 60.0]]), crop_scale=1.25).tolist()
         [[20.0, 40.0, 50.0]]
     """
     # Here and in the crops below: plain numbers for what is one face. A network that ran before has emptied the caches,
@@ -209,7 +209,7 @@ def crop_squares(boxes: np.ndarray, box_scale: float) -> np.ndarray:
         longer = max(x1 - x0, y1 - y0)
         if not (longer > 0 and x0 <= x1 and y0 <= y1 and all(map(math.isfinite, box))):
             raise ValueError(f"box {index} {box} has no extent; boxes are x0, y0, x1, y1 with x0 < x1 and y0 < y1")
-        squares.append(((x0 + x1) / 2, (y0 + y1) / 2, box_scale * longer))
+        squares.append(((x0 + x1) / 2, (y0 + y1) / 2, crop_scale * longer))
     return np.array(squares).reshape(-1, 3)
 
 

@@ -23,7 +23,7 @@ with needs("train", __name__):
 
 
 def write_contact_sheet(path: Path, samples: Sequence[Sample], *, count: int, seed: int) -> int:
-    """Write a PNG of faces chosen by chance, in the dataset's order, with their points. Unreadable photos are left out.
+    """Write a PNG of faces chosen by chance, in the dataset's order, with their points. Unreadable photos are skipped.
 
     Args:
         path: The file; missing folders are made.

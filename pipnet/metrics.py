@@ -70,7 +70,7 @@ def nme(pred: np.ndarray, true: np.ndarray, norm: np.ndarray) -> np.ndarray:
 
     Args:
         pred: Predicted points ``(F, N, 2)``, source pixels; all NaN for a missed face.
-        true: True points, same shape, unit and order; NaN points (not labelled) are left out of the mean.
+        true: True points, same shape, unit and order; NaN points (not labelled) do not count in the mean.
         norm: Normalising distance of each face ``(F,)``, same pixels: a value of :func:`norm_distances`. NaN where the
             face has none.
 

@@ -33,26 +33,26 @@ with needs("train", __name__):
     from pipnet.self_training.ingest import FaceRules, ingest
     from pipnet.self_training.loop import TEACHER_COPY, SelfTraining
     from pipnet.self_training.stages import StageRecords, stage_table
-    from pipnet.train import announce, build_material, build_network, train_network
+    from pipnet.train import announce, build_network, build_training_data, train_network
     from pipnet.training import distributed
     from pipnet.training.distributed import Processes
-    from pipnet.training.setup import Material, training_record
+    from pipnet.training.setup import TrainingData, training_record
     from pipnet.training.state import TrainingError
 
-_WHERE = ("unlabelled", "pool")  # say where the photos and their faces lie; which ones they are is compared
+_WHERE = ("unlabelled", "face_store")  # say where the photos and their faces lie; which ones they are is compared
 
 
 @dataclass(frozen=True)
 class _Options:
     """The config group ``self_training``."""
 
-    newest: str  # which weights of a stage are the next teacher: its best or its last ones
+    teacher_weights: str  # which weights of a stage are the next teacher: its best or its last ones
     epoch_faces: int | None
     images: int | None
 
     def __post_init__(self) -> None:
-        if self.newest not in ("best", "last"):
-            raise ValueError(f"self_training.newest must be best or last, got {self.newest!r}")
+        if self.teacher_weights not in ("best", "last"):
+            raise ValueError(f"self_training.teacher_weights must be best or last, got {self.teacher_weights!r}")
         for key, value in (("epoch_faces", self.epoch_faces), ("images", self.images)):
             if value is not None and not (isinstance(value, int) and value > 0):
                 raise ValueError(f"self_training.{key} must be a whole number from 1, got {value!r}")
@@ -67,7 +67,7 @@ def main(cfg: DictConfig) -> None:
     """Self-train as the config says."""
     settings = plain(cfg)
     try:
-        with distributed.processes(settings["device"]) as processes:
+        with distributed.join_processes(settings["device"]) as processes:
             self_train(settings, processes)
     except KeyboardInterrupt:  # where nothing listens for it: every part of the work can be cut short
         raise TrainingError(f"stopped on request; the same command resumes from {settings['folder']}") from None
@@ -85,7 +85,7 @@ def self_train(settings: dict[str, Any], processes: Processes) -> Path:
     curriculum, teacher = build_curriculum(settings), _teacher(settings["teacher"])
     config = {key: value for key, value in settings.items() if key not in _WHERE}
     folder = Path(settings["folder"])
-    training_data = build_material(settings)
+    training_data = build_training_data(settings)
     if teacher is not None:
         copy = folder / TEACHER_COPY  # what a run resumes with, even when the file itself is gone
         teacher = copy if copy.is_file() else teacher
@@ -109,12 +109,12 @@ def self_train(settings: dict[str, Any], processes: Processes) -> Path:
         records=records,
         processes=processes,
         new_network=new_network,
-        fit=partial(train_network, settings, material=training_data, team=processes),
+        fit=partial(train_network, settings, training_data=training_data, processes=processes),
         batch_size=settings["fit"]["batch_size"],
-        box_scale=settings["box_scale"],
+        crop_scale=settings["crop_scale"],
         seed=settings["seed"],
         epoch_faces=options.epoch_faces,
-        newest=options.newest,
+        teacher_weights=options.teacher_weights,
         teacher=teacher,
         record=record,
     )
@@ -151,7 +151,7 @@ def _teacher(name: str | None) -> Path | None:
     return None if name is None else SHIPPED_WEIGHTS if name == "shipped" else Path(name)
 
 
-def _taught_by(teacher: Path, training_data: Material) -> Material:
+def _taught_by(teacher: Path, training_data: TrainingData) -> TrainingData:
     """The labelled faces with the teacher's mean face: its weights say where the neighbours are that it was taught.
 
     Raises:
@@ -170,12 +170,13 @@ def _taught_by(teacher: Path, training_data: Material) -> Material:
 def _check(curriculum: Curriculum, teacher: Path | None, net: PIPNet) -> None:
     """Say before the first hour of work what would fail after it."""
     for stage in curriculum.stages:
-        if net.grid % stage.pool:
+        if net.grid % stage.pool_factor:
             raise ValueError(
-                f"curriculum: stage {stage.name} merges {stage.pool} x {stage.pool} cells, which does not divide the"
-                f" {net.grid} x {net.grid} of the network; choose another pool, input_size or net_stride"
+                f"curriculum: stage {stage.name} merges {stage.pool_factor} x {stage.pool_factor} cells, which does"
+                f" not divide the {net.grid} x {net.grid} of the network;"
+                " choose another pool_factor, input_size or net_stride"
             )
-    if teacher is not None and curriculum.stages[1].start == "newest":
+    if teacher is not None and curriculum.stages[1].start == "teacher":
         checkpoint.load_weights(net, checkpoint.read(teacher)["weights"], source=f"teacher {teacher}")
 
 
@@ -185,7 +186,7 @@ def _unlabelled_faces(
     """Ingest the photos, unless the run has their faces already or needs none."""
     if not curriculum.learns_unlabelled:
         return None, None
-    folder, sources, known = Path(settings["pool"]), settings["unlabelled"], records.unlabelled
+    folder, sources, known = Path(settings["face_store"]), settings["unlabelled"], records.unlabelled
     if isinstance(sources, str | Mapping):
         sources = [sources]
     if known and known["sources"] == sources and _holds(folder, known["digest"], processes):

@@ -60,7 +60,7 @@ def csv_rows(text: str) -> Iterator[tuple[int, list[str] | str]]:
 
     Returns:
         The number of the line that a row begins on, from 1, and its cells, or what is wrong with the line. Blank lines
-        behind the header are left out.
+        behind the header are skipped.
 
     Example:
         >>> list(csv_rows('image;x\n"a;b.jpg";1\n"c.jpg;2\nd.jpg;3\n'))[:2]

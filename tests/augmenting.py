@@ -38,4 +38,4 @@ def rng(seed):
 
 
 def painted(augment, seed, picture=PICTURE):
-    return augment.paint(picture.copy(), rng(seed))
+    return augment.photometric(picture.copy(), rng(seed))

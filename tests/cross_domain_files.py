@@ -103,7 +103,7 @@ def random_net(seed: int, points: int = 68, **options) -> PIPNet:
 def save(path: Path, seed: int, layout=L68) -> Path:
     net = random_net(seed, layout.num_points)
     path.parent.mkdir(parents=True, exist_ok=True)
-    checkpoint.save(path, net, layout=layout, box_scale=1.25, training={})
+    checkpoint.save(path, net, layout=layout, crop_scale=1.25, training={})
     return path
 
 

@@ -17,13 +17,13 @@ from pipnet.data.transforms import Augment
 from pipnet.layouts import get_layout
 from pipnet.model.codec import mean_shape
 from pipnet.model.pipnet import PIPNet
-from pipnet.training.distributed import processes
+from pipnet.training.distributed import join_processes
 from pipnet.training.optimization import build_optimizer, lr_schedule
 from pipnet.training.trainer import fit
 from pipnet.training.validation import Validation
 
 LAYOUT = get_layout("300w_68")
-CROP = {"input_size": 64, "box_scale": 1.25}
+CROP = {"input_size": 64, "crop_scale": 1.25}
 
 
 def sparse(sample, index):
@@ -39,23 +39,23 @@ def train(folder, precision="float32"):
     torch.set_num_threads(1)
     samples = [sparse(sample, index) for index, sample in enumerate(draw_faces(24, seed=0, size=96))]
     more = {"augment": Augment(mirror_p=0.5, box_shift=0.05), "seed": 0, **CROP}
-    labelled, coarse = FaceCrops(samples[:14], LAYOUT, **more), FaceCrops(samples[14:], LAYOUT, pool=2, **more)
+    labelled, coarse = FaceCrops(samples[:14], LAYOUT, **more), FaceCrops(samples[14:], LAYOUT, pool_factor=2, **more)
     faces = MixedFaces(labelled, coarse, labelled_share=0.7, length=24)
     validation = Validation(FaceCrops(draw_faces(6, seed=1, size=96), LAYOUT, **CROP), LAYOUT)
-    with processes("cpu") as team:
-        torch.manual_seed(team.rank)  # processes need not start from the same weights: the first one's count
+    with join_processes("cpu") as processes:
+        torch.manual_seed(processes.rank)  # processes need not start from the same weights: the first one's count
         net = PIPNet(mean_shape(labelled.plain_points()), "mobilenet_v3_small", num_neighbors=3, input_size=64)
         return fit(
             net,
             faces,
             validation=validation,
             layout=LAYOUT,
-            box_scale=1.25,
+            crop_scale=1.25,
             folder=folder,
             # Plain gradient descent: Adam would turn rounding in a gradient near zero into a whole step.
             build_optimizer=partial(build_optimizer, name="sgd", lr=0.01, momentum=0.9),
             schedule=lr_schedule(name="cosine"),
-            team=team,
+            processes=processes,
             epochs=2,
             batch_size=8,
             ema_decay=0.9,

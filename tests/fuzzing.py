@@ -247,7 +247,7 @@ def real_network(folder: Path) -> Callable[[], None]:
 
 def spot_landmarker() -> FaceLandmarker:
     layout = PointLayout("spot", 1, mirror=(0,))
-    return FaceLandmarker(MiddleNetwork(), layout=layout, box_scale=1.25, detector=whole_photo)
+    return FaceLandmarker(MiddleNetwork(), layout=layout, crop_scale=1.25, detector=whole_photo)
 
 
 @cache

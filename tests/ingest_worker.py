@@ -36,5 +36,5 @@ if __name__ == "__main__":
     source, folder, *statements = sys.argv[1:]
     if statements:
         die_after(int(statements[0]))
-    with distributed.processes("cpu") as processes:
+    with distributed.join_processes("cpu") as processes:
         print(ingest(source, folder, processes=processes, progress=False))

@@ -11,7 +11,7 @@ from hydra.core.global_hydra import GlobalHydra
 from pipnet.config import config_dir, plain
 from pipnet.model import checkpoint
 from pipnet.self_train import self_train
-from pipnet.training.distributed import processes
+from pipnet.training.distributed import join_processes
 
 ARGUMENTS = (
     "experiment=self_train_drawn",
@@ -35,12 +35,12 @@ ARGUMENTS = (
 )
 STAGES = (
     {"name": "labels", "epochs": 1, "pseudo": False},
-    {"name": "coarse", "epochs": 1, "pool": 2},
+    {"name": "coarse", "epochs": 1, "pool_factor": 2},
     {
         "name": "full",
         "epochs": 1,
         "views": 2,
-        "start": "newest",
+        "start": "teacher",
         "labelled_share": 0.5,
         "select": {"weighted": True},
     },
@@ -70,7 +70,7 @@ def self_train_here(folder, *more):
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        with processes(settings["device"]) as joined:
+        with join_processes(settings["device"]) as joined:
             return self_train(settings, joined)
     finally:
         torch.set_num_threads(threads)

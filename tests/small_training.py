@@ -16,7 +16,7 @@ from pipnet.layouts import get_layout
 from pipnet.model import checkpoint
 from pipnet.model.pipnet import PIPNet
 from pipnet.train import train
-from pipnet.training.distributed import processes
+from pipnet.training.distributed import join_processes
 
 ARGUMENTS = (
     "dataset=drawn",
@@ -58,8 +58,8 @@ def train_here(folder, *more):
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        with processes(settings["device"]) as team:
-            return train(settings, team)
+        with join_processes(settings["device"]) as processes:
+            return train(settings, processes)
     finally:
         torch.set_num_threads(threads)
 
@@ -121,7 +121,7 @@ def small_net(num_neighbors=3, backbone="mobilenet_v3_small"):
 
 
 def drawn(count, seed=0, **more):
-    return FaceCrops(draw_faces(count, seed=seed, size=96), LAYOUT, input_size=64, box_scale=1.25, **more)
+    return FaceCrops(draw_faces(count, seed=seed, size=96), LAYOUT, input_size=64, crop_scale=1.25, **more)
 
 
 def batch_of(faces, count):

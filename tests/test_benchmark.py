@@ -197,7 +197,7 @@ def test_a_given_graph_is_taken_as_it_is(small, tmp_path):
 
 def test_a_checkpoint_is_exported_where_a_runtime_needs_a_graph(small, tmp_path):
     path = tmp_path / "mine.pt"
-    checkpoint.save(path, small.net, layout=small.layout, box_scale=1.25, training={})
+    checkpoint.save(path, small.net, layout=small.layout, crop_scale=1.25, training={})
     network = find_network(str(path), tmp_path)
     assert network.file("torch", "fp32") == path
     graph = network.file("onnxruntime", "fp32")
@@ -254,7 +254,7 @@ def test_wrong_arguments_are_one_sentence(arguments, message, tmp_path, monkeypa
 
 def test_two_networks_of_one_name(small, tmp_path, capsys):
     files = [tmp_path / "mine.pt", tmp_path / "mine.onnx"]
-    checkpoint.save(files[0], small.net, layout=small.layout, box_scale=1.25, training={})
+    checkpoint.save(files[0], small.net, layout=small.layout, crop_scale=1.25, training={})
     export_onnx(small, files[1])
     with pytest.raises(SystemExit):
         main(["--models", *map(str, files), "--output", str(tmp_path / "out")])

@@ -46,7 +46,7 @@ TRAINING = {
 
 @pytest.fixture
 def path(tmp_path) -> Path:
-    save(tmp_path / "best.pt", network(), layout=FIVE, box_scale=1.25, training=TRAINING)
+    save(tmp_path / "best.pt", network(), layout=FIVE, crop_scale=1.25, training=TRAINING)
     return tmp_path / "best.pt"
 
 
@@ -64,7 +64,7 @@ def test_a_loaded_network_predicts_the_same_bits(path):
     assert torch.equal(got.scores, expected.scores)
     assert loaded.net.arguments == net.arguments
     assert loaded.layout == FIVE
-    assert loaded.box_scale == 1.25
+    assert loaded.crop_scale == 1.25
     assert loaded.training == TRAINING
     assert not loaded.net.training
 
@@ -72,33 +72,33 @@ def test_a_loaded_network_predicts_the_same_bits(path):
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_every_layout_comes_back_equal(tmp_path, name):
     layout = get_layout(name)
-    save(tmp_path / "a.pt", network(layout.num_points), layout=layout, box_scale=1.0, training={})
+    save(tmp_path / "a.pt", network(layout.num_points), layout=layout, crop_scale=1.0, training={})
     assert load(tmp_path / "a.pt").layout == layout
 
 
 @pytest.mark.parametrize("options", [{"net_stride": 16}, {"num_neighbors": 0, "merge": "none"}, {"net_stride": 64}])
 def test_every_argument_travels(tmp_path, options):
     net = network(**options)
-    save(tmp_path / "a.pt", net, layout=FIVE, box_scale=1.1, training={})
+    save(tmp_path / "a.pt", net, layout=FIVE, crop_scale=1.1, training={})
     assert torch.equal(load(tmp_path / "a.pt").net.predict(CROPS).points_unit, net.predict(CROPS).points_unit)
 
 
 def test_half_precision_is_half_the_size_and_nearly_the_same(tmp_path, path):
     net = network()
-    save(tmp_path / "half.pt", net, layout=FIVE, box_scale=1.25, training={}, half=True)
+    save(tmp_path / "half.pt", net, layout=FIVE, crop_scale=1.25, training={}, half=True)
     assert (tmp_path / "half.pt").stat().st_size < 0.55 * path.stat().st_size
     loaded = load(tmp_path / "half.pt").net
     assert {p.dtype for p in loaded.parameters()} == {torch.float32}
     difference = (loaded.predict(CROPS).points_unit - net.predict(CROPS).points_unit).abs().max()
     assert 0 < difference < 0.02
     # Saving the loaded network in half precision again changes nothing more.
-    save(tmp_path / "again.pt", loaded, layout=FIVE, box_scale=1.25, training={}, half=True)
+    save(tmp_path / "again.pt", loaded, layout=FIVE, crop_scale=1.25, training={}, half=True)
     assert torch.equal(load(tmp_path / "again.pt").net.predict(CROPS).points_unit, loaded.predict(CROPS).points_unit)
 
 
 def test_what_resumes_is_only_in_files_that_resume(tmp_path, path):
     assert "resume" not in read(path)
-    save(tmp_path / "last.pt", network(), layout=FIVE, box_scale=1.0, training={}, resume={"epoch": 3})
+    save(tmp_path / "last.pt", network(), layout=FIVE, crop_scale=1.0, training={}, resume={"epoch": 3})
     assert read(tmp_path / "last.pt")["resume"] == {"epoch": 3}
     assert load(tmp_path / "last.pt").net.num_points == 5
 
@@ -154,7 +154,7 @@ def test_a_newer_format(path):
         load(path)
 
 
-@pytest.mark.parametrize("key", ["layout", "box_scale", "weights", "training"])
+@pytest.mark.parametrize("key", ["layout", "crop_scale", "weights", "training"])
 def test_a_part_is_missing(path, key):
     change(path, **{key: None})
     with pytest.raises(CheckpointError, match=rf"best\.pt lacks '{key}'"):
@@ -176,7 +176,7 @@ def test_a_layout_of_another_number_of_points(path):
     with pytest.raises(CheckpointError, match=r"best\.pt: layout 300w_68 has 68 points, the network 5"):
         load(path)
     with pytest.raises(ValueError, match="layout 300w_68 has 68 points, the network 5"):
-        save(path, network(), layout=get_layout("300w_68"), box_scale=1.0, training={})
+        save(path, network(), layout=get_layout("300w_68"), crop_scale=1.0, training={})
 
 
 @pytest.mark.parametrize(
@@ -188,7 +188,7 @@ def test_a_layout_of_another_number_of_points(path):
         ({"layout": {"name": "five", "num_points": 5, "groups": [{}]}}, "best.pt: .*'name'"),
         ({"format": "one"}, "has format 'one', which is no number"),
         ({"format": [1]}, r"has format \[1\], which is no number"),
-        ({"box_scale": "wide"}, "box_scale is str"),
+        ({"crop_scale": "wide"}, "crop_scale is str"),
         ({"weights": [1.0]}, "weights is list"),
     ],
 )
@@ -238,7 +238,7 @@ def test_a_failed_save_leaves_the_old_file(path, monkeypatch, error, raised, mes
 
     monkeypatch.setattr(checkpoint.torch, "save", half_written)
     with pytest.raises(raised, match=message):
-        save(path, network(), layout=FIVE, box_scale=1.0, training={})
+        save(path, network(), layout=FIVE, crop_scale=1.0, training={})
     assert path.read_bytes() == before
     assert [p.name for p in path.parent.iterdir()] == ["best.pt"]
 
@@ -251,7 +251,7 @@ def test_a_full_disk_leaves_the_old_file_and_names_it(path, monkeypatch):
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match=r"best\.pt can't be written: No space left.*free disk space") as caught:
-        save(path, network(), layout=FIVE, box_scale=1.0, training={})
+        save(path, network(), layout=FIVE, crop_scale=1.0, training={})
     assert caught.value.errno == errno.ENOSPC
     assert path.read_bytes() == before
     assert [p.name for p in path.parent.iterdir()] == ["best.pt"]
@@ -259,7 +259,7 @@ def test_a_full_disk_leaves_the_old_file_and_names_it(path, monkeypatch):
 
 def test_no_folder_to_write_to(tmp_path):
     with pytest.raises(OSError, match=r"nowhere/best\.pt can't be written: No such file.*; check the folder"):
-        save(tmp_path / "nowhere" / "best.pt", network(), layout=FIVE, box_scale=1.0, training={})
+        save(tmp_path / "nowhere" / "best.pt", network(), layout=FIVE, crop_scale=1.0, training={})
 
 
 def test_replacing_shows_nothing_until_the_end(tmp_path):
@@ -304,7 +304,8 @@ def test_replacing_survives_a_writer_that_replaces_its_file(tmp_path):
 
 
 def test_weights_by_their_names_of_0_4_are_read():
-    """Up to 0.4 the backbone was called trunk; so it is in the weights that ship."""
+    """Up to 0.4 the backbone was called trunk and crop_scale box_scale; so it is in the weights that ship."""
+    assert "box_scale" in checkpoint.read_tensors(SHIPPED_WEIGHTS)
     content = checkpoint.read(SHIPPED_WEIGHTS)
     assert any(key.startswith("trunk.") for key in content["weights"])
     net = checkpoint.load(SHIPPED_WEIGHTS).net

@@ -89,7 +89,7 @@ def test_calibration_travels_with_the_checkpoint(tmp_path):
     parameters = {"point_bias": [0.25] * 68, "log_spread": -1.0, "peak": 0.5, "face_bias": 0.0, "face_weight": 1.0}
     net.calibrate(parameters)
     path = tmp_path / "net.pt"
-    checkpoint.save(path, net, layout=get_layout("300w_68"), box_scale=1.2, training={})
+    checkpoint.save(path, net, layout=get_layout("300w_68"), crop_scale=1.2, training={})
     loaded = checkpoint.load(path).net
     assert loaded.arguments["confidence"] == parameters
     after = loaded.predict(torch.zeros(1, 3, 64, 64, dtype=torch.uint8))
@@ -130,7 +130,7 @@ def test_calibrate_learns_what_a_network_knows():
         side = 1.2 * 54
         points = np.array([42.0, 42.0]) + (MEAN_FACE - 0.5) * side
         samples.append(Sample(image, points, f"face{index}", box=box))
-    parameters = calibrate(net, samples, layout, box_scale=1.2, augment=Augment(box_shift=0.02))
+    parameters = calibrate(net, samples, layout, crop_scale=1.2, augment=Augment(box_shift=0.02))
     net.calibrate(parameters)
     crops = torch.zeros(2, 3, 64, 64, dtype=torch.uint8)
     crops[0] = 255
@@ -139,4 +139,4 @@ def test_calibrate_learns_what_a_network_knows():
     assert scores.scores[1].mean() < 0.3
     assert scores.face_scores[0] > 0.5 > scores.face_scores[1]
     with pytest.raises(ValueError, match="no face to calibrate"):
-        calibrate(net, [], layout, box_scale=1.2, augment=Augment())
+        calibrate(net, [], layout, crop_scale=1.2, augment=Augment())

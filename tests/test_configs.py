@@ -31,7 +31,7 @@ from pipnet.model.pipnet import PIPNet
 from pipnet.self_train import build_curriculum
 from pipnet.self_training.ingest import FaceRules
 from pipnet.train import train
-from pipnet.training.distributed import processes
+from pipnet.training.distributed import join_processes
 from pipnet.training.optimization import build_optimizer, lr_schedule
 from pipnet.training.trainer import fit
 
@@ -82,14 +82,14 @@ def check_training(settings: dict[str, Any]) -> None:
     assert 0 < multiple(epochs - 0.01, epochs) < 1 or settings["schedule"]["name"] == "steps"
     assert settings["fit"].keys() <= inspect.signature(fit).parameters.keys()
     assert settings["fit"]["frozen_blocks"] < len(list(net.backbone.children()))
-    assert settings["box_scale"] >= 1
+    assert settings["crop_scale"] >= 1
 
 
 def check_self_training(settings: dict[str, Any]) -> None:
     """Build what ``pipnet.self_train`` builds besides, without photos."""
     curriculum = build_curriculum({**settings, "unlabelled": settings["unlabelled"] or ["photos"]})
     grid = settings["model"]["input_size"] // settings["model"]["net_stride"]
-    assert all(grid % stage.pool == 0 for stage in curriculum.stages)
+    assert all(grid % stage.pool_factor == 0 for stage in curriculum.stages)
     assert settings["curriculum"].keys() == {"name", "stages", "repeat", "one_schedule"}
     called(FaceRules, "rules", settings["rules"])
     detector_factory(settings["detector"])
@@ -183,7 +183,7 @@ def test_one_experiment_for_each_row_of_the_papers_tables(dataset):
         settings = composed(f"experiment=paper_{dataset}", f"model.backbone={backbone}")
         assert settings["name"] == f"paper_{dataset}_{backbone}"
         assert (settings["dataset"]["name"], settings["model"]["backbone"]) == (dataset, backbone)
-        assert settings["box_scale"] == scale
+        assert settings["crop_scale"] == scale
         for split in settings["splits"].values():
             assert settings["dataset"]["splits"][split].get("box") == box
         assert f"\n{backbone}:" in comment
@@ -311,8 +311,8 @@ def run_debug(name: str, folder: Path) -> list[dict[str, float]]:
         "dataset.splits.val.count=8",
         "fit.progress_bar=false",
     )
-    with processes(settings["device"]) as team:
-        return train(settings, team).history
+    with join_processes(settings["device"]) as processes:
+        return train(settings, processes).history
 
 
 @pytest.mark.parametrize("experiment", ["quickstart", "paper_300w", "300w_mobilenet_v2"])
@@ -344,8 +344,8 @@ def test_the_own_set_of_the_documentation_trains_with_the_defaults(tmp_path, cap
     (own / "train.csv").write_text("\n".join(lines))
     overrides = ["dataset=own_csv", f"data_root={tmp_path}", "debug=short", f"folder={tmp_path / 'run'}"]
     settings = composed(*overrides, "device=cpu", "fit.progress_bar=false", "model.input_size=64", "max_faces=null")
-    with processes("cpu") as team:
-        history = train(settings, team).history
+    with join_processes("cpu") as processes:
+        history = train(settings, processes).history
     assert np.isfinite(history[-1]["val_nme"])
     said = capsys.readouterr().out
     assert "5 faces to train, 1 to validate" in said
@@ -359,7 +359,7 @@ def test_debug_short_stages_are_three_of_two_steps(curriculum):
     stages = build_curriculum({**settings, "unlabelled": ["photos"]}).stages
     assert [stage.epochs for stage in stages] == [1, 1, 1]
     shared = composed("experiment=cross_domain_300w_wflw_full", "debug=short_stages", primary="self_train")
-    assert (shared["pool"], shared["teacher"]) == (f"{shared['folder']}/pool", None)
+    assert (shared["face_store"], shared["teacher"]) == (f"{shared['folder']}/face_store", None)
     assert settings["self_training"]["epoch_faces"] == settings["max_faces"] == 2 * settings["fit"]["batch_size"]
     check_training(settings)
 
@@ -387,7 +387,7 @@ def test_an_own_set_without_its_folder_is_told_about_the_folder():
         ),
         ("experiment=ablation_no_neighbors", {"name": "ablation_no_neighbors_0", "model.num_neighbors": 0}),
         ("experiment=ablation_stride_16", {"name": "ablation_stride_16_0", "model.net_stride": 16}),
-        ("experiment=ablation_label_boxes", {"transform.box_scale": 0, "transform.box_shift": 0}),
+        ("experiment=ablation_label_boxes", {"transform.box_scale_jitter": 0, "transform.box_shift": 0}),
         ("model=mobilenet_v2_stride16", {"model.net_stride": 16, "model.input_size": 128}),
         ("model=resnet50", {"model.backbone": "resnet50"}),
     ],

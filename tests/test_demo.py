@@ -47,7 +47,7 @@ def weights(tmp_path_factory) -> Path:
             torch.cat([torch.full((68,), 0.8), own[:, 0], own[:, 1], near[..., 0].flatten(), near[..., 1].flatten()])
         )
     path = tmp_path_factory.mktemp("weights") / "mean_face.pt"
-    checkpoint.save(path, net, layout=get_layout("300w_68"), box_scale=BOX_SCALE, training={})
+    checkpoint.save(path, net, layout=get_layout("300w_68"), crop_scale=BOX_SCALE, training={})
     return path
 
 
@@ -168,7 +168,7 @@ def test_photos_of_one_name_and_inputs_are_never_overwritten(weights, tmp_path, 
 
 
 def test_folder_with_subfolders(weights, tmp_path, capsys):
-    """Sorted, subfolders kept, hidden and foreign files left out, what an earlier run wrote too; a bad one is named."""
+    """Sorted, subfolders kept, hidden and foreign files skipped, what an earlier run wrote too; a bad one is named."""
     folder = tmp_path / "photos"
     small = astronaut()[:200, 120:320]
     for name in ("b.jpg", "a/x.png", "a/deep/y.PNG", ".hidden.png", ".cache/z.png"):
@@ -185,7 +185,7 @@ def test_folder_with_subfolders(weights, tmp_path, capsys):
             str(folder / n) for n in ("b.jpg", "a/x.png", "a/deep/y.PNG")
         ]
         assert "3 of 4 photos done, 3 faces" in lines[-1]
-        assert complaints.splitlines()[0] == "pipnet.demo: left out, as no photos by their names: 1 .txt"
+        assert complaints.splitlines()[0] == "pipnet.demo: skipped, as no photos by their names: 1 .txt"
         assert complaints.count("\n") == 2
         assert "broken.jpg" in complaints
         written = {path.relative_to(folder).as_posix() for path in folder.rglob("*landmarks*")}
@@ -370,15 +370,15 @@ class KnownScores:
 @pytest.mark.parametrize(
     ("extra", "kept", "said"),
     [
-        ([], [1, 2], "2 faces (and 1 doubtful one left out; --min-score 0 keeps it) in "),
-        (["--max-faces", "1"], [1], "1 face (and 1 doubtful one left out; --min-score 0 keeps it) in "),
+        ([], [1, 2], "2 faces (and 1 doubtful one skipped; --min-score 0 keeps it) in "),
+        (["--max-faces", "1"], [1], "1 face (and 1 doubtful one skipped; --min-score 0 keeps it) in "),
         (["--min-score", "0"], [0, 1, 2], "3 faces in "),
         (["--min-score", "0", "--max-faces", "1"], [0], "1 face in "),
-        (["--min-score", "0.5"], [2], "1 face (and 2 doubtful ones left out; --min-score 0 keeps them) in "),
-        (["--min-score", "1"], [], "no face (and 3 doubtful ones left out; --min-score 0 keeps them) in "),
+        (["--min-score", "0.5"], [2], "1 face (and 2 doubtful ones skipped; --min-score 0 keeps them) in "),
+        (["--min-score", "1"], [], "no face (and 3 doubtful ones skipped; --min-score 0 keeps them) in "),
     ],
 )
-def test_doubtful_faces_are_left_out(extra, kept, said, tmp_path, monkeypatch, capsys):
+def test_doubtful_faces_are_skipped(extra, kept, said, tmp_path, monkeypatch, capsys):
     """Neither drawn, nor written, nor counted; and what is left is cut to the number that was asked for."""
     monkeypatch.setattr(command, "_load", lambda parser, options, boxes=None: KnownScores())
     blank = np.full((130, 130, 3), 200, dtype=np.uint8)
@@ -400,13 +400,13 @@ def test_boxes_that_the_user_brings_are_all_kept_unless_he_says_so(tmp_path):
     assert parse([*boxes, "--min-score", "0.2"])[1].min_score == 0.2
 
 
-def test_several_photos_count_what_was_left_out(tmp_path, monkeypatch, capsys):
+def test_several_photos_count_what_was_skipped(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(command, "_load", lambda parser, options, boxes=None: KnownScores())
     photos = [write_photo(tmp_path / name, np.zeros((130, 130, 3), np.uint8)) for name in ("a.png", "b.png")]
     assert main(["--image", *map(str, photos), "--output", str(tmp_path), "--csv", "--min-score", "0.5"]) == 0
     *_, table, last = capsys.readouterr().out.splitlines()
     assert table.startswith("2 rows written to ")
-    assert last.startswith("2 of 2 photos done, 2 faces (and 4 doubtful ones left out), 0 photos without a face; ")
+    assert last.startswith("2 of 2 photos done, 2 faces (and 4 doubtful ones skipped), 0 photos without a face; ")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -423,7 +423,7 @@ def test_a_folder_that_is_stopped_says_so(number, tmp_path, monkeypatch, capsys)
     assert main(arguments) == 0
     *_, table, last = capsys.readouterr().out.splitlines()
     assert table.startswith("1 row written to ")
-    assert last.startswith("1 of 3 photos done, interrupted, 1 face (and 2 doubtful ones left out), 0 photos without")
+    assert last.startswith("1 of 3 photos done, interrupted, 1 face (and 2 doubtful ones skipped), 0 photos without")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a_landmarks.png", "in", "landmarks.csv"]
 
 

@@ -51,7 +51,7 @@ def landmarker(clock) -> FaceLandmarker:
             return faces
 
     network.input_size = 32
-    return Slow(network, layout=get_layout("300w_68"), box_scale=1.2, detector=detector)
+    return Slow(network, layout=get_layout("300w_68"), crop_scale=1.2, detector=detector)
 
 
 def test_parts_of_a_tracked_frame(landmarker, clock):

@@ -202,16 +202,16 @@ def test_a_window_that_is_gone_counts_as_closed(fake):
 
 def test_keys_that_switch(fake):
     view = Window("a")
-    before = view.look
+    before = view.overlay
     press(view, fake, " s")
     assert (view.paused, view.snapshot_wanted) == (True, True)
     press(view, fake, " pcnbi")
     assert not view.paused
-    after = view.look
+    after = view.overlay
     names = ("points", "contours", "scores", "boxes", "ids")
     assert [getattr(after, name) for name in names] == [not getattr(before, name) for name in names]
     press(view, fake, "pcnbi\xe9")
-    assert view.look == before
+    assert view.overlay == before
     assert {key for keys, _ in window.KEYS for key in keys.split(", ")} == {*"qspcnbih", "Esc", "space"}
 
 
@@ -219,10 +219,10 @@ def test_keys_that_switch(fake):
 def test_keys_without_a_letter_do_nothing(modifier, fake):
     """Their codes end with those of letters: left Q, right S, home P, insert c."""
     view = Window("a")
-    before = view.look
+    before = view.overlay
     fake.keys = [modifier | code for code in (0xFF51, 0xFF53, 0xFF50, 0xFF63, 0xFFE1)]
     assert [view.poll() for _ in range(5)] == [False] * 5
-    assert (view.closed, view.paused, view.snapshot_wanted, view.look) == (False, False, False, before)
+    assert (view.closed, view.paused, view.snapshot_wanted, view.overlay) == (False, False, False, before)
     fake.keys = [modifier | ord("q")]
     assert view.poll()
     assert view.closed

@@ -232,8 +232,8 @@ def test_landmarker_takes_it_by_name_and_built(model):
     layout = PointLayout("nose", 1, mirror=(0,))
     image = photo((2, 4, 8))
     for detector in (YuNet(model, calibration=UNCALIBRATED), lambda image: YuNet(model)(image)):
-        landmarker = FaceLandmarker(middle, layout=layout, box_scale=1.2, detector=detector)
+        landmarker = FaceLandmarker(middle, layout=layout, crop_scale=1.2, detector=detector)
         assert len(landmarker(image)) == 1
-    landmarker = FaceLandmarker(middle, layout=layout, box_scale=1.2, detector=f"yunet:{model}")
+    landmarker = FaceLandmarker(middle, layout=layout, crop_scale=1.2, detector=f"yunet:{model}")
     x0, y0, x1, y1 = YUNET_CALIBRATION.apply(np.array([box_of(2, 4, 8)]))[0]
     np.testing.assert_allclose(landmarker(image).points, [[[(x0 + x1) / 2, (y0 + y1) / 2]]], atol=1e-2)

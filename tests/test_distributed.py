@@ -64,7 +64,7 @@ FAILING = """
 import sys
 from pathlib import Path
 from pipnet.model.checkpoint import CheckpointError
-from pipnet.training.distributed import processes
+from pipnet.training.distributed import join_processes
 from pipnet.training.state import TrainingError
 
 class TwoWordsError(ValueError):
@@ -74,11 +74,11 @@ class TwoWordsError(ValueError):
 def fail(error):
     raise error
 
-with processes("cpu") as team:
+with join_processes("cpu") as processes:
     lines = []
     def said(make):
         try:
-            team.from_main(make)
+            processes.from_main(make)
         except Exception as error:
             lines.append(f"{type(error).__name__} {error}")
     said(lambda: fail(ValueError("a value")))
@@ -87,9 +87,9 @@ with processes("cpu") as team:
     said(lambda: fail(KeyError("a bug")))
     said(lambda: fail(TwoWordsError("two", "words")))
     said(lambda: lambda: 0)
-    lines.append(f"in step {team.from_main(lambda: 10 + team.rank)}")
-    (Path(sys.argv[1]) / str(team.rank)).write_text("\\n".join(lines))
-    team.from_main(lambda: fail(CheckpointError("the end")))
+    lines.append(f"in step {processes.from_main(lambda: 10 + processes.rank)}")
+    (Path(sys.argv[1]) / str(processes.rank)).write_text("\\n".join(lines))
+    processes.from_main(lambda: fail(CheckpointError("the end")))
 """
 
 

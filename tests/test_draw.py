@@ -289,7 +289,7 @@ def test_a_face_larger_than_the_picture_is_cut():
     assert changed(draw_faces(photo, faces), photo).any()
 
 
-def test_points_that_are_not_labelled_are_left_out():
+def test_points_that_are_not_labelled_are_skipped():
     photo = grey()
     points = SQUARE.copy()
     points[1] = np.nan

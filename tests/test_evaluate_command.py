@@ -28,7 +28,7 @@ def weights(tmp_path_factory):
     mean_face = np.mean([(face.points + 0.5) / 256 for face in draw_faces(5, seed=9)], axis=0)
     net = PIPNet(mean_face, backbone="mobilenet_v3_small", input_size=64)
     path = tmp_path_factory.mktemp("weights") / "untrained.pt"
-    checkpoint.save(path, net, layout=LAYOUT, box_scale=1.2, training={})
+    checkpoint.save(path, net, layout=LAYOUT, crop_scale=1.2, training={})
     return path
 
 

@@ -177,7 +177,7 @@ def test_an_unreadable_photo_stops_or_is_listed(tmp_path):
     metrics = write_report(result, tmp_path / "report", unread=["c.pts: 67 points"])
     assert len(metrics["skipped"]) == 2
     assert "broken.png" in metrics["skipped"][1]
-    with pytest.raises(ValueError, match="all 1 were left out, the first because bad one"):
+    with pytest.raises(ValueError, match="all 1 were skipped, the first because bad one"):
         evaluate(landmarker, samples[1:2], layout=L68, on_bad="skip")
 
 

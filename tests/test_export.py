@@ -34,7 +34,7 @@ from pipnet.model.pipnet import PIPNet
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = os.environ.get("PIPNET_DATA", "")
-CROPS = calibration_crops(draw_faces(16, seed=9, size=96), box_scale=1.25, size=64)
+CROPS = calibration_crops(draw_faces(16, seed=9, size=96), crop_scale=1.25, size=64)
 FIVE = {"name": "five", "num_points": 5, "mirror_pairs": [[0, 1], [3, 4]]}
 DRAWN = {
     "name": "drawn",
@@ -73,7 +73,7 @@ def small_model(layout=None, dataset=None) -> LoadedModel:
 
 
 def save(path: Path, model: LoadedModel) -> Path:
-    checkpoint.save(path, model.net, layout=model.layout, box_scale=model.box_scale, training=model.training)
+    checkpoint.save(path, model.net, layout=model.layout, crop_scale=model.crop_scale, training=model.training)
     return path
 
 
@@ -126,7 +126,7 @@ def limited(*arguments: object, size: int) -> subprocess.CompletedProcess[str]:
 def assert_same_points(ours: FaceLandmarker, reference: LoadedModel) -> None:
     torch_landmarker = FaceLandmarker.from_model(reference)
     assert ours.layout == reference.layout
-    assert ours.box_scale == reference.box_scale
+    assert ours.crop_scale == reference.crop_scale
     for face in draw_faces(3, seed=5, size=120):
         expected = torch_landmarker(face.image, boxes=face.box)
         np.testing.assert_allclose(ours(face.image, boxes=face.box).points, expected.points, atol=2e-3)
@@ -163,7 +163,7 @@ def test_int8_is_calibrated_on_the_faces_of_the_training(best, format_, capsys):
     written = best.with_name("best_int8.onnx" if format_ == "onnx" else "best_int8.xml")
     runtime = open_fastest(written)
     assert runtime.metadata["precision"] == "int8"
-    crops = calibration_crops(draw_faces(9, seed=3, size=96), box_scale=1.25, size=64)
+    crops = calibration_crops(draw_faces(9, seed=3, size=96), crop_scale=1.25, size=64)
     points = runtime(crops)[0]
     expected = open_runtime(best, "torch")(crops)[0]
     # Close, and not the 32-bit graph under another name.
@@ -176,7 +176,7 @@ def test_int8_that_moves_points_too_far_is_warned_of(best, monkeypatch, capsys):
     monkeypatch.setattr("pipnet.export.writing.compare", lambda *_: found)
     assert run(best, "--precision", "int8") == 0
     said = capsys.readouterr().out
-    assert "warning: on onnxruntime 8 bits move points by 0.31 % of the crop's side on average, more than 0.3 %" in said
+    assert "warning: on onnxruntime int8 moves points by 0.31 % of the crop's side on average, more than 0.3 %" in said
     assert "--calibration-faces" in said
     assert "--precision fp32" in said
     assert said.count("warning") == 1
@@ -252,7 +252,7 @@ def test_a_graph_that_differs_is_not_kept(best, suffix, monkeypatch, capsys):
         net.load_state_dict(loaded.net.state_dict())
         with torch.no_grad():
             net.head.bias[68:136] += 0.001  # offsets x, in cells of 32 px
-        true_export(LoadedModel(net.eval(), loaded.layout, loaded.box_scale, loaded.training), path, **more)
+        true_export(LoadedModel(net.eval(), loaded.layout, loaded.crop_scale, loaded.training), path, **more)
 
     monkeypatch.setattr(pipnet.model.onnx_graph, "export_onnx", shifted)
     assert run(best, "--output", output) == 1
@@ -363,7 +363,7 @@ def test_photos_without_labels(five, tmp_path, capsys):
     assert run(five, "--precision", "int8", "--faces", photos) == 0
     said = capsys.readouterr().out
     assert f"calibrated on 1 face found in {photos}" in said
-    assert "left out: " in said
+    assert "skipped: " in said
     assert "broken.jpg" in said
     assert "no-such is no folder" in refused(capsys, five, "--faces", tmp_path / "no-such")
 
@@ -495,7 +495,7 @@ def test_interrupted_it_leaves_nothing(best, monkeypatch, capsys):
 
 
 def test_three_lines_for_developers(best, tmp_path):
-    crops = calibration_crops(draw_faces(8, seed=0, size=96), box_scale=1.25, size=64)
+    crops = calibration_crops(draw_faces(8, seed=0, size=96), crop_scale=1.25, size=64)
     differences = export(best, tmp_path / "net.onnx", precision="int8", crops=crops, card="mine")
     assert differences[0].runtime == "onnxruntime"
     assert open_runtime(tmp_path / "net.onnx", "onnxruntime").metadata["card"] == "mine"
@@ -509,12 +509,12 @@ def test_three_lines_for_developers(best, tmp_path):
 
 def test_the_faces_of_a_calibration():
     samples = draw_faces(20, seed=2, size=96)
-    crops = calibration_crops(samples, box_scale=1.3, size=48, count=10, seed=4)
+    crops = calibration_crops(samples, crop_scale=1.3, size=48, count=10, seed=4)
     chosen = spread_choice(20, 10, seed=4)
     assert (chosen // 2).tolist() == list(range(10))  # one of each pair
     assert not np.array_equal(chosen, spread_choice(20, 10, seed=5))
     assert np.array_equal(chosen, spread_choice(20, 10, seed=4))
-    faces = FaceCrops(samples, get_layout("300w_68"), input_size=48, box_scale=1.3)
+    faces = FaceCrops(samples, get_layout("300w_68"), input_size=48, crop_scale=1.3)
     for crop, index in zip(crops, chosen, strict=True):  # the training's own crop
         np.testing.assert_array_equal(crop, faces[0, index]["image"].numpy())
     np.testing.assert_array_equal(spread_choice(7, 300, seed=0), range(7))
@@ -526,12 +526,12 @@ def test_a_photo_that_can_not_be_read_is_named(tmp_path):
     points = np.array([[1.0, 1.0], [9.0, 9.0]])
     samples = [Sample(_text(tmp_path / "a.png"), points, "a"), Sample(np.zeros((12, 12, 3), np.uint8), points, "b")]
     with pytest.raises(BadSampleError, match=r"a: .*a\.png"):
-        calibration_crops(samples, box_scale=1.0, size=8)
+        calibration_crops(samples, crop_scale=1.0, size=8)
     bad = BadItems("skip")
-    assert len(calibration_crops(samples, box_scale=1.0, size=8, bad=bad)) == 1
+    assert len(calibration_crops(samples, crop_scale=1.0, size=8, bad=bad)) == 1
     assert len(bad) == 1
     with pytest.raises(ValueError, match="no face to calibrate on"):
-        calibration_crops(samples[:1], box_scale=1.0, size=8, bad=BadItems("skip"))
+        calibration_crops(samples[:1], crop_scale=1.0, size=8, bad=BadItems("skip"))
 
 
 @pytest.mark.data
@@ -539,7 +539,7 @@ def test_the_weights_that_ship_are_the_same_in_every_runtime_on_real_faces(tmp_p
     loaded = checkpoint.load(SHIPPED_WEIGHTS)
     layout = get_layout("300w_68")
     samples, _ = read_dataset("300w", root=Path(DATA) / "300W", layout=layout, part="train", validation="only")
-    crops = calibration_crops(samples, box_scale=loaded.box_scale, size=256, count=50)
+    crops = calibration_crops(samples, crop_scale=loaded.crop_scale, size=256, count=50)
     assert len(crops) == 50  # in batches of 1, 7, 16, 16 and 10
     for name in ("net.onnx", "net.xml"):
         export(SHIPPED_WEIGHTS, tmp_path / name, crops=crops)

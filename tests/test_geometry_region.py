@@ -112,6 +112,6 @@ def test_a_landmarker_with_a_box_does_not_copy_the_photo():
         return np.full((len(crops), 1, 2), 0.5), np.ones((len(crops), 1)), np.ones(len(crops))
 
     middle.input_size = 128
-    landmarker = FaceLandmarker(middle, layout=PointLayout("nose", 1, mirror=(0,)), box_scale=1.2)
+    landmarker = FaceLandmarker(middle, layout=PointLayout("nose", 1, mirror=(0,)), crop_scale=1.2)
     photo = np.zeros((3000, 4000, 3), dtype=np.uint8)
     assert most_memory(lambda: landmarker(photo, boxes=[2000, 1500, 2300, 1800])) < photo.nbytes / 10

@@ -59,8 +59,8 @@ class BrightestSpotNet(torch.nn.Module):
         return Prediction(points, torch.ones(len(crops), 1), torch.ones(len(crops)))
 
 
-def model_of(net: torch.nn.Module, layout: PointLayout = LAYOUT, box_scale: float = 1.25) -> checkpoint.LoadedModel:
-    return checkpoint.LoadedModel(net, layout, box_scale, {})
+def model_of(net: torch.nn.Module, layout: PointLayout = LAYOUT, crop_scale: float = 1.25) -> checkpoint.LoadedModel:
+    return checkpoint.LoadedModel(net, layout, crop_scale, {})
 
 
 def never(image: np.ndarray) -> Detections:
@@ -110,7 +110,7 @@ def test_points_by_hand(landmarker, photo, box, expected):
 def test_a_spot_in_the_photo_is_named_by_its_own_pixel(side):
     """Crop, network and way back together: half a pixel lost anywhere would show, whatever the reduction."""
     landmarker = FaceLandmarker.from_model(
-        model_of(BrightestSpotNet(), PointLayout("spot", 1, mirror=(0,)), box_scale=1.0), detector=never
+        model_of(BrightestSpotNet(), PointLayout("spot", 1, mirror=(0,)), crop_scale=1.0), detector=never
     )
     rng = np.random.default_rng(0)
     reach = max(round(side / 16), 2)
@@ -129,7 +129,7 @@ def test_a_spot_in_the_photo_is_named_by_its_own_pixel(side):
 
 def test_spot_at_the_photo_edge_and_several_faces():
     landmarker = FaceLandmarker.from_model(
-        model_of(BrightestSpotNet(), PointLayout("spot", 1, mirror=(0,)), box_scale=2.0), detector=never
+        model_of(BrightestSpotNet(), PointLayout("spot", 1, mirror=(0,)), crop_scale=2.0), detector=never
     )
     spots = np.array([[1, 1], [118, 1], [1, 88], [118, 88], [60, 40]])
     photo = np.zeros((90, 120, 3), dtype=np.uint8)
@@ -338,7 +338,7 @@ def test_load_rebuilds_what_was_saved(tmp_path, photo):
     layout = get_layout("300w_68")
     torch.manual_seed(0)
     real = PIPNet(np.random.default_rng(0).random((68, 2)), "mobilenet_v3_small", num_neighbors=3, input_size=64).eval()
-    checkpoint.save(tmp_path / "tiny.pt", real, layout=layout, box_scale=1.3, training={})
+    checkpoint.save(tmp_path / "tiny.pt", real, layout=layout, crop_scale=1.3, training={})
     landmarker = FaceLandmarker.load(tmp_path / "tiny.pt", device="cpu")
     assert landmarker.layout == layout
     box = np.array([30.0, 20, 90, 70])
@@ -372,7 +372,7 @@ def test_devices():
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_cuda_gives_the_same_points(tmp_path, photo):
     real = PIPNet(np.random.default_rng(0).random((68, 2)), "mobilenet_v3_small", num_neighbors=3, input_size=64).eval()
-    checkpoint.save(tmp_path / "tiny.pt", real, layout=get_layout("300w_68"), box_scale=1.3, training={})
+    checkpoint.save(tmp_path / "tiny.pt", real, layout=get_layout("300w_68"), crop_scale=1.3, training={})
     boxes = np.array([[30.0, 20, 90, 70], [0, 0, 50, 50]])
     cpu, cuda = (FaceLandmarker.load(tmp_path / "tiny.pt", device=name)(photo, boxes=boxes) for name in ("cpu", "cuda"))
     np.testing.assert_allclose(cpu.points, cuda.points, atol=0.05)

@@ -28,24 +28,24 @@ def rows(output, index):
     return PIPOutput(*(maps[index] for maps in output[:5]))
 
 
-def with_coarse(output, pool):
+def with_coarse(output, pool_factor):
     """Coarse maps that follow from the score map, so that a gradient shows where they came from."""
-    pools = sorted(set(pool.tolist()) - {1})
-    return output._replace(coarse={p: functional.max_pool2d(output.score_map[pool == p], p) for p in pools})
+    factors = sorted(set(pool_factor.tolist()) - {1})
+    return output._replace(coarse={p: functional.max_pool2d(output.score_map[pool_factor == p], p) for p in factors})
 
 
-def terms_of(output, points, *, pool=None, **more):
-    output = output if pool is None else with_coarse(output, pool)
-    return PIPLoss()(output, encode(points, NEIGHBORS, GRID, pool=pool, **more))
+def terms_of(output, points, *, pool_factor=None, **more):
+    output = output if pool_factor is None else with_coarse(output, pool_factor)
+    return PIPLoss()(output, encode(points, NEIGHBORS, GRID, pool_factor=pool_factor, **more))
 
 
-def by_definition(output, points, weight, pool):
+def by_definition(output, points, weight, pool_factor):
     """The terms with loops, for faces whose points are all labelled and inside."""
     squares = cells = 0.0
     local, neighbor, local_weight, neighbor_weight = np.zeros(2), np.zeros(2), 0.0, 0.0
     score, x, y, nx, ny = (maps.detach().double().numpy() for maps in output[:5])
     for face in range(len(points)):
-        p = int(pool[face])
+        p = int(pool_factor[face])
         for i in range(3):
             w = float(weight[face, i])
             column, row = np.minimum((points[face, i].double().numpy() * GRID).astype(int), GRID - 1)
@@ -72,11 +72,11 @@ def by_definition(output, points, weight, pool):
 
 
 def test_terms_are_weighted_means_over_cells_and_points_of_every_task():
-    output, pool = random_output(6), torch.tensor([1, 2, 1, 4, 2, 1])
+    output, pool_factor = random_output(6), torch.tensor([1, 2, 1, 4, 2, 1])
     points = torch.rand(6, 3, 2, generator=torch.Generator().manual_seed(1))
     weight = torch.rand(6, 3, generator=torch.Generator().manual_seed(2))
-    terms = terms_of(output, points, weight=weight, pool=pool)
-    expected = by_definition(output, points, weight, pool)
+    terms = terms_of(output, points, weight=weight, pool_factor=pool_factor)
+    expected = by_definition(output, points, weight, pool_factor)
     np.testing.assert_allclose([term.item() for term in terms.values()], expected, rtol=1e-5)
 
 
@@ -86,7 +86,7 @@ def test_ones_change_no_bit():
     points[4, 0] = 1.6  # far outside
     plain, full = random_output(5, requires_grad=True), random_output(5, requires_grad=True)
     before = terms_of(plain, points)
-    after = terms_of(full, points, weight=torch.ones(5, 3), pool=torch.ones(5, dtype=torch.int64))
+    after = terms_of(full, points, weight=torch.ones(5, 3), pool_factor=torch.ones(5, dtype=torch.int64))
     assert {name: term.item() for name, term in before.items()} == {name: term.item() for name, term in after.items()}
     sum(before.values()).backward()
     sum(after.values()).backward()
@@ -106,8 +106,8 @@ def test_a_point_without_weight_is_a_point_without_a_label():
 
 def test_a_coarse_face_moves_the_score_map_alone_and_one_cell_of_each_pool():
     output, points = random_output(2, requires_grad=True), random_points(2)
-    pool = torch.tensor([2, 1])
-    sum(terms_of(output, points, pool=pool).values()).backward()
+    pool_factor = torch.tensor([2, 1])
+    sum(terms_of(output, points, pool_factor=pool_factor).values()).backward()
     score, *others = (maps.grad for maps in output[:5])
     assert all((maps[0] == 0).all() and (maps[1] != 0).any() for maps in others)
     moved = (score[0] != 0).unflatten(1, (2, 2)).unflatten(3, (2, 2)).sum(dim=(2, 4))  # of each 2 x 2 cells
@@ -116,17 +116,17 @@ def test_a_coarse_face_moves_the_score_map_alone_and_one_cell_of_each_pool():
 
 
 def test_only_coarse_faces_give_a_finite_loss_without_offsets():
-    terms = terms_of(random_output(3), random_points(3), pool=torch.full((3,), 4))
+    terms = terms_of(random_output(3), random_points(3), pool_factor=torch.full((3,), 4))
     assert terms.pop("score") > 0
     assert all(term == 0 for term in terms.values())
 
 
 def test_parts_of_a_batch_add_up_to_it():
     """Two processes with unequal weights and tasks: averaged gradients are those of the whole batch."""
-    points, pool = random_points(6), torch.tensor([2, 2, 1, 1, 4, 1])
+    points, pool_factor = random_points(6), torch.tensor([2, 2, 1, 1, 4, 1])
     weight = torch.rand(6, 3, generator=torch.Generator().manual_seed(5)) ** 3
     output = random_output(6, requires_grad=True)
-    sum(terms_of(output, points, weight=weight, pool=pool).values()).backward()
+    sum(terms_of(output, points, weight=weight, pool_factor=pool_factor).values()).backward()
     whole = [maps.grad.clone() for maps in output[:5]]
     parts = [torch.tensor([0, 1, 4]), torch.tensor([2, 3, 5])]  # the first has no full face
 
@@ -134,8 +134,8 @@ def test_parts_of_a_batch_add_up_to_it():
     for part in parts:  # what each process would send to the others
         sent = []
         loss = PIPLoss(total_count=lambda count, sent=sent: sent.append(count.detach()) or count)
-        mine = with_coarse(rows(output, part), pool[part])
-        loss(mine, encode(points[part], NEIGHBORS, GRID, weight=weight[part], pool=pool[part]))
+        mine = with_coarse(rows(output, part), pool_factor[part])
+        loss(mine, encode(points[part], NEIGHBORS, GRID, weight=weight[part], pool_factor=pool_factor[part]))
         counts.append(sent)
     assert len(counts[0]) == len(counts[1])  # or processes would wait for each other for ever
     for maps in output[:5]:
@@ -143,8 +143,8 @@ def test_parts_of_a_batch_add_up_to_it():
     for part in parts:
         means = iter([sum(pair) / 2 for pair in zip(*counts, strict=True)])
         loss = PIPLoss(total_count=lambda _, means=means: next(means))
-        targets = encode(points[part], NEIGHBORS, GRID, weight=weight[part], pool=pool[part])
-        (sum(loss(with_coarse(rows(output, part), pool[part]), targets).values()) / 2).backward()
+        targets = encode(points[part], NEIGHBORS, GRID, weight=weight[part], pool_factor=pool_factor[part])
+        (sum(loss(with_coarse(rows(output, part), pool_factor[part]), targets).values()) / 2).backward()
     for maps, gradient in zip(output[:5], whole, strict=True):
         torch.testing.assert_close(maps.grad, gradient, rtol=1e-5, atol=1e-8)
 
@@ -155,10 +155,10 @@ def small_net():
 
 
 def test_coarse_maps_are_the_score_layer_on_pooled_features():
-    net, images, pool = small_net(), torch.rand(4, 3, 128, 128), torch.tensor([2, 1, 4, 2])
+    net, images, pool_factor = small_net(), torch.rand(4, 3, 128, 128), torch.tensor([2, 1, 4, 2])
     with torch.no_grad():
         net.head.weight.normal_(std=0.1)
-        output, plain = net(images, pool), net(images)
+        output, plain = net(images, pool_factor), net(images)
         pooled = torch.nn.MaxPool2d(2)(net.neck(net.backbone(images)))  # by 2, and by 2 again for 4
         twice = torch.nn.MaxPool2d(2)(pooled)
         torch.testing.assert_close(output.coarse[2], net.head(pooled)[[0, 3], :3])
@@ -168,5 +168,5 @@ def test_coarse_maps_are_the_score_layer_on_pooled_features():
 
 
 def test_a_pool_that_does_not_fit_is_refused():
-    with pytest.raises(ValueError, match="pool 3 does not divide the 4 x 4 cells of the score map"):
+    with pytest.raises(ValueError, match="pool factor 3 does not divide the 4 x 4 cells of the score map"):
         small_net()(torch.zeros(1, 3, 128, 128), torch.tensor([3]))

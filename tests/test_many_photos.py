@@ -58,7 +58,7 @@ def photo(faces, seed=0, height=90, width=120):
 
 
 def landmarker_of(net=None):
-    return FaceLandmarker(net or BrightSpot(), layout=LAYOUT, box_scale=1.25, detector=bright_areas)
+    return FaceLandmarker(net or BrightSpot(), layout=LAYOUT, crop_scale=1.25, detector=bright_areas)
 
 
 def assert_same(a: FaceLandmarks, b: FaceLandmarks):

@@ -13,14 +13,14 @@ from pipnet.data.sample import Sample
 from pipnet.data.synthetic.dataset import draw_faces
 from pipnet.data.transforms import Augment
 
-CROP = {"input_size": 64, "box_scale": 1.25}
+CROP = {"input_size": 64, "crop_scale": 1.25}
 
 
 def seen(mixed, epochs):
     return [Counter(mixed.place(epoch, index) for index in range(len(mixed))) for epoch in range(epochs)]
 
 
-# --- weight and pool of a face
+# --- weight and pool_factor of a face
 
 
 def test_labelled_faces_share_one_array_of_ones_and_train_everything():
@@ -30,8 +30,8 @@ def test_labelled_faces_share_one_array_of_ones_and_train_everything():
     batch = default_collate(crops)
     assert batch["weight"].dtype == torch.float32
     assert torch.equal(batch["weight"], torch.ones(9, 68))
-    assert batch["pool"].tolist() == [1] * 9
-    assert batch["pool"].dtype == torch.int64
+    assert batch["pool_factor"].tolist() == [1] * 9
+    assert batch["pool_factor"].dtype == torch.int64
 
 
 def test_weights_are_mirrored_with_the_points():
@@ -39,11 +39,12 @@ def test_weights_are_mirrored_with_the_points():
     weight = np.linspace(0, 1, 68)
     sample = Sample(face.image, face.points, face.name, weight=weight)
     plain, mirrored = (
-        FaceCrops([sample], LAYOUT, augment=augment, pool=4, **CROP)[0, 0] for augment in (None, Augment(mirror_p=1))
+        FaceCrops([sample], LAYOUT, augment=augment, pool_factor=4, **CROP)[0, 0]
+        for augment in (None, Augment(mirror_p=1))
     )
     np.testing.assert_allclose(plain["weight"].numpy(), weight, atol=1e-7)
     np.testing.assert_allclose(mirrored["weight"].numpy(), weight[list(LAYOUT.mirror)], atol=1e-7)
-    assert (mirrored["pool"], mirrored["weight"].dtype) == (4, torch.float32)
+    assert (mirrored["pool_factor"], mirrored["weight"].dtype) == (4, torch.float32)
 
 
 def test_only_the_first_of_samples_made_on_demand_is_made_beforehand():
@@ -66,20 +67,20 @@ def test_only_the_first_of_samples_made_on_demand_is_made_beforehand():
 
 
 def test_a_pool_below_one_is_refused():
-    with pytest.raises(ValueError, match="pool must be at least 1 cell, got 0"):
-        drawn(1, pool=0)
+    with pytest.raises(ValueError, match="pool_factor must be at least 1 cell, got 0"):
+        drawn(1, pool_factor=0)
 
 
 # --- mixtures
 
 
 def test_without_a_share_it_is_the_plain_union():
-    mixed = MixedFaces(drawn(5), drawn(8, seed=1, pool=2))
+    mixed = MixedFaces(drawn(5), drawn(8, seed=1, pool_factor=2))
     assert len(mixed) == 13
     expected = {("labelled", epoch, index) for epoch in [3] for index in range(5)}
     expected |= {("unlabelled", 3, index) for index in range(8)}
     assert {mixed.place(3, index) for index in range(13)} == expected
-    assert [mixed[0, index]["pool"] for index in range(13)] == [1] * 5 + [2] * 8
+    assert [mixed[0, index]["pool_factor"] for index in range(13)] == [1] * 5 + [2] * 8
 
 
 @pytest.mark.parametrize("unlabelled", [2, 40])

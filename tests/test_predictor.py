@@ -1,4 +1,4 @@
-"""The network arranged for prediction gives what the network gives; in 8 bits, nearly."""
+"""The network arranged for prediction gives what the network gives; in int8, nearly."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_the_backbone_of_stride_16_needs_no_neck(tmp_path):
     """As it is trained at 128 px: through a checkpoint, the predictor, and a graph."""
     net = network("mobilenet_v2_stride16", net_stride=16)
     assert isinstance(net.neck, torch.nn.Identity)
-    checkpoint.save(tmp_path / "best.pt", net, layout=SEVEN, box_scale=1.2, training={})
+    checkpoint.save(tmp_path / "best.pt", net, layout=SEVEN, crop_scale=1.2, training={})
     loaded = checkpoint.load(tmp_path / "best.pt")
     expected, got = both(net, Predictor(loaded.net), crops(5))
     for ours, theirs in zip(got, expected, strict=True):
@@ -83,7 +83,7 @@ def test_the_backbone_of_stride_16_needs_no_neck(tmp_path):
 def test_whole_pixels_change_the_border_only(backbone: str):
     """The margin has one grey in place of the mean colour: of next to no weight, but not nothing."""
     net = network(backbone)
-    ours = Predictor(net, whole_pixels=True)
+    ours = Predictor(net, uint8_input=True)
     expected, got = both(net, ours, crops(4))
     close = (got.points_unit - expected.points_unit).abs().amax(dim=-1) * SIZE
     assert close.median() < 0.5
@@ -124,8 +124,8 @@ def test_8_bits_are_smaller_and_nearly_the_same(tmp_path, backbone: str):
     images = crops(16, seed=3)
     difference = np.linalg.norm(whole(images)[0] - int8(images)[0], axis=-1) * SIZE
     # Untrained maps have rivals for every peak, so single points may jump; half of them must hardly move. The gates of
-    # MobileNetV3 multiply every rounding, and untrained ones are far from where 8 bits are fine; the last features of
-    # an untrained MobileNetV2 differ between cells by few steps of 8 bits, rounded one way or another.
+    # MobileNetV3 multiply every rounding, and untrained ones are far from where int8 is fine; the last features of
+    # an untrained MobileNetV2 differ between cells by few step of int8, rounded one way or another.
     assert np.median(difference) < (20 if "v3" in backbone or backbone == "mobilenet_v2" else 2)
     for first in (1, 3):
         np.testing.assert_allclose(int8(images[:first])[0], int8(images)[0][:first], atol=1e-5)

@@ -77,15 +77,15 @@ def fresh(tmp_path, samples):
 def teacher(seed=0):
     torch.manual_seed(seed)
     mean_face = mean_shape(
-        FaceCrops(draw_faces(4, seed=0, size=96), LAYOUT, input_size=64, box_scale=1.25).plain_points()
+        FaceCrops(draw_faces(4, seed=0, size=96), LAYOUT, input_size=64, crop_scale=1.25).plain_points()
     )
     net = PIPNet(mean_face, "mobilenet_v3_small", num_neighbors=3, input_size=64)
     torch.nn.init.normal_(net.head.weight, std=0.02)
     return net.eval()
 
 
-def label(faces, net=None, processes=ALONE, layout=LAYOUT, box_scale=1.25, **more):
-    model = LoadedModel(net or teacher(), layout, box_scale, {})
+def label(faces, net=None, processes=ALONE, layout=LAYOUT, crop_scale=1.25, **more):
+    model = LoadedModel(net or teacher(), layout, crop_scale, {})
     return estimate(Teacher(model, label_shift=SHIFT, batch_size=4, **more), faces, processes)
 
 
@@ -168,7 +168,7 @@ def test_a_kill_and_more_processes_change_no_number(faces, fresh, monkeypatch):
 def test_a_stop_signal_ends_with_one_sentence_and_the_same_call_resumes(faces, fresh, monkeypatch, number):
     monkeypatch.setattr(looking, "_CHUNK", 4)
     batches = []
-    look = Teacher.look
+    look = Teacher.estimate
 
     def asked(self, *arguments):
         batches.append(1)
@@ -177,7 +177,7 @@ def test_a_stop_signal_ends_with_one_sentence_and_the_same_call_resumes(faces, f
         return look(self, *arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Teacher, "look", asked)
+        patch.setattr(Teacher, "estimate", asked)
         with pytest.raises(TrainingError, match="stopped on request while faces were labelled; the same command resum"):
             label(fresh)
     assert labelled(fresh) == [0, 1, 2, 3]
@@ -233,7 +233,7 @@ class Seeing(torch.nn.Module):
     input_size = 64
     grid = 2
     num_points = 2
-    box_side_unit = 1 / 2.0  # of the crop, with box_scale 2
+    box_side_unit = 1 / 2.0  # of the crop, with crop_scale 2
 
     def __init__(self):
         super().__init__()
@@ -295,7 +295,7 @@ def test_mirrored_views_are_undone_to_where_the_labels_of_upright_ones_sit(tmp_p
     expected = places + turned(np.array([SHIFT * 40, 0]), 90.0 * quarters)  # the longer side of the box is 40 px
     net, found = Seeing(), []
     for views in (1, 2, 5):
-        labels = label(faces, net, layout=layout, box_scale=2.0, views=views)[0]
+        labels = label(faces, net, layout=layout, crop_scale=2.0, views=views)[0]
         np.testing.assert_allclose(labels.points, expected, atol=0.15)
         right = np.array([1.0, 0])
         np.testing.assert_allclose(turned(right, float(labels.angle)), turned(right, 90 * quarters), atol=1e-2)
@@ -330,7 +330,7 @@ def test_disagreement_is_the_distance_of_the_views_in_box_sizes():
     looker._see = Moving()
     image = np.zeros((20, 20, 3), np.uint8)
     looker._landmarker = FakeLandmarker(LAYOUT, lambda face, box: np.repeat([[0.0, 0], [10, 10]], [34, 34], axis=0))
-    found = looker.look([image], np.array([[0.0, 0, 10, 10]]), np.zeros(1), range(1))
+    found = looker.estimate([image], np.array([[0.0, 0, 10, 10]]), np.zeros(1), range(1))
     np.testing.assert_allclose(found.points[0, :, 0], [1, 11, 1, 11])  # of three views
     np.testing.assert_allclose(found.disagreement[0], np.sqrt(2 / 3) / 10, rtol=1e-5)
 
@@ -340,13 +340,13 @@ def test_disagreement_is_the_distance_of_the_views_in_box_sizes():
 
 def test_samples_train_as_labelled_faces_do(faces):
     labels = label(faces)
-    crops = FaceCrops(labels.samples(), LAYOUT, input_size=64, box_scale=1.25, pool=2)
+    crops = FaceCrops(labels.samples(), LAYOUT, input_size=64, crop_scale=1.25, pool_factor=2)
     assert len(crops) == COUNT
     sample = crops.samples[4]
     assert (sample.name, sample.weight) == (faces.name(4), None)
     np.testing.assert_array_equal(sample.image, faces.image(4))
     np.testing.assert_array_equal(sample.box, tight_box(sample.points, float(labels[4].angle)))
-    assert crops[0, 4]["pool"] == 2
+    assert crops[0, 4]["pool_factor"] == 2
     with pytest.raises(IndexError):
         crops.samples[COUNT]
 
@@ -379,7 +379,7 @@ def test_confidence_falls_with_spread_and_with_disagreement():
 def test_loader_processes_open_the_store_themselves_and_get_no_arrays(faces, start):
     samples = label(faces).samples(Selection(weighted=True))
     assert len(pickle.dumps(samples)) < 1000
-    crops = FaceCrops(samples, LAYOUT, input_size=64, box_scale=1.25)
+    crops = FaceCrops(samples, LAYOUT, input_size=64, crop_scale=1.25)
     keys = [[(0, index)] for index in range(COUNT)]
     loaded = list(DataLoader(crops, batch_sampler=keys, num_workers=2, multiprocessing_context=start))
     for index, batch in enumerate(loaded):
@@ -418,10 +418,10 @@ def test_the_contact_sheet_goes_from_sure_to_unsure(faces, tmp_path, monkeypatch
         return tile(labels, index)
 
     monkeypatch.setattr(pseudo_labels, "_tile", watch)
-    write_contact_sheet(labels, tmp_path / "sheet.png", count=4)
+    write_contact_sheet(labels, tmp_path / "contact_sheet.png", count=4)
     means = labels.face_confidence[drawn]
     assert len(drawn) == 4
     assert (np.diff(means) < 0).all()
     assert (means[0], means[-1]) == (labels.face_confidence.max(), labels.face_confidence.min())
-    sheet = cv2.imread(str(tmp_path / "sheet.png"))
+    sheet = cv2.imread(str(tmp_path / "contact_sheet.png"))
     assert sheet.shape == (186, 660, 3)

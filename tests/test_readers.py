@@ -125,7 +125,7 @@ BAD_PTS = {
 
 
 @pytest.mark.parametrize("case", BAD_PTS)
-def test_bad_pts_is_named_or_left_out(tree_300w, case):
+def test_bad_pts_is_named_or_skipped(tree_300w, case):
     text, message = BAD_PTS[case]
     write_300w(tree_300w, "helen/trainset", "face_8", text=text)
     with pytest.raises(BadSampleError, match=message):
@@ -183,9 +183,7 @@ def test_unknown_reader_option_and_part(tree_300w):
 def test_nothing_left_is_an_error(tree_300w):
     for path in (tree_300w / "ibug").glob("*.pts"):
         path.write_text("")
-    with pytest.raises(
-        ValueError, match=r"part=challenge\): no face to use; 2 items were left out, the first: .*\.pts"
-    ):
+    with pytest.raises(ValueError, match=r"part=challenge\): no face to use; 2 items were skipped, the first: .*\.pts"):
         read_300w(tree_300w, on_bad="skip", part="challenge")
 
 
@@ -259,7 +257,7 @@ def test_bad_wflw_line(tmp_path, case):
     samples, bad = read_wflw(tmp_path, on_bad="skip")
     assert len(samples) == 2
     assert len(bad) == 1
-    # Names do not depend on what was left out: the third line is its photo's third face, or its second.
+    # Names do not depend on what was skipped: the third line is its photo's third face, or its second.
     assert samples[1].name == ("0--Parade/a_8#2" if case == "no photo" else "0--Parade/a_8#3")
 
 

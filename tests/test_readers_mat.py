@@ -159,7 +159,7 @@ def test_cofw68_bad_labels(cofw68):
     (folder / "2_points.mat").unlink()
     with pytest.raises(BadSampleError, match=r"1_points\.mat: points \(67, 2\), expected \(68, 2\); replace the file"):
         read_cofw68(cofw68)
-    with pytest.raises(ValueError, match="2 items were left out"):
+    with pytest.raises(ValueError, match="2 items were skipped"):
         read_cofw68(cofw68, on_bad="skip")
     scipy.io.savemat(folder / "1_points.mat", {"Points": points_of(0, 68)})
     samples, bad = read_cofw68(cofw68, on_bad="skip")

@@ -114,7 +114,7 @@ def test_maps_and_points_are_those_of_the_authors_network(tmp_path, backbone, st
         layout=LAYOUT,
         net_stride=stride,
         input_size=size,
-        box_scale=1.1,
+        crop_scale=1.1,
     )
     crops = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (1, 3, size, size), dtype=np.uint8))
     images = loaded.net.normalize(crops)
@@ -123,7 +123,7 @@ def test_maps_and_points_are_those_of_the_authors_network(tmp_path, backbone, st
     for ours, maps in zip(output[:5], expected, strict=True):
         torch.testing.assert_close(ours.reshape(maps.shape), maps, rtol=1e-6, atol=1e-6)
     assert not loaded.net.training
-    assert loaded.box_scale == 1.1
+    assert loaded.crop_scale == 1.1
     own, merged = authors_points(expected, MEAN_FACE, 10, size, stride)
     assert np.abs(own - merged).max() > 1e-3  # the merge does something
     np.testing.assert_allclose(loaded.net.predict(crops).points_unit[0].numpy(), merged, atol=2e-6)
@@ -139,7 +139,7 @@ def test_a_prefix_of_data_parallel_and_the_exact_merge(tmp_path):
     assert (a - b).abs().max() > 1e-4
     # What was read can be kept as a checkpoint of this package.
     kept = tmp_path / "kept.pt"
-    checkpoint.save(kept, padded.net, layout=FIVE, box_scale=padded.box_scale, training=padded.training)
+    checkpoint.save(kept, padded.net, layout=FIVE, crop_scale=padded.crop_scale, training=padded.training)
     assert torch.equal(checkpoint.load(kept).net.predict(crops).points_unit, a)
 
 
@@ -151,7 +151,7 @@ SMALL = {
     "layout": FIVE,
     "num_neighbors": 2,
     "input_size": 64,
-    "box_scale": 1.0,
+    "crop_scale": 1.0,
 }
 
 

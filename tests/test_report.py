@@ -39,7 +39,7 @@ def test_report_counts(samples):
     # A photo ends half a pixel beyond its last pixel centre: the face on the edge is not outside.
     assert (report.outside, report.outside_faces) == (2, 2)
     assert report.furthest == (10.5 / 20, "outside")
-    assert report.left_out == ["x.pts: 67 points"]
+    assert report.skipped == ["x.pts: 67 points"]
     assert len(report.unreadable) == 1
     assert "broken.jpg" in report.unreadable[0]
 
@@ -50,7 +50,7 @@ def test_report_text(samples):
     assert "subsets          a 2, b 2" in text
     assert "photo width      40 / 170 / 300 px" in text
     assert "outside photo    2 points of 2 faces; furthest 0.53 face sizes, outside" in text
-    assert "left out         1\n  x.pts: 67 points" in text
+    assert "skipped          1\n  x.pts: 67 points" in text
     assert "unreadable       1\n  " in text
 
 
@@ -79,11 +79,11 @@ def test_face_tile_shows_the_point_where_the_face_is():
     image = grey(100, 100, 0)
     image[40:61, 30:51] = (0, 0, 255)  # centre (40, 50)
     points = np.array([[30.0, 40.0], [50.0, 60.0], [40.0, 50.0]])
-    plain = face_tile(image, np.full((1, 2), np.nan), box=np.array([30.0, 40, 50, 60]), size=80, box_scale=2.0)
+    plain = face_tile(image, np.full((1, 2), np.nan), box=np.array([30.0, 40, 50, 60]), size=80, crop_scale=2.0)
     ys, xs = np.nonzero(plain[..., 2] > 127)
     assert (xs.mean(), ys.mean()) == pytest.approx((39.5, 39.5), abs=0.51)
     assert len(xs) == pytest.approx(42**2, rel=0.03)  # 21 px of 40 in a tile of 80
-    tile = face_tile(image, points[2:], box=np.array([30.0, 40, 50, 60]), size=80, box_scale=2.0, color=(255, 0, 0))
+    tile = face_tile(image, points[2:], box=np.array([30.0, 40, 50, 60]), size=80, crop_scale=2.0, color=(255, 0, 0))
     ys, xs = np.nonzero(tile[..., 0] > 100)
     assert (xs.mean(), ys.mean()) == pytest.approx((39.5, 39.5), abs=0.51)
     assert face_tile(image, points, size=64).shape == (64, 64, 3)

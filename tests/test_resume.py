@@ -104,7 +104,7 @@ def test_the_command_killed_and_given_again(whole, tmp_path):
         process.wait()
     done = subprocess.run(command(tmp_path), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "goes on: epoch" in done.stdout
+    assert "resumes at epoch" in done.stdout
     assert_same(outcome(whole), outcome(tmp_path))
     again = subprocess.run(command(tmp_path), capture_output=True, text=True)
     assert again.returncode == 0
@@ -121,7 +121,7 @@ def test_a_stop_signal_finishes_the_step_and_saves(whole, tmp_path, monkeypatch,
     before = signal.getsignal(number)
     with monkeypatch.context() as patch:
         stop_at(patch, step=8, number=number)
-        with pytest.raises(TrainingError, match=r"stopped on request after epoch 2, batch 3; the same command goes on"):
+        with pytest.raises(TrainingError, match=r"stopped on request after epoch 2, batch 3; the same command resumes"):
             train_here(tmp_path, "fit.save_minutes=1000")
     assert place(tmp_path) == (1, 3)
     assert signal.getsignal(number) is before

@@ -76,7 +76,7 @@ def network() -> UprightOnly:
 
 @pytest.fixture
 def landmarker(network) -> FaceLandmarker:
-    return FaceLandmarker(network, layout=LAYOUT, box_scale=2.2, mean_face=MEAN_FACE, detector=never)
+    return FaceLandmarker(network, layout=LAYOUT, crop_scale=2.2, mean_face=MEAN_FACE, detector=never)
 
 
 @pytest.mark.parametrize("angle", ANGLES)
@@ -162,7 +162,7 @@ class Faint(UprightOnly):
 @pytest.mark.parametrize("score", [0.05, 0.005], ids=["the largest there is", "not even the largest"])
 def test_a_face_is_found_by_way_of_a_score_that_says_nothing(score):
     """As in detectors' boxes around heads that lie: too wide, and upside down."""
-    landmarker = FaceLandmarker(Faint(score), layout=LAYOUT, box_scale=2.2, mean_face=MEAN_FACE, detector=never)
+    landmarker = FaceLandmarker(Faint(score), layout=LAYOUT, crop_scale=2.2, mean_face=MEAN_FACE, detector=never)
     true = face_at(180)
     wide = tight_box(true) + np.array([-30, -30, 30, 30])
     faces = landmarker(picture(true), boxes=wide)
@@ -176,7 +176,7 @@ def test_a_face_that_ends_with_a_score_that_says_nothing_keeps_its_first_look():
             points, scores, face_scores = super().__call__(crops)
             return points, scores, face_scores / 10
 
-    landmarker = FaceLandmarker(NeverSure(), layout=LAYOUT, box_scale=2.2, mean_face=MEAN_FACE, detector=never)
+    landmarker = FaceLandmarker(NeverSure(), layout=LAYOUT, crop_scale=2.2, mean_face=MEAN_FACE, detector=never)
     box = tight_box(face_at(180))
     faces = landmarker(picture(face_at(180)), boxes=box)
     upright = landmarker(picture(face_at(180)), boxes=box, angles=0)
@@ -186,7 +186,7 @@ def test_a_face_that_ends_with_a_score_that_says_nothing_keeps_its_first_look():
 
 
 def test_without_a_mean_face_nothing_is_turned(network):
-    plain = FaceLandmarker(network, layout=LAYOUT, box_scale=2.2, detector=never)
+    plain = FaceLandmarker(network, layout=LAYOUT, crop_scale=2.2, detector=never)
     faces = plain(picture(face_at(90)), boxes=tight_box(face_at(90)))
     assert network.batches == [1]
     assert faces.angles.tolist() == [0.0]
@@ -224,7 +224,7 @@ def test_a_detectors_box_is_calibrated_for_the_angle_that_the_caller_gives(netwo
     def detector(image: np.ndarray) -> Detections:
         return CalibratedDetections.of(box[None], np.ones(1), calibration)
 
-    landmarker = FaceLandmarker(network, layout=LAYOUT, box_scale=2.2, mean_face=MEAN_FACE, detector=detector)
+    landmarker = FaceLandmarker(network, layout=LAYOUT, crop_scale=2.2, mean_face=MEAN_FACE, detector=detector)
     for faces in (landmarker(picture(face_at(90)), angles=90), landmarker([picture(face_at(90))], angles=[90])[0]):
         np.testing.assert_allclose(faces.boxes[0], tight_box(face_at(90), 90.0), atol=1e-4)
         np.testing.assert_allclose(faces.points[0], face_at(90), atol=0.5)

@@ -75,7 +75,7 @@ def test_no_two_products_of_an_export_leave_16_bits(name: str):
     model = int8_graph(name, NETWORKS[name])
     found, wrong = overflowing(model)
     assert wrong == []
-    # All of them: none is left out, and none stays in 32 bits.
+    # All of them: none is skipped, and none stays in 32 bits.
     assert found == sum(node.op_type in ("Conv", "ConvTranspose") for node in model.graph.node)
 
 

@@ -76,11 +76,11 @@ def test_a_checkpoint_has_the_same_points_on_every_runtime(name: str, portrait: 
         np.testing.assert_allclose(got[1], expected[1], atol=1e-4)
         np.testing.assert_allclose(got[2], expected[2], atol=1e-4)
     assert other.metadata["layout"] == torch.metadata["layout"]
-    assert other.metadata["box_scale"] == torch.metadata["box_scale"]
+    assert other.metadata["crop_scale"] == torch.metadata["crop_scale"]
 
 
 def test_the_graph_that_ships_is_the_checkpoint_that_ships_in_8_bits(portrait: np.ndarray):
-    """Half a pixel of 256 on average, and the same on both runtimes that take it up to the rounding of 8 bits."""
+    """Half a pixel of 256 on average, and the same on both runtimes that take it up to the rounding of int8."""
     expected = open_runtime(SHIPPED_WEIGHTS, "torch", threads=1)(portrait)
     runtimes = [open_runtime(SHIPPED_GRAPH, name, threads=1) for name in ("onnxruntime", "openvino")]
     onnx, vino = (runtime(portrait) for runtime in runtimes)
@@ -112,7 +112,7 @@ def test_an_exported_network_predicts_the_same(small, tmp_path, runtime, suffix)
         assert ours.dtype == np.float32
         np.testing.assert_allclose(ours, theirs, atol=1e-4)
     landmarker = FaceLandmarker.load(path)
-    assert landmarker.box_scale == 1.25
+    assert landmarker.crop_scale == 1.25
     assert landmarker.layout == small.layout
     assert landmarker.runtime.metadata["training"] == {"licence": "none"}
     assert landmarker.runtime.metadata["card"] == "for tests"
@@ -138,7 +138,7 @@ def test_results_are_kept_when_the_next_call_comes(small, tmp_path, runtime):
 def test_names_of_runtimes(small, tmp_path):
     graph, weights = tmp_path / "net.onnx", tmp_path / "net.pt"
     export_onnx(small, graph)
-    checkpoint.save(weights, small.net, layout=small.layout, box_scale=1.25, training={})
+    checkpoint.save(weights, small.net, layout=small.layout, crop_scale=1.25, training={})
     for arguments, kind in (
         ({}, OpenVinoRuntime),
         ({"runtime": "torch"}, TorchRuntime),
@@ -225,7 +225,7 @@ def test_a_landmarker_says_what_it_is(small, tmp_path, monkeypatch):
     """Network, runtime, precision, threads, detector."""
     graph, weights = tmp_path / "net.onnx", tmp_path / "net.pt"
     export_onnx(small, graph)
-    checkpoint.save(weights, small.net, layout=small.layout, box_scale=1.25, training={})
+    checkpoint.save(weights, small.net, layout=small.layout, crop_scale=1.25, training={})
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     for path, runtime, threads, expected in (
         (None, "onnxruntime", 1, "300w_mobilenet_v2_int8.onnx (mobilenet_v2), onnxruntime in int8, 1 thread"),
@@ -288,6 +288,20 @@ def test_a_graph_of_a_later_onnx_is_not_called_damaged(now, later, tmp_path):
     )
 
 
+def test_a_graph_of_0_4_is_read(small, tmp_path):
+    """Its metadata call crop_scale box_scale."""
+    import onnx
+
+    path = tmp_path / "small.onnx"
+    export_onnx(small, path)
+    model = onnx.load(path)
+    (entry,) = (entry for entry in model.metadata_props if entry.key == "pipnet")
+    entry.value = entry.value.replace('"crop_scale"', '"box_scale"')
+    onnx.save(model, tmp_path / "old.onnx")
+    now, old = (OnnxRuntime(tmp_path / name, threads=1).metadata for name in ("small.onnx", "old.onnx"))
+    assert now == old
+
+
 def test_files_that_are_no_graph(small, tmp_path):
     import onnx
 
@@ -304,14 +318,17 @@ def test_files_that_are_no_graph(small, tmp_path):
         assert "\n" not in str(caught.value)
     model = onnx.load(path)
     for text, message in (
-        (json.dumps({"format": 99, "layout": {}, "box_scale": 1, "input_size": 64}), "upgrade pipnet"),
+        (json.dumps({"format": 99, "layout": {}, "crop_scale": 1, "input_size": 64}), "upgrade pipnet"),
         ("{", "can't be read"),
         (json.dumps({"format": 1}), "can't be read"),
-        (json.dumps({"format": "1", "layout": {}, "box_scale": 1, "input_size": 64}), r"\(format is '1', not a number"),
-        (json.dumps({"format": 1, "layout": {}, "box_scale": [1], "input_size": 64}), "can't be read"),
         (
-            json.dumps({"format": 1, "layout": 3, "box_scale": 1, "input_size": 64}),
-            "layout, box_scale or input_size is",
+            json.dumps({"format": "1", "layout": {}, "crop_scale": 1, "input_size": 64}),
+            r"\(format is '1', not a number",
+        ),
+        (json.dumps({"format": 1, "layout": {}, "crop_scale": [1], "input_size": 64}), "can't be read"),
+        (
+            json.dumps({"format": 1, "layout": 3, "crop_scale": 1, "input_size": 64}),
+            "layout, crop_scale or input_size is",
         ),
         (None, "says nothing of its points"),
     ):

@@ -47,7 +47,7 @@ def test_what_a_run_leaves(whole):
     assert [record["name"] for record in records(whole)] == ["0_labels", "1_coarse", "2_full"]
     for record in records(whole)[1:]:
         folder = whole / record["name"] / "pseudo_labels"
-        assert {path.name for path in folder.iterdir()} == {"table.csv", "sheet.png", "summary.json"}
+        assert {path.name for path in folder.iterdir()} == {"table.csv", "contact_sheet.png", "summary.json"}
         assert record["unlabelled"] > 0
         assert 0 <= record["confidence"]["p5"] <= record["confidence"]["p95"] <= 1
     assert list(whole.glob("events.*"))
@@ -69,8 +69,8 @@ def test_asked_for_again_it_does_nothing(whole, capfd):
 @pytest.mark.slow
 @pytest.mark.timeout(1500)  # many starts of Python, on a machine that may be busy
 def test_the_command_killed_in_every_stage_and_given_again(whole, tmp_path):
-    moments, finished, store = random.Random(0), [], tmp_path / "pool" / FILE
-    signs = ["pool/faces.sqlite", "0_labels/last.pt", 1, "1_coarse/last.pt", 2, "2_full/last.pt"]
+    moments, finished, store = random.Random(0), [], tmp_path / "face_store" / FILE
+    signs = ["face_store/faces.sqlite", "0_labels/last.pt", 1, "1_coarse/last.pt", 2, "2_full/last.pt"]
 
     def there(sign):
         if isinstance(sign, str):
@@ -116,7 +116,7 @@ def test_a_stop_signal_in_a_later_stage_saves_and_resumes(whole, tmp_path, monke
 
     with monkeypatch.context() as patch:
         patch.setattr(pipnet.train, "lr_schedule", schedule)
-        with pytest.raises(TrainingError, match="stopped on request after epoch 1, batch 3; the same command goes on"):
+        with pytest.raises(TrainingError, match="stopped on request after epoch 1, batch 3; the same command resumes"):
             self_train_here(tmp_path, stages(*STAGES))
     assert [record["name"] for record in records(tmp_path)] == ["0_labels"]
     self_train_here(tmp_path, stages(*STAGES))
@@ -126,10 +126,10 @@ def test_a_stop_signal_in_a_later_stage_saves_and_resumes(whole, tmp_path, monke
 def test_a_stop_signal_in_the_last_validation_of_a_stage_is_heard(tmp_path, monkeypatch):
     alone = stages(STAGES[0])
     with monkeypatch.context() as patch:
-        patch.setattr(Validation, "sheet", lambda *_: signal.raise_signal(signal.SIGTERM))
+        patch.setattr(Validation, "contact_sheet", lambda *_: signal.raise_signal(signal.SIGTERM))
         patch.setattr(Monitor, "pictures", lambda *_: None)
         with pytest.raises(
-            TrainingError, match=r"stopped on request after epoch 1; the same command goes on from .*last"
+            TrainingError, match=r"stopped on request after epoch 1; the same command resumes from .*last"
         ):
             self_train_here(tmp_path, alone)
     assert records(tmp_path) == []
@@ -152,24 +152,24 @@ def test_ctrl_c_anywhere_is_one_sentence(tmp_path, monkeypatch):
 @pytest.mark.parametrize("forgotten", [False, True])
 def test_runs_that_share_faces_each_keep_their_choice(whole, tmp_path, forgotten):
     """Another run has chosen others in the same store; or the store was emptied, and all are found again."""
-    store = tmp_path / "pool"
+    store = tmp_path / "face_store"
     if not forgotten:
-        shutil.copytree(whole / "pool", store)
-        every = UnlabelledFaces(whole / "pool")
+        shutil.copytree(whole / "face_store", store)
+        every = UnlabelledFaces(whole / "face_store")
         rules = FaceRules(min_score=float(np.median(every.found(range(len(every))).scores)))
         other = ingest(whole / "drawn_photos", store, processes=ALONE, rules=rules, progress=False)
         assert len(other.faces) < len(every)
     for name in ("run.json", "stages.json", "best.pt"):
         shutil.copy(whole / name, tmp_path)
     shutil.copytree(whole / "2_full", tmp_path / "2_full")
-    self_train_here(tmp_path, stages(*STAGES), f"pool={store}")  # or it would say that there are others now
+    self_train_here(tmp_path, stages(*STAGES), f"face_store={store}")  # or it would say that there are others now
     known = json.loads((whole / "run.json").read_text())["unlabelled"]
     assert len(UnlabelledFaces(store, known["digest"])) == known["faces"]
 
 
 def test_faces_of_an_earlier_version_are_refused_in_one_sentence(tmp_path):
-    (tmp_path / "pool").mkdir()
-    (tmp_path / "pool" / "store.json").write_text('{"format": 2}')
+    (tmp_path / "face_store").mkdir()
+    (tmp_path / "face_store" / "store.json").write_text('{"format": 2}')
     with pytest.raises(ValueError, match="holds faces that an earlier pipnet found and kept in another way; delete it"):
         self_train_here(tmp_path, stages(*STAGES))
 
@@ -188,7 +188,7 @@ def test_two_processes_self_train_as_one(tmp_path):
     for stage in one:
         for key in one[stage]:
             torch.testing.assert_close(two[stage][key], one[stage][key], rtol=1e-3, atol=1e-4, msg=f"{stage} {key}")
-    faces = [UnlabelledFaces(tmp_path / name / "pool") for name in ("one", "two")]
+    faces = [UnlabelledFaces(tmp_path / name / "face_store") for name in ("one", "two")]
     assert faces[0].digest == faces[1].digest
     abouts = [json.loads(found.database.rows("SELECT request FROM labellings")[0][0]) for found in faces]
     labels = [[label.points for label in PseudoLabels(*one)] for one in zip(faces, abouts, strict=True)]
@@ -199,7 +199,10 @@ def test_two_processes_self_train_as_one(tmp_path):
     ("changed", "message"),
     [
         ("transform.rotate=30", "transform.rotate=15, now transform.rotate=30"),
-        ("self_training.newest=last", "self_training.newest=best, now self_training.newest=last"),
+        (
+            "self_training.teacher_weights=last",
+            "self_training.teacher_weights=best, now self_training.teacher_weights=last",
+        ),
         ("detector=yunet:none.onnx", "detector=retinaface, now detector=yunet:none.onnx"),
         ("seed=7", "seed=0, now seed=7"),
         (stages(*STAGES[:2]), "was begun with 3 stages .curriculum.stages., now 2"),
@@ -224,7 +227,7 @@ def test_another_teacher_skips_the_first_stage_and_need_not_stay(whole, tmp_path
     teacher = tmp_path / "teacher.pt"
     teacher.write_bytes((whole / "0_labels" / "best.pt").read_bytes())
     chosen = stages(STAGES[0], {**STAGES[2], "name": "full"})
-    arguments = (chosen, f"teacher={teacher}", f"pool={whole / 'pool'}", "curriculum.one_schedule=true")
+    arguments = (chosen, f"teacher={teacher}", f"face_store={whole / 'face_store'}", "curriculum.one_schedule=true")
 
     def stopped(*arguments, **more):
         raise TrainingError("stopped")
@@ -248,10 +251,10 @@ def test_the_first_stage_is_an_ordinary_training(whole, tmp_path):
     from small_self_training import config
 
     from pipnet.train import train
-    from pipnet.training.distributed import processes
+    from pipnet.training.distributed import join_processes
 
     settings = config(tmp_path)
-    with processes("cpu") as team:
-        train(settings, team)
+    with join_processes("cpu") as processes:
+        train(settings, processes)
     ordinary = checkpoint.read(tmp_path / "last.pt")["weights"]
     assert_same(checkpoint.read(whole / "0_labels" / "last.pt")["weights"], ordinary)

@@ -26,7 +26,7 @@ def names(curriculum, *nmes):
 def test_the_papers_curriculum_is_the_papers():
     settings = config("nowhere", "curriculum=paper", "fit.epochs=60")
     curriculum = curriculum_of(settings["curriculum"])
-    assert [stage.pool for stage in curriculum.stages] == [1, 4, 2, 1, 1, 1]
+    assert [stage.pool_factor for stage in curriculum.stages] == [1, 4, 2, 1, 1, 1]
     assert {stage.epochs for stage in curriculum.stages} == {60}
     assert {stage.start for stage in curriculum.stages} == {"backbone"}
     assert [stage.pseudo for stage in curriculum.stages] == [False] + 5 * [True]
@@ -36,7 +36,7 @@ def test_the_papers_curriculum_is_the_papers():
 def test_the_control_has_the_same_stages_but_no_coarse_one():
     paper, none = (curriculum_of(config("nowhere", f"curriculum={name}")["curriculum"]) for name in ("paper", "none"))
     assert [stage.epochs for stage in paper.stages] == [stage.epochs for stage in none.stages]
-    assert {stage.pool for stage in none.stages} == {1}
+    assert {stage.pool_factor for stage in none.stages} == {1}
 
 
 def test_the_last_stage_runs_until_it_has_converged():
@@ -71,10 +71,13 @@ def test_all_curricula_cost_the_same_when_told_to():
         ([stages(*STAGES[1:])], "stage coarse comes first"),
         ([stages({"name": "labels", "pseudo": False})], "stage 0: epochs is missing"),
         ([stages({**STAGES[0], "pools": 2})], "stage 0: no key 'pools'"),
-        ([stages({**STAGES[0], "pool": 2})], "stage labels has pseudo: false"),
+        ([stages({**STAGES[0], "pool_factor": 2})], "stage labels has pseudo: false"),
         ([stages({**STAGES[0], "name": "../out"})], "stage's name"),
         ([stages(STAGES[0], {**STAGES[1], "select": {"least": 1}})], "stage 1, select: no key 'least'"),
-        ([stages(STAGES[0], {**STAGES[1], "pool": 3})], "stage coarse merges 3 x 3 cells, which does not divide"),
+        (
+            [stages(STAGES[0], {**STAGES[1], "pool_factor": 3})],
+            "stage coarse merges 3 x 3 cells, which does not divide",
+        ),
         (
             [stages(STAGES[0], {**STAGES[1], "labelled_share": 1.5})],
             r"stage coarse: labelled_share must lie in \[0, 1\]",
@@ -85,7 +88,7 @@ def test_all_curricula_cost_the_same_when_told_to():
         (["curriculum.repeat.tolerance=small"], "repeat.tolerance must be a number, got 'small'"),
         (["self_training.epoch_faces=many"], "epoch_faces must be a whole number from 1, got 'many'"),
         (["unlabelled=nowhere/photos"], "nowhere/photos: no such folder of photos"),
-        (["self_training.newest=first"], "newest must be best or last"),
+        (["self_training.teacher_weights=first"], "teacher_weights must be best or last"),
         (["self_training.images=100"], "needs self_training.epoch_faces"),
         (["self_training.images=8", "self_training.epoch_faces=8"], "too few for 3 stages"),
         (["rules.min_inside=2"], "min_inside"),
@@ -115,7 +118,7 @@ def test_a_teacher_of_another_layout_is_one_sentence(tmp_path):
     from pipnet.model.pipnet import PIPNet
 
     net = PIPNet(np.random.default_rng(0).random((29, 2)), "mobilenet_v3_small", num_neighbors=3, input_size=64)
-    checkpoint.save(tmp_path / "cofw.pt", net, layout=get_layout("cofw_29"), box_scale=1.25, training={})
+    checkpoint.save(tmp_path / "cofw.pt", net, layout=get_layout("cofw_29"), crop_scale=1.25, training={})
     with pytest.raises(ValueError, match=r"cofw.pt has layout cofw_29, the dataset 300w_68; choose a teacher"):
         self_train_here(tmp_path / "run", f"teacher={tmp_path / 'cofw.pt'}")
     assert not (tmp_path / "run").exists()
@@ -129,15 +132,15 @@ def test_with_a_teacher_its_neighbours_are_those_of_all_stages(tmp_path):
     from pipnet.model import checkpoint
     from pipnet.model.pipnet import PIPNet
     from pipnet.self_train import _taught_by
-    from pipnet.train import build_material, build_network
+    from pipnet.train import build_network, build_training_data
 
     settings = config(tmp_path)
-    material, mean_face = build_material(settings), np.random.default_rng(0).random((68, 2))
+    training_data, mean_face = build_training_data(settings), np.random.default_rng(0).random((68, 2))
     net = PIPNet(mean_face, "mobilenet_v3_small", num_neighbors=3, input_size=64, net_stride=16)
-    checkpoint.save(tmp_path / "teacher.pt", net, layout=get_layout("300w_68"), box_scale=1.25, training={})
-    student = build_network(settings, _taught_by(tmp_path / "teacher.pt", material), seed=0)
+    checkpoint.save(tmp_path / "teacher.pt", net, layout=get_layout("300w_68"), crop_scale=1.25, training={})
+    student = build_network(settings, _taught_by(tmp_path / "teacher.pt", training_data), seed=0)
     assert student.neighbors.tolist() == net.neighbors.tolist()
-    assert build_network(settings, material, seed=0).neighbors.tolist() != net.neighbors.tolist()
+    assert build_network(settings, training_data, seed=0).neighbors.tolist() != net.neighbors.tolist()
 
 
 @pytest.mark.parametrize(
@@ -156,13 +159,13 @@ def test_a_coarse_stage_trains_nothing_but_the_coarse_map_of_unlabelled_faces():
     from pipnet.model.codec import encode
     from pipnet.model.loss import PIPLoss
 
-    net, pool = small_net(), torch.tensor([1, 2, 2, 1])
+    net, pool_factor = small_net(), torch.tensor([1, 2, 2, 1])
     images, points = batch_of(drawn(4), 4)
-    output = net(net.normalize(images), pool)
+    output = net(net.normalize(images), pool_factor)
     full = {name: maps for name, maps in output._asdict().items() if name != "coarse"}
     for maps in (*full.values(), output.coarse[2]):
         maps.retain_grad()
-    sum(PIPLoss()(output, encode(points, net.neighbors, net.grid, pool=pool)).values()).backward()
+    sum(PIPLoss()(output, encode(points, net.neighbors, net.grid, pool_factor=pool_factor)).values()).backward()
     for name, maps in full.items():
         touched = maps.grad.flatten(1).abs().sum(dim=1) > 0
         assert touched.tolist() == [True, False, False, True], name
@@ -180,7 +183,7 @@ def test_one_schedule_falls_over_all_stages_as_over_one(tmp_path):
     labels = {"name": "labels", "pseudo": False}
     for name, listed in {
         "whole": [{**labels, "epochs": 4}],
-        "parts": [{**labels, "epochs": 3}, {**labels, "epochs": 1, "start": "newest"}],
+        "parts": [{**labels, "epochs": 3}, {**labels, "epochs": 1, "start": "teacher"}],
     }.items():
         self_train_here(tmp_path / name, stages(*listed), "curriculum.one_schedule=true", "fit.validate_every=4")
     whole, parts = learning_rates(tmp_path / "whole"), learning_rates(tmp_path / "parts")

@@ -39,7 +39,7 @@ def files(tmp_path_factory) -> dict[str, Path]:
     folder, layout = tmp_path_factory.mktemp("networks"), get_layout("300w_68")
     mean_face = np.random.default_rng(0).uniform(0.2, 0.8, (68, 2))
     net = PIPNet(mean_face, "mobilenet_v3_small", num_neighbors=4, input_size=64).eval()
-    checkpoint.save(folder / "net.pt", net, layout=layout, box_scale=1.25, training={})
+    checkpoint.save(folder / "net.pt", net, layout=layout, crop_scale=1.25, training={})
     export_onnx(checkpoint.load(folder / "net.pt"), folder / "net.onnx")
     return {"torch": folder / "net.pt", "onnxruntime": folder / "net.onnx", "openvino": folder / "net.onnx"}
 

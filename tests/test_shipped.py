@@ -160,7 +160,7 @@ def test_a_cpu_without_vnni_has_the_same_points(tmp_path: Path):
 @pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
 @pytest.mark.parametrize(("key", "bar"), [("common", 0.03), ("wflw", 0.10)])
 def test_the_claimed_figures_of_the_8_bit_graph_are_reproduced(key: str, bar: float, runtime: str, record: ModuleType):
-    """On any CPU: 8 bits cost no more than they may, and what was measured."""
+    """On any CPU: int8 costs no more than they may, and what was measured."""
     exact = json.loads((RECORD / "metrics.json").read_text(encoding="utf-8"))[key]["all"]["outer_eye"]["mean"]["value"]
     metrics = json.loads((RECORD.parent / "efficiency" / "accuracy.json").read_text(encoding="utf-8"))
     claimed = metrics["sets"][key][f"shipped {runtime} int8"]["68"]["mean"]["value"]

@@ -34,8 +34,8 @@ def test_a_slip_may_be_put_right_until_something_was_trained(tmp_path):
 @pytest.mark.parametrize(
     ("before", "now", "message"),
     [
-        ({"pool": 2}, {}, "2.pool=2, now .*2.pool=1;"),
-        ({}, {"start": "newest"}, "2.start=backbone, now .*2.start=newest;"),
+        ({"pool_factor": 2}, {}, "2.pool_factor=2, now .*2.pool_factor=1;"),
+        ({}, {"start": "teacher"}, "2.start=backbone, now .*2.start=teacher;"),
         ({"select": {"min_face": 0.3}}, {"select": None}, "2.select.min_face=0.3, now .*2.select.min_face=0.0;"),
         ({"select": None}, {"select": {"weighted": True}}, "2.select.weighted=False, now .*2.select.weighted=True;"),
         ({"labelled_share": 0.5}, {}, "2.labelled_share=0.5, now .*2.labelled_share=None;"),
@@ -50,7 +50,7 @@ def test_a_key_that_comes_or_goes_is_another_setting(tmp_path, before, now, mess
         StageRecords(tmp_path, curriculum(now), ALONE)
     with pytest.raises(TrainingError, match=r"curriculum\.repeat\.most=1, now curriculum\.repeat\.most=3"):
         StageRecords(tmp_path, curriculum(before, repeat={"most": 3}), ALONE)
-    written_out = {"pool": 1, "start": "backbone", "labelled_share": None, "select": None, **before}
+    written_out = {"pool_factor": 1, "start": "backbone", "labelled_share": None, "select": None, **before}
     StageRecords(tmp_path, curriculum(written_out, repeat={"most": 1}, one_schedule=False), ALONE)
 
 

@@ -109,7 +109,7 @@ def test_the_mean_face_is_a_poor_guess():
     """A network that has learned nothing but the average must not look good on synthetic faces."""
     samples = draw_faces(150, seed=7, size=128)
     points = np.stack([sample.points for sample in samples])
-    squares = crop_squares(np.stack([sample.box for sample in samples]), box_scale=1.25)
+    squares = crop_squares(np.stack([sample.box for sample in samples]), crop_scale=1.25)
     crops = [crop_of_square(square, 128) for square in squares]
     mean = np.mean([crop.to_unit(p) for crop, p in zip(crops, points, strict=True)], axis=0)
     guess = np.stack([crop.from_unit(mean) for crop in crops])

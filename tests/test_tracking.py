@@ -328,7 +328,7 @@ def test_points_that_are_no_numbers_count_as_a_lost_face():
     assert all(np.isfinite(faces.points).all() for faces in results)
 
 
-def test_boxes_without_extent_are_left_out():
+def test_boxes_without_extent_are_skipped():
     landmarker = FakeLandmarker(one(), alarms=([50.0, 50, 50, 50], [90.0, 90, 80, 80], [np.nan, 0, 1, 1]))
     results, _ = follow(landmarker, 3)
     assert ids(results) == [[0]] * 3

@@ -18,7 +18,7 @@ from pipnet.model import checkpoint
 from pipnet.model.codec import mean_shape
 from pipnet.model.loss import PIPLoss
 from pipnet.model.pipnet import PIPNet
-from pipnet.training.distributed import processes
+from pipnet.training.distributed import join_processes
 from pipnet.training.optimization import build_optimizer, lr_schedule
 from pipnet.training.state import TrainingError
 from pipnet.training.trainer import fit
@@ -101,17 +101,17 @@ def test_one_batch_is_learnt_by_heart(tmp_path):
     validation = Validation(faces, LAYOUT)
     torch.manual_seed(0)
     net = PIPNet(mean_shape(faces.plain_points()), "mobilenet_v3_small", num_neighbors=3, input_size=64)
-    with processes("cpu") as team:
+    with join_processes("cpu") as processes:
         result = fit(
             net,
             faces,
             validation=validation,
             layout=LAYOUT,
-            box_scale=1.25,
+            crop_scale=1.25,
             folder=tmp_path,
             build_optimizer=partial(build_optimizer, lr=0.002),
             schedule=lr_schedule(name="cosine", warmup_epochs=5),
-            team=team,
+            processes=processes,
             epochs=80,
             batch_size=8,
             ema_decay=0.9,
@@ -169,11 +169,11 @@ def test_a_resumed_run_replaces_the_curve_of_lost_steps_only(tmp_path, monkeypat
 def test_a_validation_set_that_measures_nothing_is_refused():
     samples = draw_faces(3, seed=0, size=96)
     with pytest.raises(ValueError, match="no face to validate on"):
-        Validation(FaceCrops([], LAYOUT, input_size=64, box_scale=1.25), LAYOUT)
+        Validation(FaceCrops([], LAYOUT, input_size=64, crop_scale=1.25), LAYOUT)
     for sample in samples:
         sample.points[36] = np.nan  # an outer eye corner
     with pytest.raises(ValueError, match="no validation face has both points of norm_pair"):
-        Validation(FaceCrops(samples, LAYOUT, input_size=64, box_scale=1.25), LAYOUT)
+        Validation(FaceCrops(samples, LAYOUT, input_size=64, crop_scale=1.25), LAYOUT)
 
 
 def test_validation_equals_the_error_in_source_pixels():
@@ -203,9 +203,9 @@ def test_loader_processes_change_nothing(tmp_path):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_the_same_command_trains_on_cuda(tmp_path):
     settings = config(tmp_path, "device=auto")
-    with processes(settings["device"]) as team:
-        assert team.device.type == "cuda"
-        result = pipnet.train.train(settings, team)
+    with join_processes(settings["device"]) as processes:
+        assert processes.device.type == "cuda"
+        result = pipnet.train.train(settings, processes)
     assert all(math.isfinite(record["loss"]) for record in result.history)
     assert place(tmp_path) == (2, 0)
     loaded = checkpoint.load(result.best, device="cuda")
@@ -215,7 +215,7 @@ def test_the_same_command_trains_on_cuda(tmp_path):
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
 def test_cuda_without_a_card_says_so():
-    with pytest.raises(ValueError, match="device=cuda, but torch sees no CUDA device"), processes("cuda"):
+    with pytest.raises(ValueError, match="device=cuda, but torch sees no CUDA device"), join_processes("cuda"):
         pass
 
 

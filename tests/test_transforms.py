@@ -27,7 +27,7 @@ GEOMETRIC = {
     "scale": Augment(scale=0.3),
     "aspect": Augment(aspect=0.3),
     "box_shift": Augment(box_shift=0.1),
-    "box_scale": Augment(box_scale=0.1),
+    "box_scale_jitter": Augment(box_scale_jitter=0.1),
 }
 
 
@@ -50,7 +50,7 @@ def parts(crop):
 
 
 def drawn(augment=None, count=6, seed=0, **more):
-    arguments = {"input_size": SIZE, "box_scale": 1.25, "augment": augment, "seed": seed} | more
+    arguments = {"input_size": SIZE, "crop_scale": 1.25, "augment": augment, "seed": seed} | more
     return FaceCrops(draw_faces(count, seed=0, size=96), LAYOUT, **arguments)
 
 
@@ -92,7 +92,7 @@ def test_a_geometric_switch_changes_its_own_part_only(name):
     drawn_parts = [parts(GEOMETRIC[name].crop(SQUARE, SIZE, rng(seed))[0]) for seed in range(400)]
     values = {key: np.array([part[key] for part in drawn_parts], dtype=float) for key in drawn_parts[0]}
     owner = {"mirror": "mirrored", "rotate": "angle", "translate": "shift", "box_shift": "shift"}
-    owner |= {"scale": "zoom", "box_scale": "zoom", "aspect": "stretch"}
+    owner |= {"scale": "zoom", "box_scale_jitter": "zoom", "aspect": "stretch"}
     for key, numbers in values.items():
         if key != owner[name]:
             np.testing.assert_allclose(numbers, 0, atol=1e-9, err_msg=key)
@@ -158,7 +158,7 @@ def test_a_blob_is_where_its_point_is_said_to_be(seed, x, y, side):
     square = np.array([201.3, 188.8, side])
     augment = Augment(
         mirror_p=0.5, rotate_p=0.7, rotate=40, translate_p=0.5, translate=0.1, scale=0.2, aspect=0.3,
-        box_shift=0.03, box_scale=0.05,
+        box_shift=0.03, box_scale_jitter=0.05,
     )  # fmt: skip
     crop, _ = augment.crop(square, size, rng(seed))
     point = square[:2] + (np.array([x, y]) - 0.5) * side * 0.7
@@ -188,7 +188,7 @@ def test_the_dataset_sends_names_with_the_pixels(seed, shrunk):
         image[..., channel] = np.rint(255 * np.exp(-radius))
     box = np.array([0.3, 0.3, 0.7, 0.7]) * width
     augment = Augment(mirror_p=0.5, rotate_p=1, rotate=30, scale=0.1, aspect=0.2, box_shift=0.03)
-    faces = FaceCrops([Sample(image, points, "two", box=box)], layout, input_size=64, box_scale=2.0, augment=augment)
+    faces = FaceCrops([Sample(image, points, "two", box=box)], layout, input_size=64, crop_scale=2.0, augment=augment)
     face = faces[seed, 0]
     crop, mirrored = augment.crop(faces.squares[0], 64, rng([0, seed, 0]))
     pixels = face["image"].numpy().astype(float)
@@ -217,7 +217,7 @@ def test_points_outside_the_crop_stay_where_they_are():
 def test_unlabelled_points_stay_unlabelled():
     sample = draw_faces(1, seed=0, size=96)[0]
     sample.points[3] = np.nan
-    faces = FaceCrops([sample], LAYOUT, input_size=SIZE, box_scale=1.25, augment=Augment(mirror_p=1))
+    faces = FaceCrops([sample], LAYOUT, input_size=SIZE, crop_scale=1.25, augment=Augment(mirror_p=1))
     assert np.flatnonzero(np.isnan(faces[0, 0]["points"].numpy()).any(axis=1)).tolist() == [LAYOUT.mirror[3]]
 
 
@@ -269,7 +269,7 @@ def test_labels_that_sit_to_the_right_do_so_in_mirrored_faces_too():
     marks = np.array([[30.0, 40.0], [70.0, 44.0]])
     box = np.array([10.0, 10.0, 90.0, 90.0])
     sample = Sample(np.zeros((100, 100, 3), np.uint8), marks + np.array([1.0, 0.0]), "two", box=box)
-    arguments = {"input_size": 128, "box_scale": 1.25, "label_shift": 1 / 80}
+    arguments = {"input_size": 128, "crop_scale": 1.25, "label_shift": 1 / 80}
     upright, mirrored = (
         FaceCrops([sample], layout, augment=augment, **arguments)[0, 0]["points"].numpy()
         for augment in (Augment(), Augment(mirror_p=1))
@@ -299,7 +299,7 @@ def test_a_tilted_face_is_seen_as_the_same_face_upright(quarters, augment):
         angle=angle,
     )
     crops = [
-        FaceCrops([sample], LAYOUT, input_size=64, box_scale=1.25, augment=augment, label_shift=0.02)
+        FaceCrops([sample], LAYOUT, input_size=64, crop_scale=1.25, augment=augment, label_shift=0.02)
         for sample in (upright, tilted)
     ]
     for epoch in range(3):

@@ -16,7 +16,7 @@ def test_a_photometric_switch_keeps_shape_type_and_range_and_does_something(name
         assert picture.dtype == np.uint8
         assert picture.flags["C_CONTIGUOUS"]
         changed += not np.array_equal(picture, PICTURE)
-    assert changed >= 15  # a blur of less than a third of a pixel is left out
+    assert changed >= 15  # a blur of less than a third of a pixel is skipped
 
 
 @pytest.mark.parametrize("name", ["paper", "modern"])

@@ -154,12 +154,12 @@ def test_a_photo_gets_what_the_landmarker_says(landmarker, portrait):
     (status, two), (status_of_none, none) = asyncio.run(run())
     expected = landmarker(pair).to_dict()
     assert status == status_of_none == 200
-    assert list(two) == ["image", "width", "height", "layout", "faces", "left_out", "ms"]
+    assert list(two) == ["image", "width", "height", "layout", "faces", "skipped", "ms"]
     assert (two["image"], two["width"], two["height"]) == ("x y.png", 512, 256)
     assert len(two["faces"]) == 2
     assert {"layout": two["layout"], "faces": two["faces"]} == expected
     assert {"read", "detect", "network"} <= set(two["ms"])
-    assert two["left_out"] == none["left_out"] == 0
+    assert two["skipped"] == none["skipped"] == 0
     assert (none["faces"], none["width"], none["height"]) == ([], 50, 40)
 
 
@@ -176,8 +176,8 @@ def test_doubtful_faces_of_a_photo_are_left_out_and_counted(landmarker, portrait
             return (await post(client, encoded(canvas)))[1]
 
     usual, all_of_them, first = (asyncio.run(run(**options)) for options in ({}, {"min_score": 0}, {"max_faces": 1}))
-    assert (len(usual["faces"]), usual["left_out"]) == (1, 1)
-    assert (len(all_of_them["faces"]), all_of_them["left_out"]) == (2, 0)
+    assert (len(usual["faces"]), usual["skipped"]) == (1, 1)
+    assert (len(all_of_them["faces"]), all_of_them["skipped"]) == (2, 0)
     assert first["faces"] == usual["faces"] == all_of_them["faces"][1:]
 
 

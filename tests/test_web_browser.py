@@ -340,12 +340,12 @@ def test_doubtful_faces_are_counted_below_the_list(page, landmarker, tmp_path, m
     page["tab-photo"].click()
     page["file"].send_keys(str(file))
     page.until(lambda: page["photo-bar"].is_displayed(), "the photo is shown")
-    assert page["left-out"].text == "2 doubtful ones left out."
+    assert page["skipped"].text == "2 doubtful ones skipped."
     assert len(page["faces"].text.splitlines()) == 2  # a name and a score
     result = json.loads(page.download("photo-json")[1])
     assert (list(result)[-1], len(result["faces"])) == ("faces", 1)
     page["tab-camera"].click()
-    assert not page["left-out"].is_displayed()
+    assert not page["skipped"].is_displayed()
 
 
 def test_what_is_no_photo_gets_the_servers_sentence_also_when_dropped(page, tmp_path):
@@ -414,7 +414,7 @@ def test_a_server_that_goes_and_comes_back(page, server):
         page.until(lambda: "does not answer" in page["message"].text, "the page says so")
     finally:
         server.start()
-    page.until(lambda: not page["message"].is_displayed(), "it goes on by itself")
+    page.until(lambda: not page["message"].is_displayed(), "it resumes by itself")
     page.run("delete document.getElementById('live-canvas').dataset.faces")
     page.until(lambda: page.faces() == 1, "a face is found again")
 

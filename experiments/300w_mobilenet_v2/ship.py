@@ -31,7 +31,9 @@ def main(path: Path, data_root: Path) -> None:
     shipped = checkpoint.load(SHIPPED_WEIGHTS)
     samples, _ = read_dataset("300w", root=data_root / "300W", layout=shipped.layout, part="train", validation="only")
     augment = Augment(**config["transform"])
-    shipped.net.calibrate(calibrate(shipped.net, samples, shipped.layout, box_scale=shipped.box_scale, augment=augment))
+    shipped.net.calibrate(
+        calibrate(shipped.net, samples, shipped.layout, crop_scale=shipped.crop_scale, augment=augment)
+    )
     _save(shipped)
     print(f"{SHIPPED_WEIGHTS.name}: {SHIPPED_WEIGHTS.stat().st_size / 1e6:.1f} MB")
 
@@ -51,7 +53,7 @@ def _without_folders(training: dict[str, Any], data_root: Path) -> None:
 
 def _save(model: checkpoint.LoadedModel) -> None:
     checkpoint.save(
-        SHIPPED_WEIGHTS, model.net, layout=model.layout, box_scale=model.box_scale, training=model.training, half=True
+        SHIPPED_WEIGHTS, model.net, layout=model.layout, crop_scale=model.crop_scale, training=model.training, half=True
     )
 
 

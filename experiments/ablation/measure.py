@@ -67,7 +67,7 @@ def with_merge(loaded: checkpoint.LoadedModel, merge: str | None) -> checkpoint.
         return loaded
     net = PIPNet(**{**loaded.net.arguments, "merge": merge}).eval()
     net.load_state_dict(loaded.net.state_dict())
-    return checkpoint.LoadedModel(net, loaded.layout, loaded.box_scale, loaded.training)
+    return checkpoint.LoadedModel(net, loaded.layout, loaded.crop_scale, loaded.training)
 
 
 def measure(runs: Path, data_root: Path) -> dict[str, Any]:

@@ -90,7 +90,7 @@ def measure(root: Path) -> dict[str, Any]:
     samples, _ = read_dataset("300w", root=root / "300W", layout=layout, part="train", validation="exclude")
     order = np.random.default_rng(0).permutation(len(samples))[:FACES].tolist()
     sets = {
-        name: FaceCrops(samples, layout, input_size=SIZE, box_scale=BOX_SCALE, augment=Augment(**recipe(name)))
+        name: FaceCrops(samples, layout, input_size=SIZE, crop_scale=BOX_SCALE, augment=Augment(**recipe(name)))
         for name in RECIPES
     }
     for index in order:  # into the file cache, so that the disk is not measured
@@ -107,7 +107,7 @@ def measure(root: Path) -> dict[str, Any]:
         "faces": FACES,
         "passes": PASSES,
         "input_size": SIZE,
-        "box_scale": BOX_SCALE,
+        "crop_scale": BOX_SCALE,
         "median_box_side_px": float(np.median([max(samples[i].box[2:] - samples[i].box[:2]) for i in order])),
         "versions": {name: version(name) for name in ("opencv-python", "numpy", "torch")},
         "processor": processor(),

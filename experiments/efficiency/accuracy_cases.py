@@ -88,7 +88,7 @@ def ours(runtime: str, precision: str) -> Case:
         call = open_runtime(SHIPPED_GRAPH if precision == "int8" else SHIPPED_WEIGHTS, runtime, threads=1)
 
     def crop(box: np.ndarray) -> Crop:
-        return crop_of_square(crop_squares(box, loaded.box_scale)[0], size)
+        return crop_of_square(crop_squares(box, loaded.crop_scale)[0], size)
 
     def find(image: np.ndarray) -> np.ndarray:
         return call(image[None])[0][0] * float(size) - 0.5

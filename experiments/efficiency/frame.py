@@ -83,7 +83,7 @@ def measure(rounds: int) -> dict[str, Any]:
     timed, apart = [], {}
     for name, landmarker in landmarkers.items():
         size = landmarker.runtime.input_size
-        crop = crop_of_square(crop_squares(box, landmarker.box_scale)[0], size).warp(frame)[None]
+        crop = crop_of_square(crop_squares(box, landmarker.crop_scale)[0], size).warp(frame)[None]
         apart[name] = TakenApart(landmarker, frame, box)
         timed += [
             Timed((name, "landmarker"), lambda landmarker=landmarker: landmarker(frame, boxes=box, angles=0)),
@@ -122,7 +122,7 @@ def crops(landmarker: FaceLandmarker, rounds: int) -> dict[str, Any]:
         frame, box = frame_with_face(width)
 
         def repeated(frame: np.ndarray = frame, box: np.ndarray = box) -> None:
-            crop_of_square(crop_squares(box, landmarker.box_scale)[0], size).warp(frame, out=slot)
+            crop_of_square(crop_squares(box, landmarker.crop_scale)[0], size).warp(frame, out=slot)
 
         apart[width] = TakenApart(landmarker, frame, box)
         timed += [Timed((width, "repeated"), repeated), Timed((width, "in place"), apart[width])]

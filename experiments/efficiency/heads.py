@@ -14,8 +14,8 @@ One ResNet-18 backbone of pipnet, 256 px, one crop, one thread, 98 points. Uint8
 
 Weights are random: stand-ins of the right shape (``heads_networks.py``), to be timed and not to be believed. The head's
 share is what is asked, so all have the same backbone, with the scaling of pixels folded into its first convolution.
-Runtimes: PyTorch as it is, ONNX Runtime and OpenVINO in 32 bits, and both in 8 bits (static quantisation, the same
-settings for each head, the decoding in 32 bits; ONNX Runtime has no deconvolution in 8 bits and computes it in 32, so
+Runtimes: PyTorch as it is, ONNX Runtime and OpenVINO in 32 bits, and both in int8 (static quantisation, the same
+settings for each head, the decoding in 32 bits; ONNX Runtime has no deconvolution in int8 and computes it in 32, so
 its heatmaps gain little). Heads take turns, for many rounds; figures are medians over rounds, with quartiles.
 """
 

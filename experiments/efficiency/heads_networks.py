@@ -104,7 +104,7 @@ def write_graph(head: nn.Module, crops: Tensor, path: Path) -> None:
 
 
 def write_8_bits(graph: Path, crops: np.ndarray, target: Path) -> None:
-    """Convolutions, deconvolutions and linear layers, and what lies between them, in 8 bits."""
+    """Convolutions, deconvolutions and linear layers, and what lies between them, in int8."""
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
@@ -136,7 +136,7 @@ def write_8_bits(graph: Path, crops: np.ndarray, target: Path) -> None:
 
 
 def _decoding(graph: Path) -> list[str]:
-    """Additions behind the last layer with weights: sums of coordinates, for which a step of 8 bits is too coarse."""
+    """Additions behind the last layer with weights: sums of coordinates, for which a step of int8 is too coarse."""
     import onnx
 
     nodes = onnx.load(graph).graph.node

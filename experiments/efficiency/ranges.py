@@ -62,7 +62,7 @@ def measure(data_root: Path) -> dict[str, Any]:
     from pipnet.model.onnx_graph import onnx_graph
 
     loaded = checkpoint.load(SHIPPED_WEIGHTS)
-    cut = {"box_scale": loaded.box_scale, "size": loaded.net.input_size}
+    cut = {"crop_scale": loaded.crop_scale, "size": loaded.net.input_size}
     sets = {
         part: read_dataset(
             "300w", root=data_root / "300W", layout=get_layout("300w_68"), part="train", validation=part
@@ -76,7 +76,7 @@ def measure(data_root: Path) -> dict[str, Any]:
     true = np.stack([sample.points for sample in samples])
     eyes = norm_distances(true, loaded.layout)["outer_eye"]
     centre = (boxes[:, :2] + boxes[:, 2:])[:, None] / 2
-    side = loaded.box_scale * (boxes[:, 2:] - boxes[:, :2]).max(axis=1)[:, None, None]
+    side = loaded.crop_scale * (boxes[:, 2:] - boxes[:, :2]).max(axis=1)[:, None, None]
 
     def error(points_unit: np.ndarray) -> float:
         return 100 * float(np.nanmean(nme(centre + (points_unit - 0.5) * side, true, eyes)))

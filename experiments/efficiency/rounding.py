@@ -75,12 +75,12 @@ def measure(data_root: Path) -> dict[str, Any]:
         read_dataset("300w", root=data_root / "300W", layout=get_layout("300w_68"), part="train", validation=part)[0]
         for part in ("exclude", "only")
     )
-    cut = {"box_scale": loaded.box_scale, "size": size, "count": CALIBRATION_FACES}
+    cut = {"crop_scale": loaded.crop_scale, "size": size, "count": CALIBRATION_FACES}
     faces = {loose: calibration_crops(train, loose=loose, **cut) for loose in (0.0, LOOSE)}
     rng = np.random.default_rng(0)
     squares = np.stack(
         [
-            crop_squares(loosened(sample.box, off, rng), loaded.box_scale)[0]
+            crop_squares(loosened(sample.box, off, rng), loaded.crop_scale)[0]
             for off in (0.0, OFF)
             for sample in validation
         ]
@@ -125,7 +125,7 @@ def time_both(data_root: Path, before: Path) -> dict[str, Any]:
     times: dict[str, Any] = {"rounds": ROUNDS, "processor": processor()}
     for name in RUNTIMES:
         before_it, now = open_runtime(before, name, threads=1), open_runtime(SHIPPED_GRAPH, name, threads=1)
-        crops = calibration_crops(samples, box_scale=now.metadata["box_scale"], size=now.input_size, count=50)
+        crops = calibration_crops(samples, crop_scale=now.metadata["crop_scale"], size=now.input_size, count=50)
         turns = [itertools.cycle(crops[:, None]) for _ in range(2)]
         both = [
             Timed(of, lambda run=run, turn=turn: run(next(turn)))

@@ -44,7 +44,7 @@ def ingest_here(reports: str, source: str, folder: str) -> None:
     from pipnet.training import distributed
 
     cv2.setNumThreads(1)
-    with distributed.processes("cpu") as processes:
+    with distributed.join_processes("cpu") as processes:
         start_mib, started = peak_mib(), time.perf_counter()
         ingested = ingest(source, folder, processes=processes, progress=False)
         seconds = time.perf_counter() - started

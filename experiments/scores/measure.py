@@ -249,7 +249,7 @@ def measure(root: Path) -> dict[str, Any]:
     landmarkers = {"calibrated": FaceLandmarker.load(device="cpu", runtime="onnxruntime")}
     base = landmarkers["calibrated"]
     for name in ("spread", "peak"):
-        landmarkers[name] = FaceLandmarker(VotesRuntime(net, name), layout=base.layout, box_scale=base.box_scale)
+        landmarkers[name] = FaceLandmarker(VotesRuntime(net, name), layout=base.layout, crop_scale=base.crop_scale)
     metrics: dict[str, Any] = {"tolerance": TOLERANCE, "sets": {}, "rankings": {}}
     for key, (_, reader, folder, layout_name, options, how) in SETS.items():
         layout = get_layout(layout_name)

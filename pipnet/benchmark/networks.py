@@ -135,5 +135,5 @@ def _random_weights(text: str, folder: Path) -> Path:
     torch.manual_seed(0)
     mean_face = shipped.net.arguments["mean_face"]
     net = PIPNet(mean_face, backbone, num_neighbors=_NEIGHBORS, input_size=int(size or 256)).eval()
-    checkpoint.save(path, net, layout=shipped.layout, box_scale=shipped.box_scale, training={"weights": "random"})
+    checkpoint.save(path, net, layout=shipped.layout, crop_scale=shipped.crop_scale, training={"weights": "random"})
     return path

@@ -26,7 +26,7 @@ class FaceCrop(TypedDict):
     image: Tensor  # uint8 RGB (S, S, 3)
     points: Tensor  # float32 (N, 2), fractions of the crop
     weight: Tensor  # float32 (N,) in [0, 1], how much each point counts
-    pool: int  # 1: trained on everything; p > 1: on the score map alone, max-pooled by p cells a side
+    pool_factor: int  # 1: trained on everything; p > 1: on the score map alone, max-pooled by p cells a side
 
 
 class FaceCrops(Dataset[FaceCrop]):
@@ -40,23 +40,23 @@ class FaceCrops(Dataset[FaceCrop]):
             the first is looked at here.
         layout: What their points mean.
         input_size: Side of the crop in pixels.
-        box_scale: Side of the crop over the longer side of the face box.
+        crop_scale: Side of the crop over the longer side of the face box.
         augment: Recipe, or None for the plain crop.
         label_shift: How far the labels sit to the right of what they mark, in longer sides of the box. Mirroring would
             turn that to the left and the network would learn the middle, so the labels of mirrored faces are moved to
             sit right again. Measured by ``experiments/label_shift``.
         seed: Of the augmentation.
-        pool: Cells of the score map a side that are merged before training on them: the coarse tasks of self-training,
-            :class:`pipnet.model.loss.PIPLoss`. 1 is the full task.
+        pool_factor: Cells of the score map a side that are merged before training on them: the coarse tasks of
+            self-training, :class:`pipnet.model.loss.PIPLoss`. 1 is the full task.
 
     Raises:
-        ValueError: A face has another number of points than the layout, or ``pool`` is not positive.
+        ValueError: A face has another number of points than the layout, or ``pool_factor`` is not positive.
 
     Example:
         >>> from pipnet.layouts import layout_from_dict
         >>> layout = layout_from_dict({"name": "two", "num_points": 2, "mirror_pairs": [[0, 1]]})
         >>> face = Sample(np.zeros((40, 40, 3), np.uint8), np.array([[10.0, 10], [30, 10]]), "a")
-        >>> FaceCrops([face], layout, input_size=32, box_scale=2.0)[0, 0]["points"].tolist()
+        >>> FaceCrops([face], layout, input_size=32, crop_scale=2.0)[0, 0]["points"].tolist()
         [[0.25, 0.5], [0.75, 0.5]]
     """
 
@@ -66,14 +66,14 @@ class FaceCrops(Dataset[FaceCrop]):
         layout: PointLayout,
         *,
         input_size: int,
-        box_scale: float,
+        crop_scale: float,
         augment: Augment | None = None,
         label_shift: float = 0.0,
         seed: int = 0,
-        pool: int = 1,
+        pool_factor: int = 1,
     ) -> None:
-        if pool < 1:
-            raise ValueError(f"pool must be at least 1 cell, got {pool}")
+        if pool_factor < 1:
+            raise ValueError(f"pool_factor must be at least 1 cell, got {pool_factor}")
         for sample in samples if isinstance(samples, list) else [samples[0]] if len(samples) else []:
             if len(sample.points) != layout.num_points:
                 raise ValueError(
@@ -82,11 +82,11 @@ class FaceCrops(Dataset[FaceCrop]):
         self.samples = samples
         self.mirror = np.array(layout.mirror)
         self.input_size = input_size
-        self.box_scale = box_scale
+        self.crop_scale = crop_scale
         self.augment = augment
         self.label_shift = label_shift
         self.seed = seed
-        self.pool = pool
+        self.pool_factor = pool_factor
         self.all_count = torch.ones(layout.num_points)  # what most faces have for weight, once
 
     def __len__(self) -> int:
@@ -97,7 +97,7 @@ class FaceCrops(Dataset[FaceCrop]):
         epoch, index = key
         sample = self.samples[index]
         image = read_image(sample.image)
-        square = crop_squares(sample.box, self.box_scale)[0]
+        square = crop_squares(sample.box, self.crop_scale)[0]
         weight = self.all_count if sample.weight is None else sample.weight
         if self.augment is None:
             crop = crop_of_square(square, self.input_size, sample.angle)
@@ -105,9 +105,9 @@ class FaceCrops(Dataset[FaceCrop]):
         else:
             rng = np.random.default_rng([self.seed, epoch, index])
             crop, mirrored = self.augment.crop(square, self.input_size, rng, sample.angle)
-            pixels = self.augment.paint(crop.warp(image), rng)
+            pixels = self.augment.photometric(crop.warp(image), rng)
             if mirrored:  # what was the left eye is now the right one
-                label_shift = self.label_shift * square[2] / self.box_scale  # source pixels
+                label_shift = self.label_shift * square[2] / self.crop_scale  # source pixels
                 right = turned(np.array([2 * label_shift, 0.0]), sample.angle)
                 points = crop.to_unit(sample.points - right)[self.mirror]
                 weight = weight if weight is self.all_count else weight[self.mirror]
@@ -117,13 +117,13 @@ class FaceCrops(Dataset[FaceCrop]):
             "image": torch.from_numpy(pixels),
             "points": torch.from_numpy(points.astype(np.float32)),
             "weight": torch.as_tensor(weight, dtype=torch.float32),
-            "pool": self.pool,
+            "pool_factor": self.pool_factor,
         }
 
     @property
     def squares(self) -> np.ndarray:
         """What the plain crop of each face shows: ``(F, 3)`` as centre x, centre y, side, source pixels."""
-        return crop_squares(np.array([sample.box for sample in self.samples]), self.box_scale)
+        return crop_squares(np.array([sample.box for sample in self.samples]), self.crop_scale)
 
     def plain_points(self) -> np.ndarray:
         """Points of all faces on their plain crops, ``(F, N, 2)``, fractions of the crop; reads no image."""
@@ -189,7 +189,7 @@ class MixedFaces(Dataset[FaceCrop]):
 
     Each set is walked in a random order of its own that goes on from epoch to epoch, and starts anew in another order
     when every face was seen: how often two faces came differs by one at most. What an epoch holds follows from the
-    seed of ``labelled`` and the number of the epoch alone, so that a killed training goes on to the same numbers.
+    seed of ``labelled`` and the number of the epoch alone, so that a killed training resumes to the same numbers.
 
     Args:
         labelled: Faces with labels.
@@ -205,7 +205,7 @@ class MixedFaces(Dataset[FaceCrop]):
         >>> from pipnet.data.synthetic.dataset import draw_faces
         >>> from pipnet.layouts import get_layout
         >>> sets = [
-        ...     FaceCrops(draw_faces(count, seed=0, size=64), get_layout("300w_68"), input_size=32, box_scale=1.25)
+        ...     FaceCrops(draw_faces(count, seed=0, size=64), get_layout("300w_68"), input_size=32, crop_scale=1.25)
         ...     for count in (2, 3)
         ... ]
         >>> mixed = MixedFaces(*sets, labelled_share=0.25, length=8)

@@ -47,7 +47,7 @@ def read_dataset(
         **options: The reader's own, such as ``part`` and ``validation``.
 
     Returns:
-        The samples, and what was left out with the reason of each.
+        The samples, and what was skipped with the reason of each.
 
     Raises:
         FileNotFoundError: The folder, or the label file in it, is missing.
@@ -67,7 +67,7 @@ PIPNET_DATA) to the folder that holds it; data/README.md says how to get it
     bad = BadItems(on_bad)
     samples = READERS[reader](dataset_folder(reader, root), layout, bad, **options)
     if not samples:
-        reasons = f"{len(bad)} items were left out, the first: {bad.reasons[0]}" if len(bad) else "there are no items"
+        reasons = f"{len(bad)} items were skipped, the first: {bad.reasons[0]}" if len(bad) else "there are no items"
         if not len(bad) and options.get("validation", "include") != "include":
             reasons = (
                 f"none is in this part (validation={options['validation']}), which goes by the photo's name; give both"

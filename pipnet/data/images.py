@@ -156,7 +156,7 @@ def _number(data: bytes, at: int, length: int, order: Literal["little", "big"]) 
 
 
 # What a photo in a folder is known by: all that OpenCV decodes, and what it doesn't but people keep as photos, so that
-# each of these is told of and none is left out in silence.
+# each of these is told of and none is skipped in silence.
 IMAGE_SUFFIXES = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".bmp", ".dib", ".webp", ".avif", ".gif", ".tif", ".tiff"),
     *(".mpo", ".jp2", ".pbm", ".pgm", ".ppm", ".pnm", ".pam", ".pxm", ".pfm", ".hdr", ".pic", ".sr", ".ras", ".exr"),
@@ -484,7 +484,7 @@ def photos_below(
 ) -> Iterator[Path]:
     """The photos of a folder and all its subfolders, by the suffixes of :data:`pipnet.data.images.IMAGE_SUFFIXES`.
 
-    Names that begin with a dot are left out. Links are followed, but not back into a folder that is being searched. A
+    Names that begin with a dot are skipped. Links are followed, but not back into a folder that is being searched. A
     link that leads nowhere comes out, if it is called like a photo, and so does a subfolder that can't be listed, as
     itself: whoever reads them will say so.
 

@@ -104,7 +104,7 @@ def read_csv(
     for number, cells in table:
         row = cells if isinstance(cells, str) else _row(cells, columns)
         photo = row["image"].strip() if isinstance(row, dict) else ""
-        faces_of[photo] = faces_of.get(photo, 0) + 1  # counted before anything is left out: names stay the same
+        faces_of[photo] = faces_of.get(photo, 0) + 1  # counted before anything is skipped: names stay the same
         default_name = photo if faces_of[photo] == 1 else f"{photo}#{faces_of[photo]}"
         rows.append((f"{path}, line {number}", row, default_name, Path(photo).stem))
     wanted = wanted_keys((stem for *_, row, _, stem in rows if isinstance(row, dict)), validation)

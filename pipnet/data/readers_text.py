@@ -229,7 +229,7 @@ def read_wflw(
         if not line.strip():
             continue
         photo = line.split()[-1]
-        seen[photo] = seen.get(photo, 0) + 1  # counted before anything is left out, so that names stay the same
+        seen[photo] = seen.get(photo, 0) + 1  # counted before anything is skipped, so that names stay the same
         if is_wanted(Path(photo).stem, validation):
             items.append((f"{path}, line {number}", line, seen[photo]))
     return list(bad.collect(items, read))

@@ -38,7 +38,7 @@ class DatasetReport:
         outside: Points outside their photo. Legal: labels of cut faces.
         outside_faces: Faces that have such points.
         furthest: How far the furthest lies outside, in longer sides of its face's box, and the name of that face.
-        left_out: Reasons of the items the reader left out.
+        skipped: Reasons of the items the reader skipped.
         unreadable: Reasons of the photos that can't be decoded.
     """
 
@@ -54,7 +54,7 @@ class DatasetReport:
     outside: int
     outside_faces: int
     furthest: tuple[float, str]
-    left_out: list[str] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
     unreadable: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
@@ -71,8 +71,8 @@ class DatasetReport:
             f"labelled points  {self.points}, of them {self.occluded} marked as hidden; {self.unlabelled} not labelled",
             f"outside photo    {self.outside} points of {self.outside_faces} faces"
             + (f"; furthest {self.furthest[0]:.2f} face sizes, {self.furthest[1]}" if self.outside else ""),
-            f"left out         {len(self.left_out)}",
-            *(f"  {reason}" for reason in self.left_out),
+            f"skipped          {len(self.skipped)}",
+            *(f"  {reason}" for reason in self.skipped),
             f"unreadable       {len(self.unreadable)}",
             *(f"  {reason}" for reason in self.unreadable),
         ]
@@ -84,7 +84,7 @@ def dataset_report(samples: Sequence[Sample], bad: BadItems, *, progress: bool =
 
     Args:
         samples: Faces of a reader.
-        bad: What the reader left out.
+        bad: What the reader skipped.
         progress: Whether to show a bar on standard error.
 
     Example:
@@ -131,7 +131,7 @@ def dataset_report(samples: Sequence[Sample], bad: BadItems, *, progress: bool =
         outside=outside,
         outside_faces=outside_faces,
         furthest=furthest,
-        left_out=list(bad.reasons),
+        skipped=list(bad.reasons),
         unreadable=list(unreadable.values()),
     )
 
@@ -154,7 +154,7 @@ def draw_points(
     Args:
         tile: RGB uint8 ``(H, W, 3)``.
         points_crop: ``(N, 2)`` in pixels of ``tile``, 0-based pixel centres, kept to a sixteenth of a pixel. NaN points
-            are left out, points outside are cut off.
+            are skipped, points outside are cut off.
         color: RGB.
         radius: Of the dots in pixels; None takes a 130th of the longer side of the tile, at least 1.
 
@@ -178,7 +178,7 @@ def face_tile(
     *,
     box: np.ndarray | None = None,
     size: int = 192,
-    box_scale: float = 1.4,
+    crop_scale: float = 1.4,
     color: Color = _GREEN,
     others: Sequence[tuple[np.ndarray, Color]] = (),
 ) -> np.ndarray:
@@ -189,7 +189,7 @@ def face_tile(
         points_px: ``(N, 2)``, source pixels; NaN points are not drawn.
         box: What is cut out, ``x0, y0, x1, y1``, source pixels; None takes the tight box of the points.
         size: Side of the tile in pixels.
-        box_scale: Side of the cut square in longer sides of the box.
+        crop_scale: Side of the cut square in longer sides of the box.
         color: RGB of the points.
         others: More points in other colours, drawn below them: ``(points_px, color)``, for example the labels below
             the predictions.
@@ -197,7 +197,7 @@ def face_tile(
     Returns:
         RGB uint8 ``(size, size, 3)``.
     """
-    crop = crop_of_square(crop_squares(tight_box(points_px) if box is None else box, box_scale)[0], size)
+    crop = crop_of_square(crop_squares(tight_box(points_px) if box is None else box, crop_scale)[0], size)
     tile = crop.warp(image)
     for points, its_color in (*others, (points_px, color)):
         tile = draw_points(tile, crop.to_crop(points), color=its_color)

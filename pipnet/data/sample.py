@@ -60,7 +60,7 @@ class Sample:
 
 @dataclass
 class BadItems:
-    """Items of a dataset that were left out, with the reason of each.
+    """Items of a dataset that were skipped, with the reason of each.
 
     Under ``"raise"`` the first one stops the reading; under ``"skip"`` it is listed here instead. Nothing is ever left
     out silently: readers return this list beside the samples.

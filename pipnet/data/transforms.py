@@ -28,8 +28,8 @@ class Augment:
         translate_p, translate: Probability, and the largest shift either way as a fraction of the crop.
         scale: Log of the largest zoom either way (0.2 is 0.82 to 1.22 times).
         aspect: Log of the largest stretch either way.
-        box_shift, box_scale: Standard deviations of the box noise, as a fraction of the crop and in log scale: what a
-            face detector's box differs from the label's box by (``experiments/detector_boxes``).
+        box_shift, box_scale_jitter: Standard deviations of the box noise, as a fraction of the crop and in log scale:
+            what a face detector's box differs from the label's box by (``experiments/detector_boxes``).
         brightness, contrast, saturation: Largest change either way, as a fraction.
         hue: Largest turn of the colour circle either way, in degrees.
         gray_p: Probability of a grey picture.
@@ -54,7 +54,7 @@ class Augment:
     scale: float = 0.0
     aspect: float = 0.0
     box_shift: float = 0.0
-    box_scale: float = 0.0
+    box_scale_jitter: float = 0.0
     brightness: float = 0.0
     contrast: float = 0.0
     saturation: float = 0.0
@@ -92,7 +92,7 @@ class Augment:
         """
         x, y, side = (float(v) for v in square)
         shift = rng.normal(0.0, 1.0, 2) * self.box_shift
-        zoom = rng.normal(0.0, 1.0) * self.box_scale + rng.uniform(-1, 1) * self.scale
+        zoom = rng.normal(0.0, 1.0) * self.box_scale_jitter + rng.uniform(-1, 1) * self.scale
         if rng.random() < self.translate_p:
             shift = shift + rng.uniform(-1, 1, 2) * self.translate
         stretch = rng.uniform(-1, 1) * self.aspect
@@ -103,7 +103,7 @@ class Augment:
         centre = np.array([x, y]) + (turned(shift * side, tilt) if tilt else shift * side)
         return affine_crop(centre, (width, height), size, angle=angle, tilt=tilt, mirror=mirror), mirror
 
-    def paint(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    def photometric(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Change light, sharpness and visibility of a crop.
 
         Args:

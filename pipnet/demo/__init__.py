@@ -4,7 +4,7 @@ Sources, one at a time; without one, the portrait that ships is
 looked at, of the astronaut Eileen Collins (NASA, public domain):
 
 * ``--image PATH ...`` and ``--folder DIR`` (with its subfolders): photos, each to ``NAME_landmarks.png``. What the
-  detector took for a face and the network gives a score below ``--min-score`` (0.05) is left out of all results.
+  detector took for a face and the network gives a score below ``--min-score`` (0.05) is in none of the results.
 * ``--video FILE|URL``: a video, to ``NAME_landmarks.mp4`` where ``--output`` is given or no window opens.
 * ``--webcam [INDEX]``: a camera, live; recorded where ``--output`` is given.
 * ``--web [PORT]``: a page in the browser, for photos and the browser's camera; on this machine only.

@@ -62,9 +62,9 @@ def _run_photos(parser: argparse.ArgumentParser, options: argparse.Namespace) ->
 
     folder, file = _where(parser, options, [*(options.image or [])], single=len(options.image or [1]) == 1)
     if options.source == given.FOLDER:
-        photos, left_out = photos_in(options.folder, folder)
-        if left_out:
-            note(COMMAND, left_out)
+        photos, skipped = photos_in(options.folder, folder)
+        if skipped:
+            note(COMMAND, skipped)
     else:
         photos = [Photo(path) for path in options.image or [None]]
     _make_folder(parser, folder)

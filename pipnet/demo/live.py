@@ -26,7 +26,7 @@ from pipnet.demo.photos import how_many
 from pipnet.demo.recording import Recording
 from pipnet.demo.stopwatch import Stopwatch
 from pipnet.demo.video import Pace
-from pipnet.demo.window import Look, Window
+from pipnet.demo.window import Overlay, Window
 from pipnet.inference.drawing import draw_faces
 from pipnet.landmarks import FaceLandmarks
 from pipnet.layouts import PointLayout
@@ -75,7 +75,7 @@ def summary_lines(
         second.append(f"known faces out of sight: {100 * statistics.lost_share:.1f} % of their frames")
     second.append(f"broken frames: {source.broken}")
     if loop.skipped:
-        second.append(f"left out to keep the speed: {loop.skipped}")
+        second.append(f"skipped to keep the speed: {loop.skipped}")
     lines.append("; ".join(second))
     parts = [_PARTS[part].format(f"{figures['median_ms']:.1f}") for part, figures in watch.summary().items()]
     return [*lines, f"milliseconds a frame (median): {', '.join(parts)}"] if parts else lines
@@ -104,7 +104,7 @@ class FrameLoop:
         frames: Looked at.
         with_face: Frames that had one.
         most_faces: In one frame.
-        skipped: Frames left out because the window would have fallen behind.
+        skipped: Frames skipped because the window would have fallen behind.
         stopped: Why it ended before the end of the source, or None.
         broke_off: Whether that is a failure: the source could not be read any further.
     """
@@ -215,18 +215,18 @@ class FrameLoop:
         """The frame with the faces drawn in, where anybody wants it."""
         if self._window is None and self._results.recording is None:
             return None
-        look = Look() if self._window is None else self._window.look
+        overlay = Overlay() if self._window is None else self._window.overlay
         # Without a window nobody needs the frame as it was any more; with one it may be drawn again, see _idle.
         out = frame.image if self._window is None else None
         with self._watch.part("draw"):
             return draw_faces(
                 frame.image,
                 faces,
-                points=look.points,
-                contours=look.contours,
-                scores=look.scores,
-                boxes=look.boxes,
-                ids=look.ids and len(faces) > 1,
+                points=overlay.points,
+                contours=overlay.contours,
+                scores=overlay.scores,
+                boxes=overlay.boxes,
+                ids=overlay.ids and len(faces) > 1,
                 out=out,
             )
 

@@ -76,7 +76,7 @@ class Photo:
 
 
 def photos_in(folder: Path, results: Path) -> tuple[list[Photo], str]:
-    """All photos of a folder and its subfolders, linked ones too, sorted; hidden ones are left out.
+    """All photos of a folder and its subfolders, linked ones too, sorted; hidden ones are skipped.
 
     A photo by suffix: see :func:`pipnet.data.images.photos_below`. What an earlier run wrote is not looked at
     again: ``NAME_landmarks.png`` beside its photo or where ``results`` would have it, and a subfolder that is
@@ -110,7 +110,7 @@ def photos_in(folder: Path, results: Path) -> tuple[list[Photo], str]:
         raise ValueError(f"{folder}: no photo in this folder; looked for {', '.join(IMAGE_SUFFIXES)}")
     # Tables and records are what the demo writes itself.
     kinds = [f"{number} {suffix}" for suffix, number in others.most_common() if suffix not in (".csv", ".json")]
-    return photos, f"left out, as no photos by their names: {', '.join(kinds)}" if kinds else ""
+    return photos, f"skipped, as no photos by their names: {', '.join(kinds)}" if kinds else ""
 
 
 def read_ahead(photos: Sequence[Photo]) -> Iterator[tuple[Photo, Future[np.ndarray]]]:
@@ -164,7 +164,7 @@ class PhotoRun:
         inputs = [photo.path for photo in photos if photo.path is not None]
         self._names = Names([*inputs, *([options.boxes] if options.boxes else [])])
         self._several = len(photos) > 1
-        self._done = self._faces = self._without = self._left_out = 0
+        self._done = self._faces = self._without = self._skipped = 0
         self._interrupted = False
         self.failed = 0
 
@@ -217,7 +217,7 @@ class PhotoRun:
             if self._boxes is not None:
                 self._boxes.seek(photo.source)
             found = self._landmarker(image, boxes=self._landmarker.detector(image))
-            faces, left_out = surest(found, self._options.min_score, self._options.max_faces)
+            faces, skipped = surest(found, self._options.min_score, self._options.max_faces)
             milliseconds = 1000 * (time.perf_counter() - started)
             written = self._write(photo, image, faces)
         except (ValueError, OSError) as error:
@@ -226,10 +226,10 @@ class PhotoRun:
         self._done += 1
         self._faces += len(faces)
         self._without += not len(faces)
-        self._left_out += left_out
-        keeping = doubtful(left_out)[:-1] + f"; --min-score 0 keeps {'it' if left_out == 1 else 'them'})"
+        self._skipped += skipped
+        keeping = doubtful(skipped)[:-1] + f"; --min-score 0 keeps {'it' if skipped == 1 else 'them'})"
         tqdm.write(
-            f"{photo.source}: {how_many(len(faces))}{keeping if left_out else ''} in {milliseconds:.0f} ms, written to "
+            f"{photo.source}: {how_many(len(faces))}{keeping if skipped else ''} in {milliseconds:.0f} ms, written to "
             f"{written_as(written)}"
         )
         if table is not None:
@@ -264,7 +264,7 @@ class PhotoRun:
         parts = [f"{self._done} of {counted(len(self._photos), 'photo')} done"]
         if self._interrupted:
             parts.append("interrupted")
-        parts += [how_many(self._faces) + doubtful(self._left_out), f"{counted(self._without, 'photo')} without a face"]
+        parts += [how_many(self._faces) + doubtful(self._skipped), f"{counted(self._without, 'photo')} without a face"]
         print(", ".join(parts) + (f"; {speed(self._done, 'photo', seconds)}" if self._done else ""))
 
 
@@ -273,11 +273,11 @@ def surest(faces: FaceLandmarks, min_score: float, most: int | None) -> tuple[Fa
 
     Args:
         faces: Best detection first.
-        min_score: Of a face as a whole; those below are left out.
+        min_score: Of a face as a whole; those below are skipped.
         most: At most so many of the others; None is all.
 
     Returns:
-        The faces, and how many were left out for their score.
+        The faces, and how many were skipped for their score.
     """
     sure = faces.face_scores >= min_score
     return faces[np.flatnonzero(sure)[:most]], int((~sure).sum())

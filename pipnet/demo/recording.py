@@ -38,7 +38,7 @@ _LOST_SHARE = 0.02  # containers without a frame count are off by a frame or two
 class Recording:
     """A video file that takes its name when it is finished, whole, and lasts as long as what it shows.
 
-    Pictures may come at uneven times (a camera, a screen recording): one is repeated or left out where that keeps each
+    Pictures may come at uneven times (a camera, a screen recording): one is repeated or skipped where that keeps each
     at its time, within half a frame.
 
     Args:

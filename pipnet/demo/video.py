@@ -43,7 +43,7 @@ _COUNTED = (".mp4", ".m4v", ".mov", ".avi")
 
 
 class VideoFile:
-    """The frames of a video, in order, none left out; frames that can't be decoded are skipped and counted.
+    """The frames of a video, in order; frames that can't be decoded are skipped and counted.
 
     Args:
         source: A file, or an address that OpenCV's FFmpeg reads.
@@ -240,13 +240,13 @@ def _rate_by_times(second: Frame | None, claimed: float, default: float) -> floa
 
 
 _LONGEST_WAIT_S = 10.0  # a file's time stamps may jump; but slides may stand for seconds
-_BEHIND_FRAMES = 1.5  # from which frames are left out
+_BEHIND_FRAMES = 1.5  # from which frames are skipped
 _BEHIND_S = 1.0  # from which the clock is set anew: the machine can't keep up at all
 _MOST_SKIPPED = 10  # in a row
 
 
 class Pace:
-    """Says when a frame is due, and which are left out where showing all would fall behind.
+    """Says when a frame is due, and which are skipped where showing all would fall behind.
 
     Args:
         fps: Frames a second.
@@ -270,7 +270,7 @@ class Pace:
         self._start = None
 
     def wait_s(self, time_s: float) -> float | None:
-        """How long until a frame of this time is due; 0 if it is late, None if it is left out."""
+        """How long until a frame of this time is due; 0 if it is late, None if it is skipped."""
         now = time.perf_counter()
         if self._start is None:
             self._start = now - time_s

@@ -5,7 +5,7 @@ JavaScript, where Gradio was the other choice: a camera over a WebSocket of its 
 is no queue that could grow, the points are drawn in the page over the live picture, and it is one small dependency.
 
 ``POST /photo?name=NAME`` with the file as its body answers what ``--image NAME --json`` writes, and how many doubtful
-faces were left out, so it can be used without the page:
+faces were skipped, so it can be used without the page:
 ``curl --data-binary @photo.jpg "http://127.0.0.1:7860/photo?name=photo.jpg"``.
 Only programs on this machine and the server's own page may talk to it.
 """
@@ -161,20 +161,20 @@ def make_app(
     ======================== =========================================================================================
     ``GET /``                the page, and its files beside it
     ``GET /about``           JSON: layout, groups, colours, limits
-    ``POST /photo?name=``    the file as body; JSON ``{"image", "width", "height", "layout", "faces", "left_out",
+    ``POST /photo?name=``    the file as body; JSON ``{"image", "width", "height", "layout", "faces", "skipped",
                              "ms"}``
     ``GET /live``            WebSocket. A message is a frame: the time in seconds (float64, little-endian), then JPEG,
                              PNG or WebP. Each gets one answer, in order: JSON ``{"frame", "time", "width", "height",
                              "layout", "faces", "ms"}``; faces have ids.
     ======================== =========================================================================================
 
-    Points are pixels of the picture sent, upright. ``left_out`` counts faces below ``min_score``, ``ms`` is how long
+    Points are pixels of the picture sent, upright. ``skipped`` counts faces below ``min_score``, ``ms`` is how long
     each part took. What can't be done is answered by ``{"error": SENTENCE}``.
 
     Args:
         landmarker: One for all pages; loads its detector now.
         max_faces: Only the so many surest faces; None is all.
-        min_score: Of faces in photos; those below are left out. On the camera the tracking decides.
+        min_score: Of faces in photos; those below are skipped. On the camera the tracking decides.
     """
     server = _Server(landmarker, max_faces, min_score)
     app = web.Application(middlewares=[_guard], client_max_size=LARGEST_PHOTO_BYTES)
@@ -295,10 +295,10 @@ class _Server:
         with watch.part("read"):
             image = decode_image(data, name)
         found = landmarker(image, boxes=landmarker.detector(image))
-        faces, left_out = surest(found, self._min_score, self._max_faces)
+        faces, skipped = surest(found, self._min_score, self._max_faces)
         height, width = image.shape[:2]
         answer = {"image": name, "width": width, "height": height, **faces.to_dict()}
-        return json.dumps(answer | {"left_out": left_out, "ms": _milliseconds(watch)})
+        return json.dumps(answer | {"skipped": skipped, "ms": _milliseconds(watch)})
 
 
 class _Follower:
@@ -381,7 +381,7 @@ def serve(
         host: A loopback address or name; the page is for this machine only.
         port: To listen on; 0 takes any free one.
         max_faces: Only the so many surest faces of each picture; None is all.
-        min_score: Of faces in photos; those below are left out, and counted.
+        min_score: Of faces in photos; those below are skipped, and counted.
         open_browser: Also open the page in the default browser.
 
     Returns:

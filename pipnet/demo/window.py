@@ -36,7 +36,7 @@ _BACKGROUND, _PALE, _BRIGHT = (30, 24, 20), (190, 190, 190), (255, 255, 255)  # 
 
 
 @dataclass(frozen=True)
-class Look:
+class Overlay:
     """What is drawn on the faces."""
 
     points: bool = True
@@ -56,7 +56,7 @@ class Window:
         closed: By a key or the mouse; nothing is shown any more.
         paused: The user wants the picture to stand still.
         snapshot_wanted: The user pressed the key; whoever saves it sets this back.
-        look: What the user wants to see drawn.
+        overlay: What the user wants to see drawn.
 
     Raises:
         cv2.error: No window can be opened (where that does not end the process, see :mod:`pipnet.demo.window`).
@@ -64,7 +64,7 @@ class Window:
 
     def __init__(self, title: str) -> None:
         self.closed = self.paused = self.snapshot_wanted = False
-        self.look = Look()
+        self.overlay = Overlay()
         self._help = False
         self._title = title
         self._canvas = np.empty((0, 0, 3), dtype=np.uint8)
@@ -137,7 +137,7 @@ class Window:
             self._help = not self._help
         elif letter in _SWITCHES:
             name = _SWITCHES[letter]
-            self.look = replace(self.look, **{name: not getattr(self.look, name)})
+            self.overlay = replace(self.overlay, **{name: not getattr(self.overlay, name)})
 
     def _bar(self, width: int, lines: tuple[str, ...]) -> np.ndarray:
         """The bar, BGR ``(h, width, 3)``."""

@@ -50,7 +50,7 @@ class Evaluation:
         image_sizes: ``(F, 2)``, width and height of the photo.
         protocol: Plain record of how the boxes were made and which layouts met.
         crop_space_scale: Margin of the authors' crop if their figure was asked for, else None.
-        bad: Faces left out, one reason each.
+        bad: Faces skipped, one reason each.
     """
 
     samples: tuple[Sample, ...]
@@ -227,7 +227,7 @@ def evaluate(
             bar.update(len(chunk))
 
     if not kept.any():
-        raise ValueError(f"no face to measure: all {len(samples)} were left out, the first because {bad.reasons[0]}")
+        raise ValueError(f"no face to measure: all {len(samples)} were skipped, the first because {bad.reasons[0]}")
     protocol: dict[str, Any] = {"boxes": boxes, "model_layout": landmarker.layout.name, "data_layout": layout.name}
     if boxes == "jittered":
         protocol |= {"shift": shift, "scale": scale, "seed": seed}

@@ -107,7 +107,7 @@ def _face_tile(evaluation: Evaluation, face: int, error: float) -> np.ndarray:
     """One face with its points and a caption, RGB uint8 ``(_TILE + _CAPTION, _TILE, 3)``."""
     sample, true, pred = evaluation.samples[face], evaluation.true[face], evaluation.pred[face]
     # Twice the face, so that a prediction beside it is still seen.
-    square = crop_squares(labelled_box(true[None]), box_scale=2.0)[0]
+    square = crop_squares(labelled_box(true[None]), crop_scale=2.0)[0]
     crop = crop_of_square(square, _TILE)
     tile = np.ascontiguousarray(crop.warp(read_image(sample.image)))
     labelled = ~np.isnan(true).any(axis=-1)

@@ -44,8 +44,8 @@ def write_report(
         folder: Made if missing; files of an earlier report are replaced.
         noise: Result of :func:`pipnet.evaluation.evaluate.box_noise_curve`.
         about: What was measured (checkpoint, dataset, split); plain types, written at the top of ``metrics.json``.
-        unread: Faces that the reader of the dataset left out, one reason each; listed and counted with those that
-            the evaluation left out itself.
+        unread: Faces that the reader of the dataset skipped, one reason each; listed and counted with those that
+            the evaluation skipped itself.
         resamples: Bootstrap resamples of each interval.
         worst: Faces on ``worst_faces.png``.
 

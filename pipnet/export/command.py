@@ -152,8 +152,8 @@ def _export(options: argparse.Namespace) -> int:
     loaded = checkpoint.load(source)
     card = card_of(loaded, source)
     faces = find_faces(loaded, options)
-    for reason in faces.left_out:
-        print(f"left out: {reason}")
+    for reason in faces.skipped:
+        print(f"skipped: {reason}")
     output.parent.mkdir(parents=True, exist_ok=True)
     try:
         differences = write(loaded, output, precision=options.precision, crops=faces.crops, card=card)
@@ -175,7 +175,7 @@ def _export(options: argparse.Namespace) -> int:
     for difference in differences:
         if options.precision == "int8" and difference.mean_px > LIMIT_INT8 * size:
             print(
-                f"warning: on {difference.runtime} 8 bits move points by {100 * difference.mean_px / size:.2f} % of "
+                f"warning: on {difference.runtime} int8 moves points by {100 * difference.mean_px / size:.2f} % of "
                 f"the crop's side on average, more than {100 * LIMIT_INT8:g} %. Calibrate on more faces like those it "
                 "will see (--calibration-faces, --dataset or --faces DIR), or export --precision fp32"
             )
@@ -208,7 +208,7 @@ def describe(path: Path) -> str:
         ("file", f"{path}, {megabytes(files)}, format {metadata['format']}"),
         ("network", f"{metadata.get('backbone', 'not said')}, {metadata['input_size']} px, {precision}"),
         ("layout", f"{metadata['layout']['name']}, {metadata['layout']['num_points']} points"),
-        ("box scale", f"{metadata['box_scale']:g}: side of the crop over the longer side of the points' tight box"),
+        ("crop scale", f"{metadata['crop_scale']:g}: side of the crop over the longer side of the points' tight box"),
         *ports,
         ("data", f"licence: {metadata.get('training', {}).get('licence', 'not stated')}"),
     ]

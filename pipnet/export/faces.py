@@ -27,7 +27,7 @@ from pipnet.model.checkpoint import LoadedModel
 def calibration_crops(
     samples: Sequence[Sample],
     *,
-    box_scale: float,
+    crop_scale: float,
     size: int,
     count: int = 300,
     seed: int = 0,
@@ -38,7 +38,7 @@ def calibration_crops(
 
     Args:
         samples: Faces; only their photos and boxes are used.
-        box_scale: Side of the crop over the longer side of the face box.
+        crop_scale: Side of the crop over the longer side of the face box.
         size: S, side of the crops in pixels.
         count: How many; a smaller set gives all it has.
         seed: Of the choice, :func:`spread_choice`, and of the boxes that are off.
@@ -54,7 +54,7 @@ def calibration_crops(
 
     Example:
         >>> face = Sample(np.full((40, 40, 3), 7, np.uint8), np.array([[10.0, 10], [30, 30]]), "a")
-        >>> calibration_crops([face] * 5, box_scale=1.0, size=8, count=2).shape
+        >>> calibration_crops([face] * 5, crop_scale=1.0, size=8, count=2).shape
         (2, 8, 8, 3)
     """
     bad = BadItems() if bad is None else bad
@@ -68,10 +68,10 @@ def calibration_crops(
             bad.add(f"{sample.name}: {error}")
             continue
         box = loosened(sample.box, loose, rng) if number % 2 else sample.box
-        square = crop_squares(box, box_scale)[0]
+        square = crop_squares(box, crop_scale)[0]
         crops.append(crop_of_square(square, size, sample.angle).warp(image))
     if not crops:
-        raise ValueError(f"no face to calibrate on; the first that was left out: {[*bad.reasons, 'none'][0]}")
+        raise ValueError(f"no face to calibrate on; the first that was skipped: {[*bad.reasons, 'none'][0]}")
     return np.stack(crops)
 
 
@@ -125,7 +125,7 @@ def spread_choice(total: int, count: int, seed: int) -> np.ndarray:
 
 
 _DRAWN = 32  # faces; for a comparison of 32-bit numbers they are as good as photos
-# Of every second box that 8 bits are calibrated on: ranges of good boxes alone cut off what hard faces need.
+# Of every second box that int8 is calibrated on: ranges of good boxes alone cut off what hard faces need.
 _LOOSE = 0.3
 
 
@@ -136,12 +136,12 @@ class Faces:
     Attributes:
         crops: RGB uint8 ``(K, S, S, 3)``.
         origin: Where they are from, as it goes on after "12 faces".
-        left_out: A sentence for each photo or label that could not be used.
+        skipped: A sentence for each photo or label that could not be used.
     """
 
     crops: np.ndarray
     origin: str
-    left_out: tuple[str, ...] = ()
+    skipped: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         """``12 faces of 300w (train)``."""
@@ -183,7 +183,7 @@ def find_faces(loaded: LoadedModel, options: argparse.Namespace) -> Faces:
 
 def synthetic_faces(loaded: LoadedModel, seed: int = 0) -> Faces:
     """Faces that need no file."""
-    crop = {"box_scale": loaded.box_scale, "size": loaded.net.input_size}
+    crop = {"crop_scale": loaded.crop_scale, "size": loaded.net.input_size}
     return Faces(calibration_crops(draw_faces(_DRAWN, seed=seed), count=_DRAWN, **crop), "drawn by pipnet")
 
 
@@ -229,7 +229,7 @@ def _of_dataset(
     )
     crops = calibration_crops(
         samples,
-        box_scale=loaded.box_scale,
+        crop_scale=loaded.crop_scale,
         size=loaded.net.input_size,
         count=options.calibration_faces,
         seed=options.seed,
@@ -264,7 +264,7 @@ def _of_photos(loaded: LoadedModel, options: argparse.Namespace) -> Faces:
             continue
         if len(found := detector(image)):  # best detection first
             box = loosened(found.boxes[0], _loose(options), rng) if len(crops) % 2 else found.boxes[0]
-            square, angle = crop_squares(box, loaded.box_scale)[0], float(np.nan_to_num(found.angles[0]))
+            square, angle = crop_squares(box, loaded.crop_scale)[0], float(np.nan_to_num(found.angles[0]))
             crops.append(crop_of_square(square, loaded.net.input_size, angle).warp(image))
         if len(crops) == options.calibration_faces:
             break

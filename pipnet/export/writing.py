@@ -97,7 +97,7 @@ def _joined(parts: list[tuple[np.ndarray, ...]]) -> list[np.ndarray]:
 
 TOLERANCE_PX = 1e-3  # pixels of the crop, of 32-bit graphs
 TOLERANCE_SCORE = 1e-3
-# Of the crop's side, mean move of a point by 8 bits beyond which the command warns. The network that ships has 0.16 %;
+# Of the crop's side, mean move of a point by int8 beyond which the command warns. The network that ships has 0.16 %;
 # the graph that lost 4 to 10 % of its accuracy on CPUs without VNNI had 0.5 to 0.8 % on them.
 LIMIT_INT8 = 0.003
 

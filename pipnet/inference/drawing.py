@@ -238,7 +238,7 @@ def draw_faces(
     """Draw landmarks on a copy of a photo, or into a frame.
 
     Widths follow the size of the face. What lies outside the photo is cut off; points that are not finite (not
-    labelled) are left out. A point with a score below 0.5 is hollow and its lines are faint: the network does not trust
+    labelled) are skipped. A point with a score below 0.5 is hollow and its lines are faint: the network does not trust
     it, often because something hides it.
 
     Args:

@@ -17,7 +17,7 @@ from pipnet.geometry import crop_of_square, crop_squares, roll_angles, turned
 from pipnet.inference.detections import Detections, Detector, as_angles, as_boxes, as_detections
 from pipnet.inference.detectors import RetinaFace, YuNet, detector_factory
 from pipnet.inference.runtimes import GRAPH_RUNTIMES, RUNTIMES, Runtime, TorchRuntime, open_fastest, usable_device
-from pipnet.inference.upright import Asked, Looks, upright_looks
+from pipnet.inference.upright import Asked, Views, upright_views
 from pipnet.landmarks import FaceLandmarks
 from pipnet.layouts import PointLayout, layout_from_dict
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pipnet.model.checkpoint import LoadedModel
 
 SHIPPED_WEIGHTS = Path(__file__).resolve().parent.parent / "weights" / "300w_mobilenet_v2.pt"
-SHIPPED_GRAPH = SHIPPED_WEIGHTS.with_name("300w_mobilenet_v2_int8.onnx")  # the same network in 8 bits
+SHIPPED_GRAPH = SHIPPED_WEIGHTS.with_name("300w_mobilenet_v2_int8.onnx")  # the same network in int8
 
 Photo: TypeAlias = str | os.PathLike[str] | np.ndarray
 """What :func:`~pipnet.data.images.read_image` reads: a file, or an array."""
@@ -44,7 +44,7 @@ class FaceLandmarker:
     Args:
         runtime: The network.
         layout: What its points mean.
-        box_scale: Side of the square crop over the longer side of the face box, as in training.
+        crop_scale: Side of the square crop over the longer side of the face box, as in training.
         detector: ``"retinaface"``, or a callable ``image -> Detections`` of your own. It is built when it is first
             needed, so calls with boxes never load it.
         mean_face: ``(N, 2)``, the mean of the training faces as fractions of their crops: what says how a face is
@@ -60,7 +60,7 @@ class FaceLandmarker:
         >>> def middle(crops):
         ...     return np.full((len(crops), 1, 2), 0.5), np.ones((len(crops), 1)), np.ones(len(crops))
         >>> middle.input_size = 32
-        >>> landmarker = FaceLandmarker(middle, layout=PointLayout("nose", 1, mirror=(0,)), box_scale=1.2)
+        >>> landmarker = FaceLandmarker(middle, layout=PointLayout("nose", 1, mirror=(0,)), crop_scale=1.2)
         >>> faces = landmarker(np.zeros((50, 80, 3), dtype=np.uint8), boxes=[10, 20, 30, 50])
         >>> len(faces), faces.points.tolist()
         (1, [[[20.0, 35.0]]])
@@ -71,13 +71,13 @@ class FaceLandmarker:
         runtime: Runtime,
         *,
         layout: PointLayout,
-        box_scale: float,
+        crop_scale: float,
         detector: str | Detector = "retinaface",
         mean_face: ArrayLike | None = None,
     ) -> None:
         self.runtime = runtime
         self.layout = layout
-        self.box_scale = box_scale
+        self.crop_scale = crop_scale
         self.mean_face = None if mean_face is None else np.asarray(mean_face, dtype=np.float64)
         if self.mean_face is not None and self.mean_face.shape != (layout.num_points, 2):
             raise ValueError(f"the mean face must have shape ({layout.num_points}, 2), got {self.mean_face.shape}")
@@ -133,12 +133,12 @@ class FaceLandmarker:
         network = open_fastest(path, runtime, device=device, threads=threads)
         known = network.metadata
         try:
-            layout, box_scale = layout_from_dict(known["layout"]), float(known["box_scale"])
+            layout, crop_scale = layout_from_dict(known["layout"]), float(known["crop_scale"])
             mean_face = known.get("mean_face")  # graphs of pipnet 0.4 lack it
             mean_face = None if mean_face is None else np.array(mean_face, dtype=float).reshape(layout.num_points, 2)
         except (TypeError, ValueError, KeyError, AttributeError) as error:
             raise ValueError(f"{path}: {error}") from error
-        return cls(network, layout=layout, box_scale=box_scale, detector=detector, mean_face=mean_face)
+        return cls(network, layout=layout, crop_scale=crop_scale, detector=detector, mean_face=mean_face)
 
     @classmethod
     def from_model(cls, loaded: LoadedModel, *, detector: str | Detector = "retinaface") -> FaceLandmarker:
@@ -149,7 +149,7 @@ class FaceLandmarker:
         return cls(
             runtime,
             layout=loaded.layout,
-            box_scale=loaded.box_scale,
+            crop_scale=loaded.crop_scale,
             detector=detector,
             mean_face=arguments["mean_face"],
         )
@@ -200,7 +200,7 @@ class FaceLandmarker:
         """Landmarks of the faces in a photo, or in each of many, whichever way they are tilted.
 
         The network sees every face upright. The detector's five points say how far it is tilted, where they can be
-        believed. A face whose score then is below 0.8 is looked at in other turns, too, and the surest look is kept;
+        believed. A face whose score then is below 0.8 is looked at in other turns, too, and the surest view is kept;
         one that its own points show to be tilted in its crop by more than 15 degrees, or badly framed, is cut again by
         them and looked at once more. An object may be called from several threads.
 
@@ -231,7 +231,7 @@ class FaceLandmarker:
             >>> def middle(crops):
             ...     return np.full((len(crops), 1, 2), 0.5), np.ones((len(crops), 1)), np.ones(len(crops))
             >>> middle.input_size = 32
-            >>> landmarker = FaceLandmarker(middle, layout=PointLayout("nose", 1, mirror=(0,)), box_scale=1.2)
+            >>> landmarker = FaceLandmarker(middle, layout=PointLayout("nose", 1, mirror=(0,)), crop_scale=1.2)
             >>> photos = [np.zeros((50, 80, 3), dtype=np.uint8), np.zeros((60, 40), dtype=np.uint8)]
             >>> found = landmarker(photos, boxes=[[[10, 20, 30, 50], [0, 0, 8, 8]], []])
             >>> [len(faces) for faces in found], found[0].points[1].tolist()
@@ -342,16 +342,16 @@ class FaceLandmarker:
 
     def _predict(self, photos: Sequence[Asked], batch_size: int) -> FaceLandmarks:
         """All faces of all photos."""
-        look = partial(self._look, batch_size=batch_size)
-        looks = upright_looks(photos, look, self.mean_face, self.box_scale)
+        view = partial(self._view, batch_size=batch_size)
+        views = upright_views(photos, view, self.mean_face, self.crop_scale)
         return FaceLandmarks(
-            looks.points, looks.scores, looks.boxes, self.layout, looks.face_scores, angles=looks.angles
+            views.points, views.scores, views.boxes, self.layout, views.face_scores, angles=views.angles
         )
 
-    def _look(self, images: Sequence[np.ndarray], boxes: np.ndarray, angles: np.ndarray, batch_size: int) -> Looks:
-        """One look at each pair of photo and box; boxes and angles as in :class:`FaceLandmarks`, finite."""
+    def _view(self, images: Sequence[np.ndarray], boxes: np.ndarray, angles: np.ndarray, batch_size: int) -> Views:
+        """One view of each pair of photo and box; boxes and angles as in :class:`FaceLandmarks`, finite."""
         size, faces = self.runtime.input_size, len(boxes)
-        squares = crop_squares(boxes, self.box_scale)  # (F, 3)
+        squares = crop_squares(boxes, self.crop_scale)  # (F, 3)
         crops = np.empty((min(faces, batch_size), size, size, 3), dtype=np.uint8)
         points = np.empty((faces, self.layout.num_points, 2), dtype=np.float32)
         scores = np.empty((faces, self.layout.num_points), dtype=np.float32)
@@ -366,7 +366,7 @@ class FaceLandmarker:
             centre, side = squares[chosen, None, :2], squares[chosen, None, 2:]
             inside = (points_unit - 0.5) * side
             points[chosen] = centre + (turned(inside, angles[chosen, None]) if angles[chosen].any() else inside)
-        return Looks(points, scores, face_scores, boxes, angles)
+        return Views(points, scores, face_scores, boxes, angles)
 
 
 def _name_of(detector: Detector) -> str:

@@ -196,7 +196,7 @@ class OnnxRuntime(_Network):
         content: Of the file, if it is in memory; ``path`` is then only its name in messages.
 
     Attributes:
-        metadata: What the file says of itself: ``layout``, ``box_scale``, ``precision``, ``training``, ``card``.
+        metadata: What the file says of itself: ``layout``, ``crop_scale``, ``precision``, ``training``, ``card``.
 
     Raises:
         FileNotFoundError: No such file.
@@ -417,13 +417,15 @@ def _read_metadata(text: str | None, path: Path) -> dict[str, Any]:
         version = metadata["format"]
         if isinstance(version, bool) or not isinstance(version, int):
             raise TypeError(f"format is {version!r}, not a number")
+        if "box_scale" in metadata:  # its name in graphs of pipnet 0.4
+            metadata["crop_scale"] = metadata.pop("box_scale")
         known = version > 1 or (
             isinstance(metadata["layout"], dict)
-            and float(metadata["box_scale"]) > 0
+            and float(metadata["crop_scale"]) > 0
             and int(metadata["input_size"]) > 0
         )
         if not known:
-            raise TypeError("layout, box_scale or input_size is none")
+            raise TypeError("layout, crop_scale or input_size is none")
     except (ValueError, KeyError, TypeError, RecursionError, OverflowError) as error:
         raise ValueError(
             f"{path}: what the file says of its points can't be read ({error}); export it again"

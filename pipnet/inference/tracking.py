@@ -270,7 +270,7 @@ class FaceTracker:
         return 1_000_000 if self.max_faces is None else self.max_faces - len(self._tracks)
 
     def _detect(self, frame: np.ndarray) -> Detections:
-        """What the detector finds, best first, boxes without an extent left out."""
+        """What the detector finds, best first, boxes without an extent skipped."""
         self.statistics.detector_calls += 1
         self._since_search = 0
         self._fruitless += 1  # until a face is taken up
@@ -292,15 +292,15 @@ class FaceTracker:
         known = self._tracks if tracks else []
         room = self._room()
         fresh = fresh[: room + _SPARE if room > 0 else 0]
-        looks = []
+        found = []
         if known:
             angles = np.array([track.angle for track in known])
-            looks.append(self.landmarker(frame, boxes=_boxes(known), angles=angles))
+            found.append(self.landmarker(frame, boxes=_boxes(known), angles=angles))
         if len(fresh):  # apart: how these are tilted is not known, and they are few and seldom
-            looks.append(self.landmarker(frame, boxes=fresh))
-        if not looks:
+            found.append(self.landmarker(frame, boxes=fresh))
+        if not found:
             return []
-        faces = joined(looks)
+        faces = joined(found)
         finite = np.isfinite(faces.points).all(axis=(1, 2))
         points = np.where(finite[:, None, None], faces.points, 0.0)
         rolls = self.landmarker.rolls(points)

@@ -31,13 +31,13 @@ class LoadedModel:
     Attributes:
         net: In eval mode; it knows its crop size.
         layout: What its points mean.
-        box_scale: Side of the crop over the longer side of the face box.
+        crop_scale: Side of the crop over the longer side of the face box.
         training: Record of the training: plain config, data counts, seed, metrics, versions, licence of the data.
     """
 
     net: PIPNet
     layout: PointLayout
-    box_scale: float
+    crop_scale: float
     training: dict[str, Any]
 
 
@@ -46,7 +46,7 @@ def save(
     net: PIPNet,
     *,
     layout: PointLayout,
-    box_scale: float,
+    crop_scale: float,
     training: Mapping[str, Any],
     resume: Mapping[str, Any] | None = None,
     half: bool = False,
@@ -57,9 +57,9 @@ def save(
         path: Target; an older file of that name is replaced.
         net: Its weights and arguments are stored.
         layout: What its points mean.
-        box_scale: Side of the crop over the longer side of the face box.
+        crop_scale: Side of the crop over the longer side of the face box.
         training: Plain types only.
-        resume: What a training needs to go on (``last.pt``); left out of files that are shared.
+        resume: What a training needs to go on (``last.pt``); files that are shared lack it.
         half: Store floating-point weights in 16 bits, half the size. They are read back as 32 bits.
 
     Raises:
@@ -75,7 +75,7 @@ def save(
         "format": FORMAT,
         "model": net.arguments,
         "layout": layout.to_dict(),
-        "box_scale": float(box_scale),
+        "crop_scale": float(crop_scale),
         "weights": weights,
         "training": dict(training),
     }
@@ -135,10 +135,12 @@ def read(path: str | Path) -> dict[str, Any]:
         raise CheckpointError(
             f"{path} has format {content['format']}, this pipnet reads up to {FORMAT}; upgrade pipnet"
         )
-    missing = sorted({"layout", "box_scale", "weights", "training"} - set(content))
+    if "box_scale" in content:  # its name in files of pipnet 0.4
+        content["crop_scale"] = content.pop("box_scale")
+    missing = sorted({"layout", "crop_scale", "weights", "training"} - set(content))
     if missing:
         raise CheckpointError(f"{path} lacks {missing[0]!r}; it was not written by pipnet.model.checkpoint.save")
-    for key, kind in {"box_scale": int | float, "weights": Mapping, "training": Mapping}.items():
+    for key, kind in {"crop_scale": int | float, "weights": Mapping, "training": Mapping}.items():
         if not isinstance(content[key], kind):
             raise CheckpointError(f"{path}: {key} is {type(content[key]).__name__}; copy or train the file again")
     return content
@@ -166,7 +168,7 @@ def load(path: str | Path, *, device: str | torch.device = "cpu") -> LoadedModel
             f"{path}: layout {layout.name} has {layout.num_points} points, the network {net.num_points}"
         )
     load_weights(net, content["weights"], source=str(path))
-    return LoadedModel(net.to(device).eval(), layout, float(content["box_scale"]), content["training"])
+    return LoadedModel(net.to(device).eval(), layout, float(content["crop_scale"]), content["training"])
 
 
 def load_weights(net: PIPNet, weights: Mapping[str, Tensor], *, source: str) -> None:
@@ -196,6 +198,6 @@ def _first_line(error: BaseException) -> str:
 
 
 def _reason(error: BaseException) -> str:
-    """In brackets; left out where it tells nobody anything: a bare key, or how the unpickler stumbled over a text."""
+    """In brackets; nothing where it tells nobody anything: a bare key, or how the unpickler stumbled over a text."""
     line = _first_line(error)
     return f" ({line})" if " " in line and not isinstance(error, LookupError) else ""

@@ -30,8 +30,8 @@ Merge = Literal["exact", "padded", "none"]
 class PIPOutput(NamedTuple):
     """Maps of a batch as the head gives them; offsets in cells, from the top-left corner of the cell they stand in.
 
-    ``coarse`` is there in self-training only: for each pool p > 1 of the batch, the score maps of the faces with that
-    pool, in their order, made from features max-pooled by p cells a side.
+    ``coarse`` is there in self-training only: for each pool factor p > 1 of the batch, the score maps of the faces with
+    that factor, in their order, made from features max-pooled by p cells a side.
     """
 
     score_map: Tensor  # (B, N, H, W)
@@ -43,7 +43,7 @@ class PIPOutput(NamedTuple):
 
     def float(self) -> PIPOutput:
         """All maps in float32, whatever precision the network ran in."""
-        coarse = {pool: maps.float() for pool, maps in self.coarse.items()}
+        coarse = {pool_factor: maps.float() for pool_factor, maps in self.coarse.items()}
         return PIPOutput(*(maps.float() for maps in self[:5]), coarse)
 
 
@@ -53,9 +53,9 @@ class PIPTargets(NamedTuple):
     A point that is not labelled, or lies outside the crop by more than one cell, has ``valid`` False: no map of it is
     trained. A neighbour that is not labelled has ``neighbor_valid`` False.
 
-    ``weight`` and ``neighbor_weight`` in [0, 1] say how much the valid ones count; None is 1. ``pool`` says what a face
-    is trained on: 1 is everything; p > 1 is the score map alone, of features max-pooled by p cells a side. None is 1.
-    It decides which kernels run, so it stays in host memory, where reading it waits for nothing.
+    ``weight`` and ``neighbor_weight`` in [0, 1] say how much the valid ones count; None is 1. ``pool_factor`` says what
+    a face is trained on: 1 is everything; p > 1 is the score map alone, of features max-pooled by p cells a side. None
+    is 1. It decides which kernels run, so it stays in host memory, where reading it waits for nothing.
     """
 
     cell: Tensor  # (B, N) int64, row * W + column
@@ -65,7 +65,7 @@ class PIPTargets(NamedTuple):
     neighbor_valid: Tensor  # (B, N, C) bool
     weight: Tensor | None = None  # (B, N) float32
     neighbor_weight: Tensor | None = None  # (B, N, C) float32
-    pool: Tensor | None = None  # (B,) int64, on the CPU
+    pool_factor: Tensor | None = None  # (B,) int64, on the CPU
 
 
 class Decoded(NamedTuple):
@@ -160,7 +160,12 @@ def voting_table(neighbors: np.ndarray, merge: Merge) -> tuple[np.ndarray, np.nd
 
 
 def encode(
-    points_unit: Tensor, neighbors: Tensor, grid: int, *, weight: Tensor | None = None, pool: Tensor | None = None
+    points_unit: Tensor,
+    neighbors: Tensor,
+    grid: int,
+    *,
+    weight: Tensor | None = None,
+    pool_factor: Tensor | None = None,
 ) -> PIPTargets:
     """Split each point into the cell that owns it, its offset in that cell, and its neighbours seen from that cell.
 
@@ -170,7 +175,7 @@ def encode(
         neighbors: ``(N, C)`` int64 from :func:`nearest_neighbors`.
         grid: Cells per side.
         weight: ``(B, N)``, how much each point counts. What a point says of a neighbour counts by the product of both.
-        pool: ``(B,)``; see :class:`PIPTargets`.
+        pool_factor: ``(B,)``; see :class:`PIPTargets`.
 
     Returns:
         The targets; :func:`decode` of maps that hold them gives the points back.
@@ -199,7 +204,7 @@ def encode(
         neighbor_valid=valid[:, :, None] & labelled[:, neighbors],
         weight=weight,
         neighbor_weight=None if weight is None else weight[:, :, None] * weight[:, neighbors],
-        pool=pool,
+        pool_factor=pool_factor,
     )
 
 

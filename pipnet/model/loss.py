@@ -19,8 +19,8 @@ class PIPLoss(nn.Module):
     """Squared error of the score maps, absolute error of the offsets at the cell that owns each point.
 
     Every error counts by the weight of its point, a neighbour's by the product of both points' weights. A face with
-    pool p > 1 trains its coarse score map alone: the coarse tasks of self-training. All score maps of a batch, coarse
-    and full, share one mean over their cells.
+    pool factor p > 1 trains its coarse score map alone: the coarse tasks of self-training. All score maps of a batch,
+    coarse and full, share one mean over their cells.
 
     Args:
         score_weight: Of the score term.
@@ -62,16 +62,16 @@ class PIPLoss(nn.Module):
         """Weighted terms; their sum is what is minimised.
 
         Args:
-            output: Maps of the network, with the coarse ones that ``targets.pool`` asks for.
+            output: Maps of the network, with the coarse ones that ``targets.pool_factor`` asks for.
             targets: From :func:`pipnet.model.codec.encode`.
         """
         output = output.float()
         weight = _counting(targets.valid, targets.weight)  # (B, N)
         neighbor_weight = _counting(targets.neighbor_valid, targets.neighbor_weight)  # (B, N, C)
-        pools = [1] if targets.pool is None else sorted(set(targets.pool.tolist()))
-        terms = {"score": self.score_weight * self._score(output, targets, weight, pools)}
-        if pools != [1]:
-            full = (targets.pool == 1).to(weight.device)
+        factors = [1] if targets.pool_factor is None else sorted(set(targets.pool_factor.tolist()))
+        terms = {"score": self.score_weight * self._score(output, targets, weight, factors)}
+        if factors != [1]:
+            full = (targets.pool_factor == 1).to(weight.device)
             weight, neighbor_weight = weight * full[:, None], neighbor_weight * full[:, None, None]
         points = self.total_count(weight.sum())
         for axis, name, maps in ((0, "x", output.offset_x), (1, "y", output.offset_y)):
@@ -83,22 +83,26 @@ class PIPLoss(nn.Module):
             terms[f"neighbor_{name}"] = self.neighbor_weight * _mean(_sum(error, neighbor_weight), neighbors)
         return terms
 
-    def _score(self, output: PIPOutput, targets: PIPTargets, weight: Tensor, pools: list[int]) -> Tensor:
+    def _score(self, output: PIPOutput, targets: PIPTargets, weight: Tensor, factors: list[int]) -> Tensor:
         """One mean over the cells of all maps, in maps of the full size: a map of a quarter of the cells counts 1/4."""
         width = output.score_map.shape[-1]
         total, count = output.score_map.new_zeros(()), weight.new_zeros(())
-        for pool in pools:
+        for p in factors:
             maps, cell, weights = output.score_map, targets.cell, weight
-            if pools != [1]:
-                rows = (targets.pool == pool).nonzero()[:, 0].to(maps.device)
-                maps, cell, weights = maps[rows] if pool == 1 else output.coarse[pool], cell[rows], weights[rows]
-            if pool > 1:
-                cell = cell // width // pool * (width // pool) + cell % width // pool
+            if factors != [1]:
+                rows = (targets.pool_factor == p).nonzero()[:, 0].to(maps.device)
+                maps, cell, weights = (
+                    maps[rows] if p == 1 else output.coarse[p],
+                    cell[rows],
+                    weights[rows],
+                )
+            if p > 1:
+                cell = cell // width // p * (width // p) + cell % width // p
             flat = maps.flatten(-2)  # (B, N, HW)
             wanted = functional.one_hot(cell, flat.shape[-1]).to(flat.dtype)
             error = (flat - wanted).square().mean(dim=-1)  # (B, N)
-            total = total + _sum(error, weights) / pool**2
-            count = count + weights.sum() / pool**2
+            total = total + _sum(error, weights) / p**2
+            count = count + weights.sum() / p**2
         return _mean(total, self.total_count(count))
 
 

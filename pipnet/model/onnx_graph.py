@@ -36,7 +36,7 @@ def export_onnx(
     Args:
         loaded: On the CPU.
         path: Target; an older file of that name is replaced.
-        calibration: Training faces as crops, uint8 ``(K, S, S, 3)``. With them the graph computes in 8 bits
+        calibration: Training faces as crops, uint8 ``(K, S, S, 3)``. With them the graph computes in int8
             (:func:`pipnet.model.quantization.quantize`): four times smaller, faster, and slightly less accurate.
         card: Text about the weights for whoever gets the file.
 
@@ -57,7 +57,7 @@ def onnx_graph(loaded: LoadedModel, *, calibration: np.ndarray | None = None, ca
     import onnx
 
     size = loaded.net.input_size
-    predictor = Predictor(loaded.net, whole_pixels=calibration is not None)
+    predictor = Predictor(loaded.net, uint8_input=calibration is not None)
     if calibration is not None:
         if calibration.dtype != np.uint8 or calibration.shape[1:] != (size, size, 3) or not len(calibration):
             raise ValueError(
@@ -104,7 +104,7 @@ def metadata_of(loaded: LoadedModel, *, calibration_faces: int = 0, card: str = 
     return {
         "format": FORMAT,
         "layout": loaded.layout.to_dict(),
-        "box_scale": loaded.box_scale,
+        "crop_scale": loaded.crop_scale,
         "mean_face": np.round(loaded.net.arguments["mean_face"], 4).tolist(),
         "input_size": loaded.net.input_size,
         "backbone": loaded.net.arguments["backbone"],

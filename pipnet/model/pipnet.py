@@ -125,16 +125,16 @@ class PIPNet(nn.Module):
         }.items():
             self.register_buffer(name, values, persistent=False)
 
-    def forward(self, images: Tensor, pool: Tensor | None = None) -> PIPOutput:
+    def forward(self, images: Tensor, pool_factor: Tensor | None = None) -> PIPOutput:
         """Maps of a batch.
 
         Args:
             images: ``(B, 3, S, S)`` float, from :meth:`normalize`.
-            pool: ``(B,)`` int64 on the CPU, in self-training: faces with p > 1 get a coarse score map as well, by the
-                same score layer on features max-pooled by p cells a side.
+            pool_factor: ``(B,)`` int64 on the CPU, in self-training: faces with p > 1 get a coarse score map as well,
+                by the same score layer on features max-pooled by p cells a side.
 
         Raises:
-            ValueError: A pool does not divide the grid.
+            ValueError: A pool factor does not divide the grid.
 
         Reference:
             Coarse maps: paper section 3.4; the authors' ``lib/networks_gssl.py``, which pools by 2 and by 2 again.
@@ -144,15 +144,17 @@ class PIPNet(nn.Module):
         n, c = self.num_points, self.num_neighbors
         score, x, y, neighbor_x, neighbor_y = maps.split([n, n, n, n * c, n * c], dim=1)
         grouped = (n, c)  # landmark-major, as the authors order their channels
-        coarse = {} if pool is None else self._coarse_scores(features, pool)
+        coarse = {} if pool_factor is None else self._coarse_scores(features, pool_factor)
         return PIPOutput(score, x, y, neighbor_x.unflatten(1, grouped), neighbor_y.unflatten(1, grouped), coarse)
 
-    def _coarse_scores(self, features: Tensor, pool: Tensor) -> dict[int, Tensor]:
+    def _coarse_scores(self, features: Tensor, pool_factor: Tensor) -> dict[int, Tensor]:
         scores = {}
-        for p in sorted(set(pool.tolist()) - {1}):
+        for p in sorted(set(pool_factor.tolist()) - {1}):
             if self.grid % p:
-                raise ValueError(f"pool {p} does not divide the {self.grid} x {self.grid} cells of the score map")
-            rows = (pool == p).nonzero()[:, 0].to(features.device)
+                raise ValueError(
+                    f"pool factor {p} does not divide the {self.grid} x {self.grid} cells of the score map"
+                )
+            rows = (pool_factor == p).nonzero()[:, 0].to(features.device)
             score_layer = (self.head.weight[: self.num_points], self.head.bias[: self.num_points])
             scores[p] = functional.conv2d(functional.max_pool2d(features[rows], p), *score_layer)
         return scores

@@ -27,8 +27,8 @@ class Predictor(nn.Module):
 
     Args:
         net: Copied, not changed.
-        whole_pixels: Let the first convolution read pixels as they are, 0 to 255, instead of pixels less their mean.
-            A runtime that computes in 8 bits then takes the crop itself as its input. Around the crop the network sees
+        uint8_input: Let the first convolution read pixels as they are, 0 to 255, instead of pixels less their mean.
+            A runtime that computes in int8 then takes the crop itself as its input. Around the crop the network sees
             the one grey level nearest to the mean instead of the mean of each colour: points move by some 0.02 px.
 
     Example:
@@ -39,7 +39,7 @@ class Predictor(nn.Module):
         True
     """
 
-    def __init__(self, net: PIPNet, *, whole_pixels: bool = False) -> None:
+    def __init__(self, net: PIPNet, *, uint8_input: bool = False) -> None:
         super().__init__()
         net = copy.deepcopy(net).eval()
         self.num_points, self.votes_each = net.num_points, 1 + net.num_neighbors
@@ -47,9 +47,9 @@ class Predictor(nn.Module):
         self.backbone, self.neck, self.confidence = net.backbone, net.neck, net.confidence
         mean, std = net.pixel_mean.flatten(), net.pixel_std.flatten()
         name, first = next((n, m) for n, m in self.backbone.named_modules() if isinstance(m, nn.Conv2d))
-        self.margin = _margin(first, self.input_size) if whole_pixels else None
+        self.margin = _margin(first, self.input_size) if uint8_input else None
         self.grey = round(float(mean.mean()))
-        self.backbone.set_submodule(name, _on_pixels(first, mean, std, whole_pixels=whole_pixels))
+        self.backbone.set_submodule(name, _on_pixels(first, mean, std, uint8_input=uint8_input))
         # A row of the crop at a time: runtimes subtract three numbers in turn a hundred times slower than 768.
         self.register_buffer("row_mean", mean.repeat(self.input_size))
         self.score_head, self.offset_head = _split_head(net)
@@ -75,7 +75,7 @@ class Predictor(nn.Module):
         cells = grid * grid
         first_row = torch.cumsum(cell[:, :1] * 0 + cells, dim=0) - cells  # (B, 1)
         # As many groups of channels as points: a grouped convolution is a product of each point's features with its
-        # own weights, and the form of it that runtimes compute well in 8 bits.
+        # own weights, and the form of it that runtimes compute well in int8.
         read = rows[cell + first_row].reshape(-1, n * channels, 1, 1)
         offsets = self.offset_head(read).reshape(-1, n, self.votes_each, 2)
         if self.offset_scale is not None:
@@ -89,7 +89,7 @@ class Predictor(nn.Module):
     def spread_offsets(self, crops: np.ndarray) -> None:
         """Stretch every offset over the same range, and undo it behind the head: nothing changes in 32 bits.
 
-        In 8 bits all outputs of a layer share one step. A far neighbour's offset spans several cells and a near one's a
+        In int8 all outputs of a layer share one step. A far neighbour's offset spans several cells and a near one's a
         fraction of a cell, so without this the near ones would be rounded to a few levels.
 
         Args:
@@ -124,12 +124,12 @@ def _margin(convolution: nn.Conv2d, size: int) -> tuple[int, int]:
     return before, max(last_window + kernel - before - size, 0)
 
 
-def _on_pixels(convolution: nn.Conv2d, mean: Tensor, std: Tensor, *, whole_pixels: bool) -> nn.Conv2d:
-    """The convolution of an image in units of ``std`` as one of pixels less ``mean``, or of whole pixels / 255."""
+def _on_pixels(convolution: nn.Conv2d, mean: Tensor, std: Tensor, *, uint8_input: bool) -> nn.Conv2d:
+    """The convolution of an image in units of ``std`` as one of pixels less ``mean``, or of uint8 pixels / 255."""
     weight = convolution.weight / std[:, None, None]
     bias = convolution.bias if convolution.bias is not None else torch.zeros(len(weight))
     padding = convolution.padding
-    if whole_pixels:
+    if uint8_input:
         bias = bias - (weight * mean[:, None, None]).sum(dim=(1, 2, 3))
         weight, padding = weight * 255, (0, 0)  # the margin is there already
     folded = nn.Conv2d(

@@ -1,7 +1,7 @@
-"""An ONNX graph in 8 bits: static quantisation, calibrated on training faces.
+"""An ONNX graph in int8: static quantisation, calibrated on training faces.
 
 ONNX Runtime's own tool does the work, except for the rounding of weights. What is decided here: what stays in 32 bits
-(everything behind the head, where a step of 8 bits would be pixels), how ranges are measured, and that the crop, 8 bits
+(everything behind the head, where a step of int8 would be pixels), how ranges are measured, and that the crop, 8 bits
 already, is not converted twice.
 """
 
@@ -21,7 +21,7 @@ _HEADS = ("/score_head/Conv", "/offset_head/Conv")
 
 
 def quantize(model: Any, crops: np.ndarray, input_name: str) -> Any:
-    """A graph of :class:`pipnet.model.predictor.Predictor` with ``whole_pixels`` in 8 bits.
+    """A graph of :class:`pipnet.model.predictor.Predictor` with ``uint8_input`` in int8.
 
     Activations are unsigned with one range a tensor, weights signed with one a channel: the form that both ONNX
     Runtime and OpenVINO compute with 8-bit instructions. A range is the mean over faces of each face's smallest and

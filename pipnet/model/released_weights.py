@@ -38,7 +38,7 @@ def load_reference_weights(
     net_stride: int = 32,
     num_neighbors: int = 10,
     input_size: int = 256,
-    box_scale: float,
+    crop_scale: float,
     merge: Merge = "padded",
 ) -> LoadedModel:
     """Read a weight file of the authors' code, as their ``lib/train.py`` saves it.
@@ -55,7 +55,7 @@ def load_reference_weights(
         net_stride: Pixels a cell; other than 32 in their code with ResNet-18 only.
         num_neighbors: ``num_nb`` of their experiment file.
         input_size: ``input_size`` of their experiment file.
-        box_scale: Side of the crop over the longer side of the face box: 1.1 for 300W, 1.2 for WFLW, 1.0 for COFW and
+        crop_scale: Side of the crop over the longer side of the face box: 1.1 for 300W, 1.2 for WFLW, 1.0 for COFW and
             AFLW.
         merge: "padded" is their way of merging votes.
 
@@ -103,7 +103,7 @@ def load_reference_weights(
         "code": "github.com/jhb86253817/PIPNet",
         "licence": "not stated by its authors",
     }
-    return LoadedModel(net.eval(), layout, float(box_scale), training)
+    return LoadedModel(net.eval(), layout, float(crop_scale), training)
 
 
 def read_mean_face(path: str | Path) -> np.ndarray:

@@ -19,8 +19,9 @@ class Stage:
         epochs: Of this stage.
         pseudo: Whether it learns from unlabelled faces too, with pseudo-labels of the teacher: the network of the stage
             before.
-        pool: Cells of the score map a side that are merged for unlabelled faces: above 1 they train nothing else.
-        start: ``"backbone"`` starts as any training does, ``"newest"`` from the teacher's weights.
+        pool_factor: Cells of the score map a side that are merged for unlabelled faces: above 1 they train nothing
+            else.
+        start: ``"backbone"`` starts as any training does, ``"teacher"`` from the teacher's weights.
         labelled_share: Part of an epoch that is labelled; None is their part of all faces.
         views: Augmented views of each unlabelled face, whose mean a pseudo-label is.
         select: Which pseudo-labels are used and how much they count; None uses all, fully.
@@ -32,8 +33,8 @@ class Stage:
     name: str
     epochs: int
     pseudo: bool = True
-    pool: int = 1
-    start: Literal["backbone", "newest"] = "backbone"
+    pool_factor: int = 1
+    start: Literal["backbone", "teacher"] = "backbone"
     labelled_share: float | None = None
     views: int = 1
     select: Selection | None = None
@@ -42,15 +43,17 @@ class Stage:
         where, share = f"stage {self.name}", self.labelled_share
         named = re.fullmatch(r"[A-Za-z0-9_-]+", str(self.name))
         _check(named, f"a stage's name is part of a folder's; {self.name!r} has other than A-Z 0-9 _ -")
-        for name in ("epochs", "pool", "views"):
+        for name in ("epochs", "pool_factor", "views"):
             _check_whole(getattr(self, name), f"{where}: {name}")
         inside = share is None or (_is_number(share) and 0 <= share <= 1)
         _check(inside, f"{where}: labelled_share must lie in [0, 1], got {share!r}")
         _check(isinstance(self.pseudo, bool), f"{where}: pseudo must be true or false, got {self.pseudo!r}")
-        known = self.start in ("backbone", "newest")
-        _check(known, f"{where}: start must be backbone or newest, got {self.start!r}")
-        plain = self.pool == 1 and share is None and self.select is None
-        _check(self.pseudo or plain, f"{where} has pseudo: false, so pool, labelled_share and select mean nothing")
+        known = self.start in ("backbone", "teacher")
+        _check(known, f"{where}: start must be backbone or teacher, got {self.start!r}")
+        plain = self.pool_factor == 1 and share is None and self.select is None
+        _check(
+            self.pseudo or plain, f"{where} has pseudo: false, so pool_factor, labelled_share and select mean nothing"
+        )
 
 
 @dataclass(frozen=True)
@@ -175,6 +178,7 @@ def curriculum_of(config: Mapping[str, Any]) -> Curriculum:
     stages = []
     for number, values in enumerate(listed or ()):
         where = f"stage {number}: "
+        values = {_OF_0_4.get(key, key): _OF_0_4.get(str(value), value) for key, value in values.items()}
         _check_keys(values, [field.name for field in fields(Stage)], where)
         for name in ("name", "epochs"):
             _check(name in values, f"{where}{name} is missing")
@@ -186,6 +190,7 @@ def curriculum_of(config: Mapping[str, Any]) -> Curriculum:
     return Curriculum(tuple(stages), **repeat, one_schedule=config.get("one_schedule", False))
 
 
+_OF_0_4 = {"pool": "pool_factor", "newest": "teacher"}  # names of pipnet 0.4, which go with 0.6
 _NO_STAGES = "no stages; list at least one, see conf/curriculum"
 
 

@@ -27,7 +27,7 @@ from pipnet.self_training.pseudo_labels import PseudoLabels
 from pipnet.self_training.stages import StageRecords, report_labels, report_stage
 from pipnet.self_training.teacher import Teacher, estimate
 from pipnet.training.distributed import Processes
-from pipnet.training.setup import Material, calibrate_checkpoint
+from pipnet.training.setup import TrainingData, calibrate_checkpoint
 from pipnet.training.trainer import FitResult
 from pipnet.training.validation import Validation
 
@@ -52,17 +52,17 @@ class SelfTraining:
         fit: Trains one stage: :func:`pipnet.training.trainer.fit`, with all but ``net``, ``faces``, ``folder``,
             ``epochs``, ``span``, ``seed`` and ``record`` bound.
         batch_size: Of ``fit``.
-        box_scale: Side of the crop over the longer side of the face box.
+        crop_scale: Side of the crop over the longer side of the face box.
         seed: Of everything random.
         epoch_faces: Faces an epoch; None is all faces of the stage, or each labelled one once where it has a
             labelled_share.
-        newest: Which weights of a stage are the next teacher: the best on validation, or the last.
+        teacher_weights: Which weights of a stage are the next teacher: the best on validation, or the last.
         teacher: A network that takes the place of the first stage.
         record: Of the training, for checkpoints.
     """
 
     curriculum: Curriculum
-    training_data: Material
+    training_data: TrainingData
     unlabelled: UnlabelledFaces | None
     folder: Path
     records: StageRecords
@@ -70,10 +70,10 @@ class SelfTraining:
     new_network: Callable[[int], PIPNet]
     fit: Callable[..., FitResult]
     batch_size: int
-    box_scale: float
+    crop_scale: float
     seed: int
     epoch_faces: int | None
-    newest: Literal["best", "last"]
+    teacher_weights: Literal["best", "last"]
     teacher: Path | None
     record: dict[str, Any]
 
@@ -108,7 +108,7 @@ class SelfTraining:
                 with replacing(path) as temporary:
                     shutil.copyfile(self.teacher, temporary)
             loaded = checkpoint.load(path)
-            crop = {"input_size": loaded.net.input_size, "box_scale": loaded.box_scale}
+            crop = {"input_size": loaded.net.input_size, "crop_scale": loaded.crop_scale}
             validation = Validation(FaceCrops(self.training_data.held_out, loaded.layout, **crop), loaded.layout)
             figures = validation(loaded.net.to(self.processes.device), self.processes.device)
             record = {"number": 0, "name": TEACHER_COPY.parent.name, "epochs": 0, "images": 0, **figures}
@@ -125,7 +125,7 @@ class SelfTraining:
         pseudo = self._label(name, number, stage) if stage.pseudo else None
         faces = self._faces(stage, seed, pseudo)
         net = self.new_network(seed)
-        if stage.start == "newest":
+        if stage.start == "teacher":
             checkpoint.load_weights(net, self._teacher().net.state_dict(), source=str(self._teacher_path()))
         record = {**self.record, "stage": name, "stages": self.records.stages}
         result = self.fit(
@@ -141,7 +141,11 @@ class SelfTraining:
         def finished() -> dict[str, Any]:
             """On the main process, the only one that validates."""
             measured = [figures for figures in result.history if "val_nme" in figures]
-            chosen = min(measured, key=lambda figures: figures["val_nme"]) if self.newest == "best" else measured[-1]
+            chosen = (
+                min(measured, key=lambda figures: figures["val_nme"])
+                if self.teacher_weights == "best"
+                else measured[-1]
+            )
             record = {
                 "number": number,
                 "name": name,
@@ -151,7 +155,7 @@ class SelfTraining:
                 "val_nme_box": chosen["val_nme_box"],
                 "labelled": len(self.training_data.faces),
                 "unlabelled": 0 if pseudo is None else len(pseudo.samples(stage.select)),
-                "weights": f"{name}/{self.newest}.pt",
+                "weights": f"{name}/{self.teacher_weights}.pt",
                 "confidence": None if pseudo is None else report_labels(self.folder, name, number, pseudo),
                 "seed": seed,
             }
@@ -179,7 +183,7 @@ class SelfTraining:
     def _faces(self, stage: Stage, seed: int, pseudo: PseudoLabels | None) -> FaceCrops | MixedFaces:
         """What a stage trains on."""
         known = self.training_data.faces
-        shared = {"input_size": known.input_size, "box_scale": self.box_scale, "label_shift": known.label_shift}
+        shared = {"input_size": known.input_size, "crop_scale": self.crop_scale, "label_shift": known.label_shift}
         labelled = FaceCrops(known.samples, self.training_data.layout, augment=known.augment, seed=seed, **shared)
         if pseudo is None:
             return labelled if self.epoch_faces is None else MixedFaces(labelled, None, length=self.epoch_faces)
@@ -191,7 +195,7 @@ class SelfTraining:
             self.training_data.layout,
             augment=known.augment,
             seed=seed + _UNLABELLED,
-            pool=stage.pool,
+            pool_factor=stage.pool_factor,
             **shared,
         )
         return MixedFaces(labelled, unlabelled, labelled_share=stage.labelled_share, length=self.epoch_faces)
@@ -209,5 +213,5 @@ class SelfTraining:
             last = self._teacher()
             images = sum(stage["images"] for stage in stages)
             training = {**last.training, **self.record, "stages": stages, "images": images}
-            checkpoint.save(path, last.net, layout=last.layout, box_scale=last.box_scale, training=training)
+            checkpoint.save(path, last.net, layout=last.layout, crop_scale=last.crop_scale, training=training)
         calibrate_checkpoint(path, self.training_data)

@@ -153,7 +153,7 @@ def report_labels(run: Path, name: str, number: int, labels: PseudoLabels) -> di
         Percentiles of the confidence of the points: ``p5`` to ``p95``, and ``mean``.
     """
     folder = run / name / "pseudo_labels"
-    summary, sheet = folder / "summary.json", folder / "sheet.png"
+    summary, sheet = folder / "summary.json", folder / "contact_sheet.png"
     about = {"stage": name, **labels.about}
     if summary.is_file():  # written last
         before = json.loads(summary.read_text(encoding="utf-8"))

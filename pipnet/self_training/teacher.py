@@ -45,7 +45,7 @@ class Teacher:
     ) -> None:
         if views < 1:
             raise ValueError(f"a face needs at least one view, got views={views}")
-        self.net, self.box_scale, self.layout = model.net, model.box_scale, model.layout
+        self.net, self.crop_scale, self.layout = model.net, model.crop_scale, model.layout
         self.mirror = np.array(model.layout.mirror)
         self._landmarker = FaceLandmarker.from_model(model)
         self.label_shift, self.views, self.seed, self.batch_size = label_shift, views, seed, batch_size
@@ -60,9 +60,9 @@ class Teacher:
                 if number + 1 < len(batches):
                     ahead.append([readers.submit(faces.image, row) for row in batches[number + 1]])
                 found = faces.found(batch)
-                yield self.look(images, found.boxes, found.angles, batch)
+                yield self.estimate(images, found.boxes, found.angles, batch)
 
-    def look(self, images: list[np.ndarray], boxes: np.ndarray, angles: np.ndarray, names: range) -> Estimate:
+    def estimate(self, images: list[np.ndarray], boxes: np.ndarray, angles: np.ndarray, names: range) -> Estimate:
         """Labels of a batch.
 
         Args:
@@ -76,7 +76,7 @@ class Teacher:
         angles = first.angles.astype(np.float64)
         tight = tight_box(first.points.astype(np.float64), angles)
         found = ((tight[:, 2:] - tight[:, :2]).max(axis=1) > _LEAST_EXTENT)[:, None]
-        squares = crop_squares(np.where(found, tight, first.boxes), self.box_scale)
+        squares = crop_squares(np.where(found, tight, first.boxes), self.crop_scale)
         points, spreads = [], []
         for view in range(self.views):
             mirrored = view % 2 == 1
@@ -87,7 +87,7 @@ class Teacher:
             )
             seen, spread = self._see(images, crops)
             if mirrored:  # the labels that the network learnt sit to the right in mirrored faces, too
-                shift = self.label_shift * squares[:, 2] / self.box_scale  # (B,), pixels
+                shift = self.label_shift * squares[:, 2] / self.crop_scale  # (B,), pixels
                 right = turned(np.stack([2 * shift, np.zeros_like(shift)], axis=1), angles)
                 seen = seen[:, self.mirror] + right[:, None]
                 spread = spread[:, self.mirror]
@@ -136,10 +136,10 @@ def estimate(teacher: Teacher, faces: UnlabelledFaces, processes: Processes) -> 
     """
     request = {
         "teacher": weights_digest(teacher.net),
-        "pool": faces.digest,
-        "faces": len(faces),
+        "faces": faces.digest,
+        "count": len(faces),
         "layout": teacher.layout.name,
-        "cell": teacher.box_scale / teacher.net.grid,  # side of a cell in longer sides of the box
+        "cell": teacher.crop_scale / teacher.net.grid,  # side of a cell in longer sides of the box
         "label_shift": teacher.label_shift,
         "views": teacher.views,
         "seed": teacher.seed,

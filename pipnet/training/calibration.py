@@ -27,7 +27,7 @@ from pipnet.model.pipnet import PIPNet
 _MOST_FACES = 400  # of a large set, evenly spread over it: the regression has few numbers to find
 _ROUNDS = 4  # times that every face is augmented
 _BACKGROUNDS = 2  # crops without a face, a photo
-_ASTRAY = {"box_shift": 0.15, "box_scale": 0.2}  # boxes far off, as a tracker's are when it loses a face
+_ASTRAY = {"box_shift": 0.15, "box_scale_jitter": 0.2}  # boxes far off, as a tracker's are when it loses a face
 _BATCH_SIZE = 32
 
 
@@ -36,7 +36,7 @@ def calibrate(
     samples: Sequence[Sample],
     layout: PointLayout,
     *,
-    box_scale: float,
+    crop_scale: float,
     augment: Augment,
     seed: int = 0,
 ) -> dict[str, Any]:
@@ -46,7 +46,7 @@ def calibrate(
         net: In eval mode.
         samples: Labelled faces that the network was not trained on.
         layout: What their points mean.
-        box_scale: Side of the crop over the longer side of the face box.
+        crop_scale: Side of the crop over the longer side of the face box.
         augment: What faces meet outside; the recipe of the training is a good choice.
         seed: Of everything random.
 
@@ -59,7 +59,7 @@ def calibrate(
     if not samples:
         raise ValueError("no face to calibrate the scores on")
     samples = samples[:: -(-len(samples) // _MOST_FACES)]
-    crop = {"input_size": net.input_size, "box_scale": box_scale, "seed": seed}
+    crop = {"input_size": net.input_size, "crop_scale": crop_scale, "seed": seed}
     recipes = [(None, 1), (augment, _ROUNDS), (Augment(**_ASTRAY), 1)]
     parts = [
         _votes(net, _labelled(FaceCrops(samples, layout, augment=recipe, **crop), rounds)) for recipe, rounds in recipes

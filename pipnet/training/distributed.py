@@ -167,7 +167,7 @@ def in_step(work: Iterator[None], processes: Processes, stop: StopRequest, stopp
 
 
 @contextmanager
-def processes(device: str = "auto") -> Iterator[Processes]:
+def join_processes(device: str = "auto") -> Iterator[Processes]:
     """Join the processes that ``torchrun`` started, or be the only one.
 
     Args:

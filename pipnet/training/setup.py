@@ -24,7 +24,7 @@ from pipnet.training.validation import Validation
 
 
 @dataclass(frozen=True)
-class Material:
+class TrainingData:
     """Labelled faces, as a training needs them.
 
     Attributes:
@@ -33,7 +33,7 @@ class Material:
         held_out: Those that choose weights and calibrate scores.
         validation: The same, measured.
         mean_face: ``(N, 2)``, fractions of the crop; of the faces to train on.
-        left_out: Reasons of the items that could not be read.
+        skipped: Reasons of the items that could not be read.
     """
 
     layout: PointLayout
@@ -41,21 +41,21 @@ class Material:
     held_out: Sequence[Sample]
     validation: Validation
     mean_face: np.ndarray
-    left_out: list[str]
+    skipped: list[str]
 
 
-def prepare(
+def set_up(
     samples: Sequence[Sample],
     held_out: Sequence[Sample],
     layout: PointLayout,
     *,
     input_size: int,
-    box_scale: float,
+    crop_scale: float,
     augment: Augment,
     label_shift: float = 0.0,
     seed: int = 0,
-    left_out: Sequence[str] = (),
-) -> Material:
+    skipped: Sequence[str] = (),
+) -> TrainingData:
     """Cut labelled faces for a training.
 
     Args:
@@ -63,48 +63,48 @@ def prepare(
         held_out: To validate on.
         layout: What their points mean.
         input_size: Side of the crop in pixels.
-        box_scale: Side of the crop over the longer side of the face box.
+        crop_scale: Side of the crop over the longer side of the face box.
         augment: Of the faces to train on.
         label_shift: See :class:`pipnet.data.dataset.FaceCrops`.
         seed: Of the augmentation.
-        left_out: Reasons of the items that could not be read.
+        skipped: Reasons of the items that could not be read.
 
     Raises:
         ValueError: There is no face to validate on, or a face does not fit the layout.
     """
-    crop = {"input_size": input_size, "box_scale": box_scale}
+    crop = {"input_size": input_size, "crop_scale": crop_scale}
     faces = FaceCrops(samples, layout, augment=augment, label_shift=label_shift, seed=seed, **crop)
     validation = Validation(FaceCrops(held_out, layout, **crop), layout)
-    return Material(layout, faces, held_out, validation, mean_shape(faces.plain_points()), list(left_out))
+    return TrainingData(layout, faces, held_out, validation, mean_shape(faces.plain_points()), list(skipped))
 
 
-def calibrate_checkpoint(path: Path, material: Material) -> None:
+def calibrate_checkpoint(path: Path, training_data: TrainingData) -> None:
     """Give the best checkpoint scores that are probabilities; one that has them stays as it is."""
     best = checkpoint.load(path)
     if best.net.confidence.calibrated:  # a finished training that was asked for again
         return
-    augment = material.faces.augment
+    augment = training_data.faces.augment
     assert augment is not None
     try:
-        scores = calibrate(best.net, material.held_out, best.layout, box_scale=best.box_scale, augment=augment)
+        scores = calibrate(best.net, training_data.held_out, best.layout, crop_scale=best.crop_scale, augment=augment)
     except ValueError as error:  # a few faces of a first try
         print(f"the scores of {path} only rank points, they are not calibrated: {error}")
         return
     best.net.calibrate(scores)
-    checkpoint.save(path, best.net, layout=best.layout, box_scale=best.box_scale, training=best.training)
+    checkpoint.save(path, best.net, layout=best.layout, crop_scale=best.crop_scale, training=best.training)
 
 
-def training_record(config: Mapping[str, Any], material: Material) -> dict[str, Any]:
+def training_record(config: Mapping[str, Any], training_data: TrainingData) -> dict[str, Any]:
     """What a checkpoint says about its training, in plain types.
 
     Args:
         config: Of the command.
-        material: Its labelled faces.
+        training_data: Its labelled faces.
     """
-    samples = material.faces.samples
+    samples = training_data.faces.samples
     return {
         "config": dict(config),
-        "faces": {"train": len(samples), "val": len(material.held_out)},
+        "faces": {"train": len(samples), "val": len(training_data.held_out)},
         "subsets": dict(Counter(name for sample in samples for name in sample.subsets)),
         "licence": config["dataset"].get("licence", "not stated"),
         "versions": {name: _version(name) for name in ("pipnet", "torch", "torchvision", "numpy", "opencv-python")},

@@ -42,9 +42,9 @@ class TrainingState:
         average: Its moving average, if it has one.
         optimizer: As built: its learning rates are what the schedule multiplies.
         layout: What the points mean.
-        box_scale: Side of the crop over the longer side of the box.
+        crop_scale: Side of the crop over the longer side of the box.
         folder: Of ``last.pt`` and ``best.pt``.
-        record: Of the training; its ``"config"`` is compared when a training goes on.
+        record: Of the training; its ``"config"`` is compared when a training resumes.
         setting: Further arguments that must not change in the middle.
     """
 
@@ -52,7 +52,7 @@ class TrainingState:
     average: AveragedModel | None
     optimizer: Optimizer
     layout: PointLayout
-    box_scale: float
+    crop_scale: float
     folder: Path
     record: dict[str, Any]
     setting: dict[str, Any] = field(default_factory=dict)
@@ -84,7 +84,7 @@ class TrainingState:
     def save_best(self, figures: Mapping[str, float]) -> None:
         """Write ``best.pt``."""
         training = {**self.record, "epoch": self.progress.epoch + 1, "metrics": dict(figures)}
-        checkpoint.save(self.best_path, self.chosen, layout=self.layout, box_scale=self.box_scale, training=training)
+        checkpoint.save(self.best_path, self.chosen, layout=self.layout, crop_scale=self.crop_scale, training=training)
 
     def save_last(self) -> None:
         """Write ``last.pt``.
@@ -116,7 +116,7 @@ class TrainingState:
             self.last_path,
             self.chosen,
             layout=self.layout,
-            box_scale=self.box_scale,
+            crop_scale=self.crop_scale,
             training=self.record,
             resume=resume,
         )
@@ -125,7 +125,7 @@ class TrainingState:
         """For error messages: what is on the disk."""
         return f"{self.last_path} holds an earlier state" if self.last_path.is_file() else "no state was saved before"
 
-    def restore(self, team: Processes) -> bool:
+    def restore(self, processes: Processes) -> bool:
         """Go on from ``last.pt`` if there is one; only the main process needs to see it.
 
         Returns:
@@ -135,7 +135,7 @@ class TrainingState:
             TrainingError: It belongs to another network or was trained with another setting; the message names it.
             CheckpointError: It is damaged.
         """
-        content = team.from_main(self._read_last)
+        content = processes.from_main(self._read_last)
         if content is None:
             return False
         resume = content.get("resume")

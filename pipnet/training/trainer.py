@@ -55,11 +55,11 @@ def fit(
     *,
     validation: Validation,
     layout: PointLayout,
-    box_scale: float,
+    crop_scale: float,
     folder: str | Path,
     build_optimizer: Callable[[PIPNet], Optimizer],
     schedule: Callable[[float, float], float],
-    team: Processes,
+    processes: Processes,
     loss: PIPLoss | None = None,
     epochs: int = 60,
     batch_size: int = 16,
@@ -81,11 +81,11 @@ def fit(
         faces: Training faces; a mixture of labelled and pseudo-labelled ones is a set like any other.
         validation: Measured on the averaged weights (if any) to choose ``best.pt``.
         layout: What the points mean.
-        box_scale: Side of the crop over the longer side of the box, as ``faces`` and ``validation`` cut it.
+        crop_scale: Side of the crop over the longer side of the box, as ``faces`` and ``validation`` cut it.
         folder: Where checkpoints and TensorBoard events go.
         build_optimizer: Network to optimiser (:func:`pipnet.training.optimization.build_optimizer`).
         schedule: ``(epoch, epochs)`` to a multiple of the learning rate, asked at every step.
-        team: The processes that train together.
+        processes: The processes that train together.
         loss: Its ``total_count`` is set for several processes.
         epochs: In all, those before an interruption included.
         batch_size: Over all processes.
@@ -107,14 +107,14 @@ def fit(
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(seed)
-    net = team.share_batch_norm(net.to(team.device, memory_format=torch.channels_last))
+    net = processes.share_batch_norm(net.to(processes.device, memory_format=torch.channels_last))
     freeze_backbone(net, frozen_blocks)
     run = TrainingState(
         net=net,
         average=averaged(net, ema_decay) if ema_decay else None,
         optimizer=build_optimizer(net),
         layout=layout,
-        box_scale=box_scale,
+        crop_scale=crop_scale,
         folder=folder,
         record=dict(record or {}),
         setting={
@@ -127,38 +127,38 @@ def fit(
             "frozen_blocks": frozen_blocks,
         },
     )
-    batches = EpochBatches(len(faces), batch_size, seed=seed, rank=team.rank, world_size=team.world_size)
-    found = run.restore(team)
+    batches = EpochBatches(len(faces), batch_size, seed=seed, rank=processes.rank, world_size=processes.world_size)
+    found = run.restore(processes)
     state = run.progress
-    if found and team.is_main:
+    if found and processes.is_main:
         done = state.epoch >= epochs
-        what = "is finished, nothing to do" if done else f"goes on: epoch {state.epoch + 1}, batch {state.batch + 1}"
+        what = "is finished, nothing to do" if done else f"resumes at epoch {state.epoch + 1}, batch {state.batch + 1}"
         tqdm.write(f"the training of {run.last_path} {what}")
     if state.epoch >= epochs:
         return FitResult(run.best_path, run.last_path, state.history)
     loss = loss or PIPLoss()
-    loss.total_count = team.mean_count
-    context = mixed_precision(net, precision, team.device)
-    step = _Step(team, net, loss, run.optimizer, context, clip_norm, run.kept)
+    loss.total_count = processes.mean_count
+    context = mixed_precision(net, precision, processes.device)
+    step = _Step(processes, net, loss, run.optimizer, context, clip_norm, run.kept)
     per_epoch = len(faces) // batch_size
     loader = DataLoader(
         faces,
         batch_sampler=batches,
         num_workers=workers,
-        pin_memory=team.device.type == "cuda",
+        pin_memory=processes.device.type == "cuda",
         multiprocessing_context="spawn" if workers else None,
         persistent_workers=workers > 0,  # a spawned worker imports everything: seconds, once a training is enough
         worker_init_fn=_start_worker,
         generator=torch.Generator(),  # else every start of an epoch draws from the state that last.pt keeps
     )
     monitor = Monitor(
-        folder if team.is_main else None,
+        folder if processes.is_main else None,
         total=epochs * per_epoch,
         done=state.epoch * per_epoch + state.batch,
-        bar=progress_bar and team.is_main,
+        bar=progress_bar and processes.is_main,
     )
     saved = time.monotonic()
-    with monitor, StopRequest(alone=team.world_size == 1) as stop:
+    with monitor, StopRequest(alone=processes.world_size == 1) as stop:
         while state.epoch < epochs:
             batches.start(state.epoch, state.batch)
             started, first = time.monotonic(), state.batch
@@ -174,34 +174,34 @@ def fit(
                 for name, value in terms.items():
                     state.term_sums[name] = state.term_sums.get(name, 0.0) + value
                 monitor.step(terms, run.optimizer.param_groups[-1]["lr"])
-                if team.is_main and (stopping or time.monotonic() - saved > 60 * save_minutes):
+                if processes.is_main and (stopping or time.monotonic() - saved > 60 * save_minutes):
                     run.save_last()
                     saved = time.monotonic()
                 if stopping:
                     raise TrainingError(
-                        f"stopped on request after {where}; the same command goes on from {run.last_path}"
+                        f"stopped on request after {where}; the same command resumes from {run.last_path}"
                     )
             seconds = time.monotonic() - started
             figures = {f"loss_{name}": total / state.batch for name, total in state.term_sums.items()}
             figures["loss"] = sum(figures.values())
             figures["lr"] = run.optimizer.param_groups[-1]["lr"]
             figures["faces_per_second"] = (state.batch - first) * batch_size / max(seconds, 1e-9)
-            if team.is_main and ((state.epoch + 1) % validate_every == 0 or state.epoch + 1 == epochs):
-                figures |= validation(run.chosen, team.device)
+            if processes.is_main and ((state.epoch + 1) % validate_every == 0 or state.epoch + 1 == epochs):
+                figures |= validation(run.chosen, processes.device)
                 if run.improves(figures["val_nme"]):
                     run.save_best(figures)
-                monitor.pictures(validation.sheet(run.chosen, team.device), state.epoch + 1)
+                monitor.pictures(validation.contact_sheet(run.chosen, processes.device), state.epoch + 1)
             state.epoch, state.batch, state.term_sums = state.epoch + 1, 0, {}
             state.history.append({"epoch": state.epoch, **figures})
-            if team.is_main:
+            if processes.is_main:
                 run.save_last()
                 saved = time.monotonic()
             monitor.epoch(state.history[-1])
-            team.wait()
+            processes.wait()
         # Asked in the last validation, when no step was left to hear it: what follows must not begin.
-        if team.mean(torch.tensor(float(stop.asked), device=team.device)) > 0:
+        if processes.mean(torch.tensor(float(stop.asked), device=processes.device)) > 0:
             raise TrainingError(
-                f"stopped on request after epoch {epochs}; the same command goes on from {run.last_path}"
+                f"stopped on request after epoch {epochs}; the same command resumes from {run.last_path}"
             )
     return FitResult(run.best_path, run.last_path, state.history)
 
@@ -216,7 +216,7 @@ def _start_worker(number: int) -> None:
 class _Step:
     """One step of the optimiser on one batch."""
 
-    team: Processes
+    processes: Processes
     net: PIPNet
     loss: PIPLoss
     optimizer: Optimizer
@@ -225,14 +225,14 @@ class _Step:
     kept: Callable[[], str]
 
     def __post_init__(self) -> None:
-        self.parallel = self.team.wrap(self.net)
+        self.parallel = self.processes.wrap(self.net)
 
     def __call__(self, batch: FaceCrop, *, where: str, stop: bool) -> tuple[dict[str, float], bool]:
         """Take a step.
 
         Args:
             batch: This process's share, its fields stacked: images uint8 ``(B, S, S, 3)``, points ``(B, N, 2)`` as
-                fractions of the crop, weights ``(B, N)``, pools ``(B,)``.
+                fractions of the crop, weights ``(B, N)``, pool_factors ``(B,)``.
             where: For the error message.
             stop: Whether this process was asked to stop.
 
@@ -242,20 +242,20 @@ class _Step:
         Raises:
             TrainingError: The loss or its gradient is not finite; no weight was changed.
         """
-        device = self.team.device
+        device = self.processes.device
         # A batch of (B, S, S, 3) seen as (B, 3, S, S) is channels-last already: no copy.
         images = batch["image"].to(device, non_blocking=True).permute(0, 3, 1, 2)
         points, weight = (batch[name].to(device, non_blocking=True) for name in ("points", "weight"))
-        targets = encode(points, self.net.neighbors, self.net.grid, weight=weight, pool=batch["pool"])
+        targets = encode(points, self.net.neighbors, self.net.grid, weight=weight, pool_factor=batch["pool_factor"])
         with self.context():
-            output = self.parallel(self.net.normalize(images), batch["pool"])
+            output = self.parallel(self.net.normalize(images), batch["pool_factor"])
         terms = self.loss(output, targets)
         self.optimizer.zero_grad(set_to_none=True)
         sum(terms.values()).backward()
         # Without a limit this only measures: every gradient is multiplied by exactly 1.
         norm = torch.nn.utils.clip_grad_norm_(self.net.parameters(), self.clip_norm or float("inf"))
         asked = norm.new_tensor(float(stop))
-        *values, norm_value, asked_value = self.team.mean(
+        *values, norm_value, asked_value = self.processes.mean(
             torch.stack([*(term.detach() for term in terms.values()), norm.detach(), asked])
         ).tolist()
         named = dict(zip(terms, values, strict=True))

@@ -64,7 +64,7 @@ class Validation:
         guess = np.broadcast_to(mean_face, self.points.shape)
         return 100 * float(np.nanmean(nme(guess, self.points, self.norm)))
 
-    def sheet(self, net: PIPNet, device: torch.device) -> np.ndarray:
+    def contact_sheet(self, net: PIPNet, device: torch.device) -> np.ndarray:
         """Predictions (green) over labels (red) on the first faces, RGB uint8."""
         size = self.images.shape[-1]
         tiles = []

@@ -53,7 +53,7 @@ export class CameraTab {
       stream.getVideoTracks()[0].addEventListener("ended", () => {
         this.stop();
         this.unplugged = true;
-        this.page.say("The camera was disconnected. Plug it in again and it goes on.");
+        this.page.say("The camera was disconnected. Plug it in again and it resumes.");
       });
     } catch (error) {
       if (attempt === this.attempt) this.page.say(error.message, "error");

@@ -42,7 +42,7 @@ export class FaceFollower {
       this.on.trouble(
         event.reason && event.code !== 1001
           ? event.reason
-          : "The server does not answer. Start it again with python -m pipnet.demo --web; this page goes on by itself."
+          : "The server does not answer. Start it again with python -m pipnet.demo --web; this page resumes by itself."
       );
       this.retry = setTimeout(() => this.connect(), Math.min(500 * 2 ** this.attempt++, 4000));
     };

@@ -53,11 +53,11 @@ export class PhotoTab {
 
   show(file, answer, bitmap, total) {
     this.picture?.bitmap?.close();
-    const { ms, left_out: leftOut, ...result } = answer;
+    const { ms, skipped, ...result } = answer;
     this.picture = { result, bitmap, name: file.name.replace(/\.[^.]*$/, "") || "photo" };
     this.total = total;
     this.ms = ms;
-    this.leftOut = leftOut;
+    this.skipped = skipped;
     if (!bitmap) {
       this.page.say(`This browser can't show ${file.name}. Its points are in the list and in the JSON.`);
     } else if (!result.faces.length) {
@@ -101,7 +101,7 @@ export class PhotoTab {
     this.redraw(); // the canvas may have had no size until now
     clearReadout();
     if (!this.picture) return;
-    showFaces(this.picture.result.faces, this.leftOut);
+    showFaces(this.picture.result.faces, this.skipped);
     const server = Object.values(this.ms).reduce((sum, ms) => sum + ms, 0);
     showTimes(this.total, { ...this.ms, transfer: Math.max(this.total - server, 0) });
   }

@@ -23,10 +23,10 @@ function make(tag, text, properties = {}) {
   return Object.assign(document.createElement(tag), text === undefined ? properties : { textContent: text, ...properties });
 }
 
-/** The list of faces; `leftOut` doubtful ones are not in it. */
-export function showFaces(faces, leftOut = 0) {
-  element("left-out").hidden = !leftOut;
-  element("left-out").textContent = `${leftOut === 1 ? "1 doubtful one" : `${leftOut} doubtful ones`} left out.`;
+/** The list of faces; `skipped` doubtful ones are not in it. */
+export function showFaces(faces, skipped = 0) {
+  element("skipped").hidden = !skipped;
+  element("skipped").textContent = `${skipped === 1 ? "1 doubtful one" : `${skipped} doubtful ones`} skipped.`;
   element("no-faces").hidden = faces.length > 0;
   element("no-faces").textContent = "No face in the picture.";
   const rows = faces.map((face, number) => {
@@ -45,7 +45,7 @@ export function showFaces(faces, leftOut = 0) {
 
 /** Back to the state before a picture. */
 export function clearReadout() {
-  element("left-out").hidden = true;
+  element("skipped").hidden = true;
   element("faces").replaceChildren();
   element("no-faces").hidden = false;
   element("no-faces").textContent = "None yet.";
