@@ -7,7 +7,6 @@ never sees a config object.
 from __future__ import annotations
 
 import functools
-import inspect
 import os
 import re
 import shlex
@@ -315,16 +314,3 @@ class WritableFolder(Callback):
         except OSError as error:
             problem = f"folder {folder} can't be written ({error.strerror}); choose another: {self.key}=FOLDER"
             sys.exit(failure(config.hydra.job.config_name, problem))
-
-
-def called(what: Callable[..., Any], group: str, arguments: Mapping[str, Any], **more: Any) -> Any:
-    """Call something with a config group, naming the group when an argument does not exist.
-
-    Raises:
-        ValueError: A key is not an argument.
-    """
-    try:
-        inspect.signature(what).bind(**arguments, **more)
-    except TypeError as error:
-        raise ValueError(f"config group {group!r}: {error}") from error
-    return what(**arguments, **more)  # outside the try: a TypeError in here is a bug and keeps its traceback

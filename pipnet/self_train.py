@@ -12,8 +12,7 @@ the next. The same command again resumes where a killed run stopped.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ with needs("train", __name__):
     import numpy as np
     from omegaconf import DictConfig
 
-    from pipnet.config import called, command, plain
+    from pipnet.config import command, plain
     from pipnet.data.synthetic.dataset import write_synthetic_photos
     from pipnet.inference.landmarker import SHIPPED_WEIGHTS
     from pipnet.model import checkpoint
@@ -31,35 +30,15 @@ with needs("train", __name__):
     from pipnet.self_training.curriculum import Curriculum, curriculum_of
     from pipnet.self_training.face_store import UnlabelledFaces
     from pipnet.self_training.ingest import FaceRules, ingest
-    from pipnet.self_training.loop import TEACHER_COPY, SelfTraining
+    from pipnet.self_training.loop import TEACHER_COPY, Options, SelfTraining
     from pipnet.self_training.stages import StageRecords, stage_table
-    from pipnet.train import announce, build_network, build_training_data, train_network
+    from pipnet.train import announce, build_training_data
     from pipnet.training import distributed
     from pipnet.training.distributed import Processes
-    from pipnet.training.setup import TrainingData, training_record
+    from pipnet.training.setup import TrainingData, build_network, called, training_record
     from pipnet.training.state import TrainingError
 
 _WHERE = ("unlabelled", "face_store")  # say where the photos and their faces lie; which ones they are is compared
-
-
-@dataclass(frozen=True)
-class _Options:
-    """The config group ``self_training``."""
-
-    teacher_weights: str  # which weights of a stage are the next teacher: its best or its last ones
-    epoch_faces: int | None
-    images: int | None
-
-    def __post_init__(self) -> None:
-        if self.teacher_weights not in ("best", "last"):
-            raise ValueError(f"self_training.teacher_weights must be best or last, got {self.teacher_weights!r}")
-        for key, value in (("epoch_faces", self.epoch_faces), ("images", self.images)):
-            if value is not None and not (isinstance(value, int) and value > 0):
-                raise ValueError(f"self_training.{key} must be a whole number from 1, got {value!r}")
-        if self.images is not None and self.epoch_faces is None:
-            raise ValueError(
-                "self_training.images needs self_training.epoch_faces, so that all epochs are equally long"
-            )
 
 
 @command("self_train")
@@ -91,32 +70,15 @@ def self_train(settings: dict[str, Any], processes: Processes) -> Path:
         teacher = copy if copy.is_file() else teacher
         training_data = _taught_by(teacher, training_data)
 
-    def new_network(seed: int) -> PIPNet:
-        return build_network(settings, training_data, seed=seed)
-
-    _check(curriculum, teacher, new_network(settings["seed"]))
+    net = build_network(settings, training_data, seed=settings["seed"])
+    _check(curriculum, teacher, net)
     records = StageRecords(folder, config, processes)
     if processes.is_main:
-        announce(settings, training_data)
+        announce(settings, training_data, net)
     unlabelled, about = _unlabelled_faces(settings, curriculum, records, processes)
     record = training_record(config, training_data) | {"unlabelled": about}
-    options = _options(settings)
     run = SelfTraining(
-        curriculum=curriculum,
-        training_data=training_data,
-        unlabelled=unlabelled,
-        folder=folder,
-        records=records,
-        processes=processes,
-        new_network=new_network,
-        fit=partial(train_network, settings, training_data=training_data, processes=processes),
-        batch_size=settings["fit"]["batch_size"],
-        crop_scale=settings["crop_scale"],
-        seed=settings["seed"],
-        epoch_faces=options.epoch_faces,
-        teacher_weights=options.teacher_weights,
-        teacher=teacher,
-        record=record,
+        settings, _options(settings), curriculum, training_data, unlabelled, records, processes, teacher, record
     )
     best = run.run()
     if processes.is_main:
@@ -143,8 +105,8 @@ def build_curriculum(settings: Mapping[str, Any]) -> Curriculum:
     return curriculum.scaled(round(options.images / max(epoch, 1)), first=1 if teacher else 0)
 
 
-def _options(settings: Mapping[str, Any]) -> _Options:
-    return called(_Options, "self_training", settings["self_training"])
+def _options(settings: Mapping[str, Any]) -> Options:
+    return called(Options, "self_training", settings["self_training"])
 
 
 def _teacher(name: str | None) -> Path | None:

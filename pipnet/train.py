@@ -16,19 +16,24 @@ from typing import Any
 from pipnet.console import needs
 
 with needs("train", __name__):
-    import torch
     from omegaconf import DictConfig
 
-    from pipnet.config import called, command, dataset_layout, plain, read_split
-    from pipnet.data.dataset import FaceCrops, MixedFaces
+    from pipnet.config import command, dataset_layout, plain, read_split
+    from pipnet.data.dataset import FaceCrops
     from pipnet.data.transforms import Augment
-    from pipnet.model import checkpoint
-    from pipnet.model.loss import PIPLoss
+    from pipnet.model.codec import mean_shape
     from pipnet.model.pipnet import PIPNet
     from pipnet.training.distributed import Processes, join_processes
-    from pipnet.training.optimization import build_optimizer, lr_schedule
-    from pipnet.training.setup import TrainingData, calibrate_checkpoint, set_up, training_record
-    from pipnet.training.trainer import FitResult, fit
+    from pipnet.training.setup import (
+        TrainingData,
+        build_network,
+        calibrate_checkpoint,
+        called,
+        train_network,
+        training_record,
+    )
+    from pipnet.training.trainer import FitResult
+    from pipnet.training.validation import Validation
 
 
 @command("train")
@@ -44,7 +49,7 @@ def train(settings: dict[str, Any], processes: Processes) -> FitResult:
     training_data = build_training_data(settings)
     net = build_network(settings, training_data, seed=settings["seed"])
     if processes.is_main:
-        announce(settings, training_data)
+        announce(settings, training_data, net)
     result = train_network(
         settings,
         net,
@@ -71,96 +76,27 @@ def build_training_data(settings: dict[str, Any]) -> TrainingData:
     layout = dataset_layout(settings["dataset"])
     samples, bad = read_split(settings["dataset"], settings["splits"]["train"])
     held_out, bad_held_out = read_split(settings["dataset"], settings["splits"]["val"])
-    return set_up(
-        samples[: settings["max_faces"]],
-        held_out[: settings["max_faces"]],
-        layout,
-        input_size=settings["model"]["input_size"],
-        crop_scale=settings["crop_scale"],
-        augment=called(Augment, "transform", settings["transform"]),
-        label_shift=settings["dataset"].get("label_shift", 0.0),
-        seed=settings["seed"],
-        skipped=list(dict.fromkeys([*bad.reasons, *bad_held_out.reasons])),  # both parts may name the same line
-    )
+    samples, held_out = samples[: settings["max_faces"]], held_out[: settings["max_faces"]]
+    crop = {"input_size": settings["model"]["input_size"], "crop_scale": settings["crop_scale"]}
+    augment = called(Augment, "transform", settings["transform"])
+    label_shift = settings["dataset"].get("label_shift", 0.0)
+    faces = FaceCrops(samples, layout, augment=augment, label_shift=label_shift, seed=settings["seed"], **crop)
+    validation = Validation(FaceCrops(held_out, layout, **crop), layout)
+    skipped = list(dict.fromkeys([*bad.reasons, *bad_held_out.reasons]))  # both parts may name the same line
+    return TrainingData(layout, faces, held_out, validation, mean_shape(faces.plain_points()), skipped)
 
 
-def build_network(settings: dict[str, Any], training_data: TrainingData, *, seed: int) -> PIPNet:
-    """The network that a training starts from: its backbone has the weights that the config names, its head is random.
-
-    A layout of few points has fewer neighbours than ``model.num_neighbors``: then each point predicts all others.
-    """
-    torch.manual_seed(seed)  # the same in every process
-    arguments = {**settings["model"], "num_neighbors": _neighbors(settings, training_data)}
-    net = called(PIPNet, "model", arguments, mean_face=training_data.mean_face)
-    if settings["init_from"]:
-        start = checkpoint.load(settings["init_from"])
-        checkpoint.load_weights(net, start.net.state_dict(), source=str(settings["init_from"]))
-    return net
-
-
-def _neighbors(settings: dict[str, Any], training_data: TrainingData) -> int:
-    return min(settings["model"]["num_neighbors"], training_data.layout.num_points - 1)
-
-
-def announce(settings: dict[str, Any], training_data: TrainingData) -> None:
+def announce(settings: dict[str, Any], training_data: TrainingData, net: PIPNet) -> None:
     """Say what is about to be trained."""
     train, val = len(training_data.faces), len(training_data.held_out)
     print(f"{settings['name']}: {train} faces to train, {val} to validate, into {settings['folder']}")
-    neighbors, points = _neighbors(settings, training_data), training_data.layout.num_points
-    if neighbors < settings["model"]["num_neighbors"]:
-        print(f"model.num_neighbors: {neighbors}, all others that a layout of {points} points has")
+    if net.num_neighbors < settings["model"]["num_neighbors"]:
+        points = f"a layout of {net.num_points} points"
+        print(f"model.num_neighbors: {net.num_neighbors}, all others that {points} has")
     for reason in training_data.skipped:
         print(f"skipped: {reason}")
     print(
         f"the mean face alone: validation NME {training_data.validation.mean_face_nme(training_data.mean_face):.2f} %"
-    )
-
-
-def train_network(
-    settings: dict[str, Any],
-    net: PIPNet,
-    faces: FaceCrops | MixedFaces,
-    *,
-    training_data: TrainingData,
-    folder: Path,
-    seed: int,
-    record: dict[str, Any],
-    processes: Processes,
-    epochs: int | None = None,
-    span: tuple[int, int] | None = None,
-) -> FitResult:
-    """Call :func:`pipnet.training.trainer.fit` as a config says.
-
-    Args:
-        settings: The content of ``conf/train.yaml``, or more.
-        net: Starting weights.
-        faces: To train on.
-        training_data: What to validate on.
-        folder: Of the checkpoints.
-        seed: Of the order of the faces.
-        record: Of the training.
-        processes: The processes that train together.
-        epochs: Other than ``fit.epochs``.
-        span: Where in a longer schedule this training stands: epochs before it, and in all.
-    """
-    schedule = called(lr_schedule, "schedule", settings["schedule"])
-    arguments = settings["fit"] if epochs is None else {**settings["fit"], "epochs": epochs}
-    return called(
-        fit,
-        "fit",
-        arguments,
-        net=net,
-        faces=faces,
-        validation=training_data.validation,
-        layout=training_data.layout,
-        crop_scale=settings["crop_scale"],
-        folder=folder,
-        build_optimizer=lambda net: called(build_optimizer, "optim", settings["optim"], net=net),
-        schedule=schedule if span is None else lambda epoch, _: schedule(span[0] + epoch, span[1]),
-        processes=processes,
-        loss=called(PIPLoss, "loss", settings["loss"]),
-        seed=seed,
-        record=record,
     )
 
 

@@ -4,7 +4,6 @@ python distributed_worker.py FOLDER [PRECISION]
 """
 
 import sys
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +15,11 @@ from pipnet.data.synthetic.dataset import draw_faces
 from pipnet.data.transforms import Augment
 from pipnet.layouts import get_layout
 from pipnet.model.codec import mean_shape
+from pipnet.model.loss import PIPLoss
 from pipnet.model.pipnet import PIPNet
 from pipnet.training.distributed import join_processes
-from pipnet.training.optimization import build_optimizer, lr_schedule
-from pipnet.training.trainer import fit
+from pipnet.training.optimization import Schedule, build_optimizer
+from pipnet.training.trainer import FitSettings, fit
 from pipnet.training.validation import Validation
 
 LAYOUT = get_layout("300w_68")
@@ -45,23 +45,18 @@ def train(folder, precision="float32"):
     with join_processes("cpu") as processes:
         torch.manual_seed(processes.rank)  # processes need not start from the same weights: the first one's count
         net = PIPNet(mean_shape(labelled.plain_points()), "mobilenet_v3_small", num_neighbors=3, input_size=64)
+        net = processes.place(net)
         return fit(
             net,
             faces,
-            validation=validation,
-            layout=LAYOUT,
-            crop_scale=1.25,
-            folder=folder,
+            FitSettings(epochs=2, batch_size=8, ema_decay=0.9, clip_norm=1.0, precision=precision, progress_bar=False),
             # Plain gradient descent: Adam would turn rounding in a gradient near zero into a whole step.
-            build_optimizer=partial(build_optimizer, name="sgd", lr=0.01, momentum=0.9),
-            schedule=lr_schedule(name="cosine"),
+            optimizer=build_optimizer(net, name="sgd", lr=0.01, momentum=0.9),
+            schedule=Schedule(2, name="cosine"),
+            loss=PIPLoss(total_count=processes.mean_count),
+            validation=validation,
             processes=processes,
-            epochs=2,
-            batch_size=8,
-            ema_decay=0.9,
-            clip_norm=1.0,
-            precision=precision,
-            progress_bar=False,
+            folder=folder,
         )
 
 

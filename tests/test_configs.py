@@ -7,7 +7,7 @@ import inspect
 import os
 import subprocess
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 import pipnet
-from pipnet.config import called, config_dir, dataset_layout, plain, read_split, with_new_names
+from pipnet.config import config_dir, dataset_layout, plain, read_split, with_new_names
 from pipnet.data.datasets import READERS
 from pipnet.data.images import write_image
 from pipnet.data.synthetic.dataset import draw_faces, write_synthetic_photos
@@ -30,10 +30,12 @@ from pipnet.model.loss import PIPLoss
 from pipnet.model.pipnet import PIPNet
 from pipnet.self_train import build_curriculum
 from pipnet.self_training.ingest import FaceRules
+from pipnet.self_training.loop import Options
 from pipnet.train import train
 from pipnet.training.distributed import join_processes
-from pipnet.training.optimization import build_optimizer, lr_schedule
-from pipnet.training.trainer import fit
+from pipnet.training.optimization import Schedule, build_optimizer
+from pipnet.training.setup import called
+from pipnet.training.trainer import FitSettings
 
 CONF = Path(config_dir())
 PACKAGE = Path(pipnet.__file__).parent
@@ -76,11 +78,10 @@ def check_training(settings: dict[str, Any]) -> None:
     assert called(build_optimizer, "optim", settings["optim"], net=net).param_groups
     called(Augment, "transform", settings["transform"])
     called(PIPLoss, "loss", settings["loss"])
-    multiple = called(lr_schedule, "schedule", settings["schedule"])
-    epochs = settings["fit"]["epochs"]
-    assert 0 < multiple(0, epochs) <= 1
-    assert 0 < multiple(epochs - 0.01, epochs) < 1 or settings["schedule"]["name"] == "steps"
-    assert settings["fit"].keys() <= inspect.signature(fit).parameters.keys()
+    epochs = called(FitSettings, "fit", settings["fit"]).epochs
+    schedule = called(Schedule, "schedule", settings["schedule"], epochs=epochs)
+    assert 0 < schedule.multiple(0) <= 1
+    assert 0 < schedule.multiple(epochs - 0.01) < 1 or settings["schedule"]["name"] == "steps"
     assert settings["fit"]["frozen_blocks"] < len(list(net.backbone.children()))
     assert settings["crop_scale"] >= 1
 
@@ -191,9 +192,11 @@ def test_one_experiment_for_each_row_of_the_papers_tables(dataset):
 
 def keys_read(command: str) -> set[str]:
     """Constant keys that a command takes out of its settings: ``settings["name"]``."""
-    tree = ast.parse((PACKAGE / f"{command}.py").read_text(encoding="utf-8"))
+    trains = ["training/setup"] if command == "train" else []
+    trees = [ast.parse((PACKAGE / f"{module}.py").read_text(encoding="utf-8")) for module in [command, *trains]]
     return {
         node.slice.value
+        for tree in trees
         for node in ast.walk(tree)
         if isinstance(node, ast.Subscript)
         and isinstance(node.value, ast.Name)
@@ -228,12 +231,7 @@ def test_the_rules_of_self_train_are_the_defaults():
 def test_every_key_of_self_train_is_read():
     read = keys_read("train") | keys_read("self_train")
     assert set(composed(primary="self_train")) - {"data_root"} == read
-    options = {
-        node.attr
-        for node in ast.walk(ast.parse((PACKAGE / "self_train.py").read_text(encoding="utf-8")))
-        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "options"
-    }
-    assert set(composed(primary="self_train")["self_training"]) == options
+    assert set(composed(primary="self_train")["self_training"]) == {field.name for field in fields(Options)}
 
 
 @pytest.mark.parametrize("primary", ["train", "evaluate"])
@@ -257,8 +255,8 @@ def test_every_dataset_fits_every_command(primary, dataset):
 
 @pytest.mark.parametrize("group", ["transform", "model", "loss", "schedule"])
 def test_a_key_that_is_no_argument_is_named_with_its_group(group):
-    what = {"transform": Augment, "model": PIPNet, "loss": PIPLoss, "schedule": lr_schedule}[group]
-    more = {"mean_face": np.zeros((20, 2))} if group == "model" else {}
+    what = {"transform": Augment, "model": PIPNet, "loss": PIPLoss, "schedule": Schedule}[group]
+    more = {"model": {"mean_face": np.zeros((20, 2))}, "schedule": {"epochs": 60}}.get(group, {})
     arguments = composed(f"+{group}.zoom=1")[group]
     with pytest.raises(ValueError, match=rf"config group '{group}': .*'zoom'"):
         called(what, group, arguments, **more)

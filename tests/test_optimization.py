@@ -6,18 +6,18 @@ import pytest
 import torch
 from small_training import CPU, batch_of, drawn, small_net
 
-from pipnet.config import called
 from pipnet.data.transforms import Augment
 from pipnet.model.codec import encode
 from pipnet.model.loss import PIPLoss
 from pipnet.training.optimization import (
+    Schedule,
     averaged,
     build_optimizer,
     freeze_backbone,
-    lr_schedule,
-    mixed_precision,
     train_mode,
+    use_precision,
 )
+from pipnet.training.setup import called
 
 
 def test_the_average_follows_its_formula():
@@ -54,21 +54,22 @@ def test_the_average_follows_its_formula():
 
 
 def test_the_paper_s_steps():
-    schedule = lr_schedule(name="steps", milestones=[30, 50], gamma=0.1)
-    values = [schedule(epoch, 60) for epoch in (0, 29.999, 30, 49.999, 50, 59.999)]
+    schedule = Schedule(60, name="steps", milestones=[30, 50], gamma=0.1)
+    values = [schedule.multiple(epoch) for epoch in (0, 29.999, 30, 49.999, 50, 59.999)]
     assert values == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01])
 
 
 def test_warm_up_and_cosine():
-    schedule = lr_schedule(name="cosine", warmup_epochs=2, final=0.02)
-    assert schedule(0, 22) == pytest.approx(0.01)
-    assert schedule(1, 22) == pytest.approx(0.01 + 0.99 / 2)
-    assert schedule(2, 22) == pytest.approx(1.0)
-    assert schedule(12, 22) == pytest.approx(0.02 + 0.98 / 2)
-    assert schedule(7, 22) == pytest.approx(0.02 + 0.98 * (1 + math.cos(math.pi / 4)) / 2)
-    assert schedule(22, 22) == pytest.approx(0.02)
+    schedule = Schedule(22, name="cosine", warmup_epochs=2, final=0.02)
+    assert schedule.multiple(0) == pytest.approx(0.01)
+    assert schedule.multiple(1) == pytest.approx(0.01 + 0.99 / 2)
+    assert schedule.multiple(2) == pytest.approx(1.0)
+    assert schedule.multiple(12) == pytest.approx(0.02 + 0.98 / 2)
+    assert schedule.multiple(7) == pytest.approx(0.02 + 0.98 * (1 + math.cos(math.pi / 4)) / 2)
+    assert schedule.multiple(22) == pytest.approx(0.02)
+    assert Schedule(22, begin=5, name="cosine", warmup_epochs=2, final=0.02).multiple(2) == schedule.multiple(7)
     with pytest.raises(ValueError, match="no schedule 'linear'; known: steps, cosine"):
-        lr_schedule(name="linear")
+        Schedule(22, name="linear")
 
 
 def test_only_weights_of_convolutions_decay_and_the_backbone_has_its_own_rate():
@@ -140,8 +141,7 @@ def test_mixed_precision_gives_nearly_the_same_gradient(precision):
     gradients, keys = {}, {}
     for name in ("float32", precision):
         net = small_net().train()
-        context = mixed_precision(net, name, CPU)
-        with context():
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=use_precision(net, name, CPU)):
             output = net(net.normalize(images))
         assert output.score_map.dtype == (torch.float32 if name == "float32" else torch.bfloat16)
         sum(PIPLoss()(output, encode(points, net.neighbors, net.grid)).values()).backward()
@@ -156,7 +156,6 @@ def test_mixed_precision_gives_nearly_the_same_gradient(precision):
 
 def test_auto_is_float32_on_a_cpu_and_a_wrong_name_is_refused():
     net = small_net()
-    with mixed_precision(net, "auto", CPU)():
-        assert net(torch.zeros(1, 3, 64, 64)).score_map.dtype == torch.float32
+    assert not use_precision(net, "auto", CPU)
     with pytest.raises(ValueError, match="got 'float16'"):
-        mixed_precision(net, "float16", CPU)
+        use_precision(net, "float16", CPU)

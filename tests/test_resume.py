@@ -12,9 +12,9 @@ import pytest
 import torch
 from small_training import EPOCHS, STEPS_AN_EPOCH, assert_same, command, outcome, place, start, train_here
 
-import pipnet.train
 from pipnet.model import checkpoint
 from pipnet.model.checkpoint import CheckpointError
+from pipnet.training.optimization import Schedule
 from pipnet.training.state import TrainingError, TrainingState
 
 
@@ -34,21 +34,15 @@ def whole(tmp_path_factory):
 
 def stop_at(monkeypatch, step, number=signal.SIGTERM):
     """Let a signal arrive in the middle of step ``step`` (from 0) of this process's training."""
-    asked = []
+    asked, multiple = [], Schedule.multiple
 
-    def schedule(**arguments):
-        multiple = lr_schedule(**arguments)
+    def signalling(schedule, epoch):
+        if len(asked) == step:
+            signal.raise_signal(number)
+        asked.append(epoch)
+        return multiple(schedule, epoch)
 
-        def signalling(epoch, epochs):
-            if len(asked) == step:
-                signal.raise_signal(number)
-            asked.append(epoch)
-            return multiple(epoch, epochs)
-
-        return signalling
-
-    lr_schedule = pipnet.train.lr_schedule
-    monkeypatch.setattr(pipnet.train, "lr_schedule", schedule)
+    monkeypatch.setattr(Schedule, "multiple", signalling)
 
 
 def changes(path, count):

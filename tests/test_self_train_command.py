@@ -16,13 +16,14 @@ from small_self_training import STAGES, command, records, self_train_here, stage
 from small_training import assert_same
 
 import pipnet.self_train
-import pipnet.train
+import pipnet.self_training.loop
 from pipnet.model import checkpoint
 from pipnet.self_training.face_store import FILE, Database, UnlabelledFaces
 from pipnet.self_training.ingest import FaceRules, ingest
 from pipnet.self_training.pseudo_labels import PseudoLabels
 from pipnet.training.distributed import Processes
 from pipnet.training.monitor import Monitor
+from pipnet.training.optimization import Schedule
 from pipnet.training.state import TrainingError
 from pipnet.training.validation import Validation
 
@@ -101,21 +102,16 @@ def test_the_command_killed_in_every_stage_and_given_again(whole, tmp_path):
 
 
 def test_a_stop_signal_in_a_later_stage_saves_and_resumes(whole, tmp_path, monkeypatch):
-    asked, lr_schedule = [], pipnet.train.lr_schedule
+    asked, multiple = [], Schedule.multiple
 
-    def schedule(**arguments):
-        multiple = lr_schedule(**arguments)
-
-        def signalling(epoch, epochs):
-            asked.append(epoch)
-            if len(asked) == 9:  # 6 steps in the first stage
-                signal.raise_signal(signal.SIGTERM)
-            return multiple(epoch, epochs)
-
-        return signalling
+    def signalling(schedule, epoch):
+        asked.append(epoch)
+        if len(asked) == 9:  # 6 steps in the first stage
+            signal.raise_signal(signal.SIGTERM)
+        return multiple(schedule, epoch)
 
     with monkeypatch.context() as patch:
-        patch.setattr(pipnet.train, "lr_schedule", schedule)
+        patch.setattr(Schedule, "multiple", signalling)
         with pytest.raises(TrainingError, match="stopped on request after epoch 1, batch 3; the same command resumes"):
             self_train_here(tmp_path, stages(*STAGES))
     assert [record["name"] for record in records(tmp_path)] == ["0_labels"]
@@ -233,7 +229,7 @@ def test_another_teacher_skips_the_first_stage_and_need_not_stay(whole, tmp_path
         raise TrainingError("stopped")
 
     with monkeypatch.context() as patch:
-        patch.setattr(pipnet.self_train, "train_network", stopped)
+        patch.setattr(pipnet.self_training.loop, "train_network", stopped)
         with pytest.raises(TrainingError, match="stopped"):
             self_train_here(tmp_path / "run", *arguments)
     teacher.unlink()

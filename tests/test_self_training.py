@@ -132,7 +132,8 @@ def test_with_a_teacher_its_neighbours_are_those_of_all_stages(tmp_path):
     from pipnet.model import checkpoint
     from pipnet.model.pipnet import PIPNet
     from pipnet.self_train import _taught_by
-    from pipnet.train import build_network, build_training_data
+    from pipnet.train import build_training_data
+    from pipnet.training.setup import build_network
 
     settings = config(tmp_path)
     training_data, mean_face = build_training_data(settings), np.random.default_rng(0).random((68, 2))

@@ -2,7 +2,6 @@
 
 import math
 import subprocess
-from functools import partial
 
 import numpy as np
 import pytest
@@ -11,6 +10,7 @@ from small_training import CPU, LAYOUT, STEPS_AN_EPOCH, batch_of, command, confi
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import pipnet.train
+import pipnet.training.setup
 from pipnet.data.dataset import FaceCrops
 from pipnet.data.synthetic.dataset import draw_faces
 from pipnet.metrics import nme, norm_distances
@@ -19,9 +19,9 @@ from pipnet.model.codec import mean_shape
 from pipnet.model.loss import PIPLoss
 from pipnet.model.pipnet import PIPNet
 from pipnet.training.distributed import join_processes
-from pipnet.training.optimization import build_optimizer, lr_schedule
+from pipnet.training.optimization import Schedule, build_optimizer
 from pipnet.training.state import TrainingError
-from pipnet.training.trainer import fit
+from pipnet.training.trainer import FitSettings, fit
 from pipnet.training.validation import Validation
 
 # --- the loss guard
@@ -36,7 +36,7 @@ def fail_at(monkeypatch, step, value=float("nan")):
             calls.append(0)
             return {**terms, "offset_y": terms["offset_y"] * value} if len(calls) == step + 1 else terms
 
-    monkeypatch.setattr(pipnet.train, "PIPLoss", Failing)
+    monkeypatch.setattr(pipnet.training.setup, "PIPLoss", Failing)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -70,7 +70,7 @@ def test_a_gradient_that_is_not_finite_changes_no_weight(tmp_path, monkeypatch):
         def forward(self, output, targets):
             return {name: Poison.apply(term) for name, term in super().forward(output, targets).items()}
 
-    monkeypatch.setattr(pipnet.train, "PIPLoss", Failing)
+    monkeypatch.setattr(pipnet.training.setup, "PIPLoss", Failing)
     with pytest.raises(
         TrainingError, match=r"epoch 1, batch 1: score [\d.]+.* gradient nan; no state was saved before"
     ):
@@ -105,18 +105,13 @@ def test_one_batch_is_learnt_by_heart(tmp_path):
         result = fit(
             net,
             faces,
+            FitSettings(epochs=80, batch_size=8, ema_decay=0.9, validate_every=80, progress_bar=False),
+            optimizer=build_optimizer(net, lr=0.002),
+            schedule=Schedule(80, name="cosine", warmup_epochs=5),
+            loss=PIPLoss(),
             validation=validation,
-            layout=LAYOUT,
-            crop_scale=1.25,
-            folder=tmp_path,
-            build_optimizer=partial(build_optimizer, lr=0.002),
-            schedule=lr_schedule(name="cosine", warmup_epochs=5),
             processes=processes,
-            epochs=80,
-            batch_size=8,
-            ema_decay=0.9,
-            validate_every=80,
-            progress_bar=False,
+            folder=tmp_path,
         )
     first, last = result.history[0], result.history[-1]
     assert last["loss"] < 0.02 * first["loss"]

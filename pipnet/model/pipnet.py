@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pipnet.model.backbones import build_backbone
-from pipnet.model.codec import Merge, PIPOutput, decode, merge, nearest_neighbors, voting_table
+from pipnet.model.codec import Merge, PIPOutput, PIPTargets, decode, encode, merge, nearest_neighbors, voting_table
 from pipnet.model.confidence import Confidence, plain_parameters
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -158,6 +158,15 @@ class PIPNet(nn.Module):
             score_layer = (self.head.weight[: self.num_points], self.head.bias[: self.num_points])
             scores[p] = functional.conv2d(functional.max_pool2d(features[rows], p), *score_layer)
         return scores
+
+    def targets(
+        self, points_unit: Tensor, *, weight: Tensor | None = None, pool_factor: Tensor | None = None
+    ) -> PIPTargets:
+        """What :meth:`forward` should say of points ``(B, N, 2)``, fractions of the crop; the loss compares both.
+
+        ``weight`` and ``pool_factor`` are those of :func:`pipnet.model.codec.encode`.
+        """
+        return encode(points_unit, self.neighbors, self.grid, weight=weight, pool_factor=pool_factor)
 
     def normalize(self, crops: Tensor) -> Tensor:
         """uint8 RGB ``(B, 3, S, S)`` to the float input of :meth:`forward` (ImageNet mean and deviation)."""

@@ -1,8 +1,8 @@
 """Self-training: stage after stage, the teacher labels the faces that nobody did, and the next network learns.
 
-Every stage is one call of :func:`pipnet.training.trainer.fit` into a folder of its own. What a stage computes follows
-from the settings, the faces and the stages before it alone, so a run that was killed at any moment and started again
-ends with the same weights as one that was not.
+Every stage is one call of :func:`pipnet.training.setup.train_network` into a folder of its own. What a stage computes
+follows from the settings, the faces and the stages before it alone, so a run that was killed at any moment and started
+again ends with the same weights as one that was not.
 
 Reference:
     Paper section 3.4; the authors' ``train_gssl.py``.
@@ -11,24 +11,22 @@ Reference:
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pipnet.data.dataset import FaceCrops, MixedFaces
 from pipnet.files import replacing
 from pipnet.model import checkpoint
 from pipnet.model.checkpoint import LoadedModel
-from pipnet.model.pipnet import PIPNet
 from pipnet.self_training.curriculum import Curriculum, Stage
 from pipnet.self_training.face_store import UnlabelledFaces
 from pipnet.self_training.pseudo_labels import PseudoLabels
 from pipnet.self_training.stages import StageRecords, report_labels, report_stage
 from pipnet.self_training.teacher import Teacher, estimate
 from pipnet.training.distributed import Processes
-from pipnet.training.setup import TrainingData, calibrate_checkpoint
-from pipnet.training.trainer import FitResult
+from pipnet.training.setup import TrainingData, build_network, calibrate_checkpoint, train_network
 from pipnet.training.validation import Validation
 
 # Stages draw from streams of their own. That of the first is the training's, so that it gives what a training gives.
@@ -37,45 +35,54 @@ _SEED_STEP, _UNLABELLED, _VIEWS = 10_000, 5_000, 7_000
 TEACHER_COPY = Path("0_teacher", "best.pt")  # in the folder of a run that began with a teacher
 
 
+@dataclass(frozen=True)
+class Options:
+    """The config group ``self_training``."""
+
+    teacher_weights: str  # which weights of a stage are the next teacher: its best or its last ones
+    epoch_faces: int | None
+    images: int | None
+
+    def __post_init__(self) -> None:
+        if self.teacher_weights not in ("best", "last"):
+            raise ValueError(f"self_training.teacher_weights must be best or last, got {self.teacher_weights!r}")
+        for key, value in (("epoch_faces", self.epoch_faces), ("images", self.images)):
+            if value is not None and not (isinstance(value, int) and value > 0):
+                raise ValueError(f"self_training.{key} must be a whole number from 1, got {value!r}")
+        if self.images is not None and self.epoch_faces is None:
+            raise ValueError(
+                "self_training.images needs self_training.epoch_faces, so that all epochs are equally long"
+            )
+
+
 @dataclass
 class SelfTraining:
     """A run of a curriculum.
 
     Attributes:
+        settings: Plain config, the content of ``conf/self_train.yaml``.
+        options: Of the config group ``self_training``.
         curriculum: What it does.
         training_data: Labelled faces, and the mean face of all stages, which says who is whose neighbour.
         unlabelled: Faces without labels; None where the curriculum uses none.
-        folder: Of the run: a folder a stage, and ``best.pt`` in the end.
         records: Of the finished stages.
         processes: Those that train together.
-        new_network: Seed to the network that a training starts from.
-        fit: Trains one stage: :func:`pipnet.training.trainer.fit`, with all but ``net``, ``faces``, ``folder``,
-            ``epochs``, ``span``, ``seed`` and ``record`` bound.
-        batch_size: Of ``fit``.
-        crop_scale: Side of the crop over the longer side of the face box.
-        seed: Of everything random.
-        epoch_faces: Faces an epoch; None is all faces of the stage, or each labelled one once where it has a
-            labelled_share.
-        teacher_weights: Which weights of a stage are the next teacher: the best on validation, or the last.
         teacher: A network that takes the place of the first stage.
         record: Of the training, for checkpoints.
     """
 
+    settings: Mapping[str, Any]
+    options: Options
     curriculum: Curriculum
     training_data: TrainingData
     unlabelled: UnlabelledFaces | None
-    folder: Path
     records: StageRecords
     processes: Processes
-    new_network: Callable[[int], PIPNet]
-    fit: Callable[..., FitResult]
-    batch_size: int
-    crop_scale: float
-    seed: int
-    epoch_faces: int | None
-    teacher_weights: Literal["best", "last"]
     teacher: Path | None
     record: dict[str, Any]
+
+    def __post_init__(self) -> None:
+        self.folder, self.seed = Path(self.settings["folder"]), self.settings["seed"]
 
     def run(self) -> Path:
         """Do the stages that are not finished.
@@ -120,17 +127,21 @@ class SelfTraining:
 
     def _train(self, number: int, name: str, stage: Stage) -> dict[str, Any]:
         folder, seed = self.folder / name, self.seed + number * _SEED_STEP
+        batch_size, weights = self.settings["fit"]["batch_size"], self.options.teacher_weights
         if self.processes.is_main:
             print(f"stage {name}")
         pseudo = self._label(name, number, stage) if stage.pseudo else None
         faces = self._faces(stage, seed, pseudo)
-        net = self.new_network(seed)
+        net = build_network(self.settings, self.training_data, seed=seed)
         if stage.start == "teacher":
             checkpoint.load_weights(net, self._teacher().net.state_dict(), source=str(self._teacher_path()))
         record = {**self.record, "stage": name, "stages": self.records.stages}
-        result = self.fit(
+        result = train_network(
+            self.settings,
             net,
             faces,
+            training_data=self.training_data,
+            processes=self.processes,
             folder=folder,
             epochs=stage.epochs,
             span=self.curriculum.span(number, first=0 if self.teacher is None else 1),
@@ -141,21 +152,17 @@ class SelfTraining:
         def finished() -> dict[str, Any]:
             """On the main process, the only one that validates."""
             measured = [figures for figures in result.history if "val_nme" in figures]
-            chosen = (
-                min(measured, key=lambda figures: figures["val_nme"])
-                if self.teacher_weights == "best"
-                else measured[-1]
-            )
+            chosen = min(measured, key=lambda figures: figures["val_nme"]) if weights == "best" else measured[-1]
             record = {
                 "number": number,
                 "name": name,
                 "epochs": stage.epochs,
-                "images": stage.epochs * (len(faces) // self.batch_size) * self.batch_size,
+                "images": stage.epochs * (len(faces) // batch_size) * batch_size,
                 "val_nme": chosen["val_nme"],
                 "val_nme_box": chosen["val_nme_box"],
                 "labelled": len(self.training_data.faces),
                 "unlabelled": 0 if pseudo is None else len(pseudo.samples(stage.select)),
-                "weights": f"{name}/{self.teacher_weights}.pt",
+                "weights": f"{name}/{weights}.pt",
                 "confidence": None if pseudo is None else report_labels(self.folder, name, number, pseudo),
                 "seed": seed,
             }
@@ -183,10 +190,14 @@ class SelfTraining:
     def _faces(self, stage: Stage, seed: int, pseudo: PseudoLabels | None) -> FaceCrops | MixedFaces:
         """What a stage trains on."""
         known = self.training_data.faces
-        shared = {"input_size": known.input_size, "crop_scale": self.crop_scale, "label_shift": known.label_shift}
+        shared = {"input_size": known.input_size, "crop_scale": known.crop_scale, "label_shift": known.label_shift}
         labelled = FaceCrops(known.samples, self.training_data.layout, augment=known.augment, seed=seed, **shared)
         if pseudo is None:
-            return labelled if self.epoch_faces is None else MixedFaces(labelled, None, length=self.epoch_faces)
+            return (
+                labelled
+                if self.options.epoch_faces is None
+                else MixedFaces(labelled, None, length=self.options.epoch_faces)
+            )
         chosen = pseudo.samples(stage.select)
         if not len(chosen):
             raise ValueError(f"stage {stage.name}: no pseudo-label is as sure as select wants; lower min_face")
@@ -198,7 +209,7 @@ class SelfTraining:
             pool_factor=stage.pool_factor,
             **shared,
         )
-        return MixedFaces(labelled, unlabelled, labelled_share=stage.labelled_share, length=self.epoch_faces)
+        return MixedFaces(labelled, unlabelled, labelled_share=stage.labelled_share, length=self.options.epoch_faces)
 
     def _teacher_path(self) -> Path:
         return self.folder / self.records.stages[-1]["weights"]

@@ -52,8 +52,12 @@ class Processes:
         """Whether this process writes files."""
         return self.rank == 0
 
-    def share_batch_norm(self, net: PIPNet) -> PIPNet:
-        """Make batch norm see the whole batch, so that n processes compute what one would."""
+    def place(self, net: PIPNet) -> PIPNet:
+        """The network on this process's device, its batch norm over the batch of all: n compute what one would.
+
+        To be called before an optimiser takes the weights.
+        """
+        net = net.to(self.device, memory_format=torch.channels_last)
         if self.world_size == 1:
             return net
         if self.device.type == "cuda":

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Literal
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -78,40 +78,49 @@ def build_optimizer(
         raise ValueError(f"optimizer {name}: {error}") from error
 
 
-def lr_schedule(
-    *,
-    name: str = "steps",
-    warmup_epochs: float = 0.0,
-    milestones: Sequence[float] = (30, 50),
-    gamma: float = 0.1,
-    final: float = 0.01,
-) -> Callable[[float, float], float]:
-    """Multiple of the learning rate as a function of ``(epoch, epochs)``; epochs are fractional.
+@dataclass(frozen=True)
+class Schedule:
+    """How the learning rate falls over a training; epochs are fractional. The config group ``schedule``, and when.
 
-    Args:
+    Attributes:
+        epochs: Of the whole schedule.
+        begin: Epochs of the schedule before this training.
         name: "steps" (the paper: times ``gamma`` at each milestone) or "cosine" (down to ``final``).
         warmup_epochs: Linear rise from a hundredth at the start.
         milestones: Epochs of the steps.
         gamma: Factor of a step.
         final: Multiple at the end of the cosine.
 
+    Raises:
+        ValueError: No such schedule.
+
     Example:
-        >>> schedule = lr_schedule(name="steps", milestones=[30, 50])
-        >>> [round(schedule(epoch, 60), 4) for epoch in (0, 29.9, 30, 59)]
+        >>> schedule = Schedule(60, name="steps", milestones=[30, 50])
+        >>> [round(schedule.multiple(epoch), 4) for epoch in (0, 29.9, 30, 59)]
         [1.0, 1.0, 0.1, 0.01]
     """
-    if name not in ("steps", "cosine"):
-        raise ValueError(f"no schedule {name!r}; known: steps, cosine")
 
-    def multiple(epoch: float, epochs: float) -> float:
-        if epoch < warmup_epochs:
-            return 0.01 + 0.99 * epoch / warmup_epochs
-        if name == "steps":
-            return gamma ** sum(epoch >= milestone for milestone in milestones)
-        progress = (epoch - warmup_epochs) / max(epochs - warmup_epochs, 1e-9)
-        return final + (1 - final) * (1 + math.cos(math.pi * min(progress, 1.0))) / 2
+    epochs: float
+    begin: float = 0.0
+    name: Literal["steps", "cosine"] = "steps"
+    warmup_epochs: float = 0.0
+    milestones: Sequence[float] = (30, 50)
+    gamma: float = 0.1
+    final: float = 0.01
 
-    return multiple
+    def __post_init__(self) -> None:
+        if self.name not in ("steps", "cosine"):
+            raise ValueError(f"no schedule {self.name!r}; known: steps, cosine")
+
+    def multiple(self, epoch: float) -> float:
+        """What the learning rate is multiplied by at an epoch of this training."""
+        epoch += self.begin
+        if epoch < self.warmup_epochs:
+            return 0.01 + 0.99 * epoch / self.warmup_epochs
+        if self.name == "steps":
+            return self.gamma ** sum(epoch >= milestone for milestone in self.milestones)
+        progress = (epoch - self.warmup_epochs) / max(self.epochs - self.warmup_epochs, 1e-9)
+        return self.final + (1 - self.final) * (1 + math.cos(math.pi * min(progress, 1.0))) / 2
 
 
 def averaged(net: PIPNet, decay: float) -> AveragedModel:
@@ -138,25 +147,27 @@ class _Float32Conv2d(nn.Conv2d):
             return super().forward(image.float())
 
 
-def mixed_precision(
-    net: PIPNet, precision: Precision, device: torch.device
-) -> Callable[[], AbstractContextManager[Any]]:
-    """Prepare a network for a precision and return the context to run its forward pass in.
+def use_precision(net: PIPNet, precision: Precision, device: torch.device) -> bool:
+    """Prepare a network for a precision.
 
     Args:
         net: Under "hybrid" its grouped convolutions are marked to stay in float32.
         precision: "float32"; "bfloat16" (autocast); "hybrid" (bfloat16 except grouped convolutions: the fastest on some
             CPUs, slower than float32 on others, so measure); "auto" is bfloat16 on CUDA and float32 elsewhere.
         device: Where the network runs.
+
+    Returns:
+        Whether its forward pass is to run under bfloat16 autocast.
+
+    Raises:
+        ValueError: No such precision.
     """
-    if precision == "auto":
-        precision = "bfloat16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "float32"
-    if precision == "float32":
-        return nullcontext
-    if precision not in ("bfloat16", "hybrid"):
+    if precision not in get_args(Precision):
         raise ValueError(f"precision must be auto, float32, bfloat16 or hybrid, got {precision!r}")
+    if precision == "auto":
+        return device.type == "cuda" and torch.cuda.is_bf16_supported()
     if precision == "hybrid":
         for module in net.modules():
             if type(module) is nn.Conv2d and module.groups > 1:
                 module.__class__ = _Float32Conv2d  # same parameters, same state dict
-    return lambda: torch.autocast(device.type, dtype=torch.bfloat16)
+    return precision != "float32"

@@ -1,26 +1,33 @@
-"""What every training is prepared with and leaves behind: faces to learn from and to be measured on, and its record."""
+"""How a config becomes a training: labelled faces, network, optimiser and schedule, and the record it leaves."""
 
 from __future__ import annotations
 
+import inspect
 import platform
 import subprocess
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
+import torch
 
-from pipnet.data.dataset import FaceCrops
+from pipnet.data.dataset import FaceCrops, MixedFaces
 from pipnet.data.sample import Sample
-from pipnet.data.transforms import Augment
 from pipnet.layouts import PointLayout
 from pipnet.model import checkpoint
-from pipnet.model.codec import mean_shape
+from pipnet.model.loss import PIPLoss
+from pipnet.model.pipnet import PIPNet
 from pipnet.training.calibration import calibrate
+from pipnet.training.distributed import Processes
+from pipnet.training.optimization import Schedule, build_optimizer, freeze_backbone
+from pipnet.training.trainer import FitResult, FitSettings, fit
 from pipnet.training.validation import Validation
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -44,38 +51,81 @@ class TrainingData:
     skipped: list[str]
 
 
-def set_up(
-    samples: Sequence[Sample],
-    held_out: Sequence[Sample],
-    layout: PointLayout,
+def build_network(settings: Mapping[str, Any], training_data: TrainingData, *, seed: int) -> PIPNet:
+    """The network that a training starts from: its backbone has the weights that the config names, its head is random.
+
+    A layout of few points has fewer neighbours than ``model.num_neighbors``: then each point predicts all others.
+    """
+    torch.manual_seed(seed)  # the same in every process
+    neighbors = min(settings["model"]["num_neighbors"], training_data.layout.num_points - 1)
+    arguments = {**settings["model"], "num_neighbors": neighbors}
+    net = called(PIPNet, "model", arguments, mean_face=training_data.mean_face)
+    if settings["init_from"]:
+        start = checkpoint.load(settings["init_from"])
+        checkpoint.load_weights(net, start.net.state_dict(), source=str(settings["init_from"]))
+    return net
+
+
+def train_network(
+    settings: Mapping[str, Any],
+    net: PIPNet,
+    faces: FaceCrops | MixedFaces,
     *,
-    input_size: int,
-    crop_scale: float,
-    augment: Augment,
-    label_shift: float = 0.0,
-    seed: int = 0,
-    skipped: Sequence[str] = (),
-) -> TrainingData:
-    """Cut labelled faces for a training.
+    training_data: TrainingData,
+    folder: Path,
+    seed: int,
+    record: dict[str, Any],
+    processes: Processes,
+    epochs: int | None = None,
+    span: tuple[int, int] | None = None,
+) -> FitResult:
+    """Train a network as a config says.
 
     Args:
-        samples: To train on.
-        held_out: To validate on.
-        layout: What their points mean.
-        input_size: Side of the crop in pixels.
-        crop_scale: Side of the crop over the longer side of the face box.
-        augment: Of the faces to train on.
-        label_shift: See :class:`pipnet.data.dataset.FaceCrops`.
-        seed: Of the augmentation.
-        skipped: Reasons of the items that could not be read.
+        settings: The content of ``conf/train.yaml``, or more.
+        net: Starting weights.
+        faces: To train on.
+        training_data: What to validate on.
+        folder: Of the checkpoints.
+        seed: Of the order of the faces.
+        record: Of the training.
+        processes: The processes that train together.
+        epochs: Other than ``fit.epochs``.
+        span: Where in a longer schedule this training stands: epochs before it, and in all.
 
     Raises:
-        ValueError: There is no face to validate on, or a face does not fit the layout.
+        TrainingError, ValueError, OSError: See :func:`pipnet.training.trainer.fit`.
     """
-    crop = {"input_size": input_size, "crop_scale": crop_scale}
-    faces = FaceCrops(samples, layout, augment=augment, label_shift=label_shift, seed=seed, **crop)
-    validation = Validation(FaceCrops(held_out, layout, **crop), layout)
-    return TrainingData(layout, faces, held_out, validation, mean_shape(faces.plain_points()), list(skipped))
+    fitting = called(FitSettings, "fit", settings["fit"] | ({} if epochs is None else {"epochs": epochs}))
+    begin, whole = span or (0, fitting.epochs)
+    net = processes.place(net)
+    freeze_backbone(net, fitting.frozen_blocks)
+    return fit(
+        net,
+        faces,
+        fitting,
+        optimizer=called(build_optimizer, "optim", settings["optim"], net=net),
+        schedule=called(Schedule, "schedule", settings["schedule"], epochs=whole, begin=begin),
+        loss=called(PIPLoss, "loss", settings["loss"], total_count=processes.mean_count),
+        validation=training_data.validation,
+        processes=processes,
+        folder=folder,
+        seed=seed,
+        record=record,
+    )
+
+
+def called(what: Callable[..., T], group: str, arguments: Mapping[str, Any], **more: Any) -> T:
+    """Call something with the plain values of a config group, naming the group when an argument does not exist.
+
+    Raises:
+        ValueError: A key is not an argument.
+    """
+    try:
+        inspect.signature(what).bind(**arguments, **more)
+    except TypeError as error:
+        raise ValueError(f"config group {group!r}: {error}") from error
+    return what(**arguments, **more)  # outside the try: a TypeError in here is a bug and keeps its traceback
 
 
 def calibrate_checkpoint(path: Path, training_data: TrainingData) -> None:

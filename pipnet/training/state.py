@@ -32,6 +32,12 @@ class Progress:
     term_sums: dict[str, float] = field(default_factory=dict)  # over those batches
     history: list[dict[str, float]] = field(default_factory=list)
 
+    def add(self, terms: Mapping[str, float]) -> None:
+        """A batch is done."""
+        self.batch += 1
+        for name, value in terms.items():
+            self.term_sums[name] = self.term_sums.get(name, 0.0) + value
+
 
 @dataclass
 class TrainingState:
@@ -73,6 +79,11 @@ class TrainingState:
         """Learning rates as multiples of those that the optimiser was built with."""
         for group, base in zip(self.optimizer.param_groups, self.base_lrs, strict=True):
             group["lr"] = base * multiple
+
+    @property
+    def lr(self) -> float:
+        """Learning rate of the last group, which is the head's."""
+        return self.optimizer.param_groups[-1]["lr"]
 
     def improves(self, nme: float) -> bool:
         """Whether this is the lowest validation NME so far; a NaN is not."""

@@ -1,4 +1,4 @@
-"""``fit``: one training loop, resumable, for one process or many.
+"""The training loop: resumable, for one process or several.
 
 Everything random follows from ``(seed, epoch, face)`` and the state of an interrupted run is in ``last.pt``, so a
 training that was killed at any moment and started again ends with the same numbers as one that was not.
@@ -9,29 +9,56 @@ from __future__ import annotations
 import math
 import signal
 import time
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import cv2
 import torch
+from torch import nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from pipnet.console import StopRequest
 from pipnet.data.dataset import EpochBatches, FaceCrop, FaceCrops, MixedFaces
-from pipnet.layouts import PointLayout
-from pipnet.model.codec import encode
 from pipnet.model.loss import PIPLoss
 from pipnet.model.pipnet import PIPNet
 from pipnet.training.distributed import Processes
 from pipnet.training.monitor import Monitor
-from pipnet.training.optimization import Precision, averaged, freeze_backbone, mixed_precision, train_mode
+from pipnet.training.optimization import Precision, Schedule, averaged, train_mode, use_precision
 from pipnet.training.state import TrainingError, TrainingState
 from pipnet.training.validation import Validation
+
+
+@dataclass(frozen=True)
+class FitSettings:
+    """How long and in what portions a network trains: the config group ``fit``.
+
+    Attributes:
+        epochs: In all, those before an interruption included.
+        batch_size: Over all processes.
+        ema_decay: Of the moving average of the weights; 0 switches it off.
+        clip_norm: Largest norm of the gradient; 0 switches it off.
+        frozen_blocks: First blocks of the backbone that keep their weights.
+        precision: See :func:`pipnet.training.optimization.use_precision`.
+        workers: Loader processes; 0 loads in the training process.
+        validate_every: Epochs between validations; the last epoch always has one.
+        save_minutes: ``last.pt`` is also written within an epoch when this much time has passed.
+        progress_bar: Whether to show one.
+    """
+
+    epochs: int = 60
+    batch_size: int = 16
+    ema_decay: float = 0.0
+    clip_norm: float = 0.0
+    frozen_blocks: int = 0
+    precision: Precision = "auto"
+    workers: int = 0
+    validate_every: int = 1
+    save_minutes: float = 5.0
+    progress_bar: bool = True
 
 
 @dataclass(frozen=True)
@@ -52,53 +79,31 @@ class FitResult:
 def fit(
     net: PIPNet,
     faces: FaceCrops | MixedFaces,
+    settings: FitSettings,
     *,
+    optimizer: Optimizer,
+    schedule: Schedule,
+    loss: PIPLoss,
     validation: Validation,
-    layout: PointLayout,
-    crop_scale: float,
-    folder: str | Path,
-    build_optimizer: Callable[[PIPNet], Optimizer],
-    schedule: Callable[[float, float], float],
     processes: Processes,
-    loss: PIPLoss | None = None,
-    epochs: int = 60,
-    batch_size: int = 16,
+    folder: str | Path,
     seed: int = 0,
-    ema_decay: float = 0.0,
-    clip_norm: float = 0.0,
-    frozen_blocks: int = 0,
-    precision: Precision = "auto",
-    workers: int = 0,
-    validate_every: int = 1,
-    save_minutes: float = 5.0,
     record: Mapping[str, Any] | None = None,
-    progress_bar: bool = True,
 ) -> FitResult:
     """Train a network; go on where ``folder/last.pt`` stands if there is one.
 
     Args:
-        net: Starting weights.
+        net: Starting weights, as :meth:`pipnet.training.distributed.Processes.place` gives it.
         faces: Training faces; a mixture of labelled and pseudo-labelled ones is a set like any other.
+        settings: How long and in what portions.
+        optimizer: Of the weights that train (:func:`pipnet.training.optimization.build_optimizer`).
+        schedule: Says the multiple of the learning rate, and is asked at every step.
+        loss: Output and targets of the network to named terms.
         validation: Measured on the averaged weights (if any) to choose ``best.pt``.
-        layout: What the points mean.
-        crop_scale: Side of the crop over the longer side of the box, as ``faces`` and ``validation`` cut it.
-        folder: Where checkpoints and TensorBoard events go.
-        build_optimizer: Network to optimiser (:func:`pipnet.training.optimization.build_optimizer`).
-        schedule: ``(epoch, epochs)`` to a multiple of the learning rate, asked at every step.
         processes: The processes that train together.
-        loss: Its ``total_count`` is set for several processes.
-        epochs: In all, those before an interruption included.
-        batch_size: Over all processes.
+        folder: Where checkpoints and TensorBoard events go.
         seed: Of the order of faces; ``faces`` has its own for augmentation.
-        ema_decay: Of the moving average of the weights; 0 switches it off.
-        clip_norm: Largest norm of the gradient; 0 switches it off.
-        frozen_blocks: First blocks of the backbone that keep their weights.
-        precision: See :func:`pipnet.training.optimization.mixed_precision`.
-        workers: Loader processes; 0 loads in the training process.
-        validate_every: Epochs between validations; the last epoch always has one.
-        save_minutes: ``last.pt`` is also written within an epoch when this much time has passed.
         record: Goes into the checkpoint: config, data counts, versions.
-        progress_bar: Whether to show one.
 
     Raises:
         TrainingError: The loss is not finite, with the step and the value of each term; ``last.pt`` belongs to another
@@ -107,14 +112,13 @@ def fit(
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(seed)
-    net = processes.share_batch_norm(net.to(processes.device, memory_format=torch.channels_last))
-    freeze_backbone(net, frozen_blocks)
+    epochs, batch_size = settings.epochs, settings.batch_size
     run = TrainingState(
         net=net,
-        average=averaged(net, ema_decay) if ema_decay else None,
-        optimizer=build_optimizer(net),
-        layout=layout,
-        crop_scale=crop_scale,
+        average=averaged(net, settings.ema_decay) if settings.ema_decay else None,
+        optimizer=optimizer,
+        layout=validation.layout,
+        crop_scale=validation.crop_scale,
         folder=folder,
         record=dict(record or {}),
         setting={
@@ -122,9 +126,9 @@ def fit(
             "batch_size": batch_size,
             "faces": len(faces),
             "epochs": epochs,
-            "ema_decay": ema_decay,
-            "clip_norm": clip_norm,
-            "frozen_blocks": frozen_blocks,
+            "ema_decay": settings.ema_decay,
+            "clip_norm": settings.clip_norm,
+            "frozen_blocks": settings.frozen_blocks,
         },
     )
     batches = EpochBatches(len(faces), batch_size, seed=seed, rank=processes.rank, world_size=processes.world_size)
@@ -136,18 +140,16 @@ def fit(
         tqdm.write(f"the training of {run.last_path} {what}")
     if state.epoch >= epochs:
         return FitResult(run.best_path, run.last_path, state.history)
-    loss = loss or PIPLoss()
-    loss.total_count = processes.mean_count
-    context = mixed_precision(net, precision, processes.device)
-    step = _Step(processes, net, loss, run.optimizer, context, clip_norm, run.kept)
+    bfloat16 = use_precision(net, settings.precision, processes.device)
+    model = processes.wrap(net)
     per_epoch = len(faces) // batch_size
     loader = DataLoader(
         faces,
         batch_sampler=batches,
-        num_workers=workers,
+        num_workers=settings.workers,
         pin_memory=processes.device.type == "cuda",
-        multiprocessing_context="spawn" if workers else None,
-        persistent_workers=workers > 0,  # a spawned worker imports everything: seconds, once a training is enough
+        multiprocessing_context="spawn" if settings.workers else None,
+        persistent_workers=settings.workers > 0,  # a spawned worker imports everything: seconds, once is enough
         worker_init_fn=_start_worker,
         generator=torch.Generator(),  # else every start of an epoch draws from the state that last.pt keeps
     )
@@ -155,7 +157,7 @@ def fit(
         folder if processes.is_main else None,
         total=epochs * per_epoch,
         done=state.epoch * per_epoch + state.batch,
-        bar=progress_bar and processes.is_main,
+        bar=settings.progress_bar and processes.is_main,
     )
     saved = time.monotonic()
     with monitor, StopRequest(alone=processes.world_size == 1) as stop:
@@ -164,29 +166,25 @@ def fit(
             started, first = time.monotonic(), state.batch
             train_mode(net)
             for batch in loader:
-                multiple = schedule(state.epoch + state.batch / per_epoch, epochs)
-                run.set_lr(multiple)
-                where = f"epoch {state.epoch + 1}, batch {state.batch + 1}"
-                terms, stopping = step(batch, where=where, stop=stop.asked)
-                if run.average is not None:
-                    run.average.update_parameters(net)
-                state.batch += 1
-                for name, value in terms.items():
-                    state.term_sums[name] = state.term_sums.get(name, 0.0) + value
-                monitor.step(terms, run.optimizer.param_groups[-1]["lr"])
-                if processes.is_main and (stopping or time.monotonic() - saved > 60 * save_minutes):
+                run.set_lr(schedule.multiple(state.epoch + state.batch / per_epoch))
+                terms, stopping = train_step(
+                    run, model, batch, loss, processes, bfloat16=bfloat16, clip_norm=settings.clip_norm, stop=stop.asked
+                )
+                monitor.step(terms, run.lr)
+                if processes.is_main and (stopping or time.monotonic() - saved > 60 * settings.save_minutes):
                     run.save_last()
                     saved = time.monotonic()
                 if stopping:
                     raise TrainingError(
-                        f"stopped on request after {where}; the same command resumes from {run.last_path}"
+                        f"stopped on request after epoch {state.epoch + 1}, batch {state.batch}; the same command"
+                        f" resumes from {run.last_path}"
                     )
             seconds = time.monotonic() - started
             figures = {f"loss_{name}": total / state.batch for name, total in state.term_sums.items()}
             figures["loss"] = sum(figures.values())
-            figures["lr"] = run.optimizer.param_groups[-1]["lr"]
+            figures["lr"] = run.lr
             figures["faces_per_second"] = (state.batch - first) * batch_size / max(seconds, 1e-9)
-            if processes.is_main and ((state.epoch + 1) % validate_every == 0 or state.epoch + 1 == epochs):
+            if processes.is_main and ((state.epoch + 1) % settings.validate_every == 0 or state.epoch + 1 == epochs):
                 figures |= validation(run.chosen, processes.device)
                 if run.improves(figures["val_nme"]):
                     run.save_best(figures)
@@ -206,64 +204,65 @@ def fit(
     return FitResult(run.best_path, run.last_path, state.history)
 
 
+def train_step(
+    run: TrainingState,
+    model: nn.Module,
+    batch: FaceCrop,
+    loss: PIPLoss,
+    processes: Processes,
+    *,
+    bfloat16: bool = False,
+    clip_norm: float = 0.0,
+    stop: bool = False,
+) -> tuple[dict[str, float], bool]:
+    """Take one step of the optimiser on one batch.
+
+    Args:
+        run: Network, moving average, optimiser and progress; all of them move on.
+        model: The network, wrapped where several processes share the batch.
+        batch: This process's share, its fields stacked: images uint8 ``(B, S, S, 3)``, points ``(B, N, 2)`` as
+            fractions of the crop, weights ``(B, N)``, pool_factors ``(B,)``.
+        loss: Output and targets of the network to named terms.
+        processes: Those that share the batch.
+        bfloat16: Whether the forward pass runs under autocast.
+        clip_norm: Largest norm of the gradient; 0 is no limit.
+        stop: Whether this process was asked to stop.
+
+    Returns:
+        The loss terms, the mean over processes, and whether any process was asked to stop.
+
+    Raises:
+        TrainingError: The loss or its gradient is not finite; no weight was changed.
+    """
+    net, device, pool_factor = run.net, processes.device, batch["pool_factor"]
+    # A batch of (B, S, S, 3) seen as (B, 3, S, S) is channels-last already: no copy.
+    images = batch["image"].to(device, non_blocking=True).permute(0, 3, 1, 2)
+    points, weight = (batch[name].to(device, non_blocking=True) for name in ("points", "weight"))
+    targets = net.targets(points, weight=weight, pool_factor=pool_factor)
+    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=bfloat16):
+        output = model(net.normalize(images), pool_factor)
+    terms = loss(output, targets)
+    run.optimizer.zero_grad(set_to_none=True)
+    sum(terms.values()).backward()
+    # Without a limit this only measures: every gradient is multiplied by exactly 1.
+    norm = nn.utils.clip_grad_norm_(net.parameters(), clip_norm or float("inf"))
+    figures = [*(term.detach() for term in terms.values()), norm.detach(), norm.new_tensor(float(stop))]
+    *values, norm_value, asked = processes.mean(torch.stack(figures)).tolist()
+    named = dict(zip(terms, values, strict=True))
+    if not all(map(math.isfinite, [*values, norm_value])):
+        listed = ", ".join(f"{name} {value:.4g}" for name, value in named.items())
+        raise TrainingError(
+            f"loss is not finite at epoch {run.progress.epoch + 1}, batch {run.progress.batch + 1}: {listed}, gradient"
+            f" {norm_value:.4g}; {run.kept()}: lower the learning rate, set clip_norm, or use precision=float32"
+        )
+    run.optimizer.step()
+    if run.average is not None:
+        run.average.update_parameters(net)
+    run.progress.add(named)
+    return named, asked > 0
+
+
 def _start_worker(number: int) -> None:
     """In a loader process: Ctrl-C is the training's to answer, and the cores are shared with it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     cv2.setNumThreads(1)
-
-
-@dataclass
-class _Step:
-    """One step of the optimiser on one batch."""
-
-    processes: Processes
-    net: PIPNet
-    loss: PIPLoss
-    optimizer: Optimizer
-    context: Callable[[], AbstractContextManager[Any]]
-    clip_norm: float
-    kept: Callable[[], str]
-
-    def __post_init__(self) -> None:
-        self.parallel = self.processes.wrap(self.net)
-
-    def __call__(self, batch: FaceCrop, *, where: str, stop: bool) -> tuple[dict[str, float], bool]:
-        """Take a step.
-
-        Args:
-            batch: This process's share, its fields stacked: images uint8 ``(B, S, S, 3)``, points ``(B, N, 2)`` as
-                fractions of the crop, weights ``(B, N)``, pool_factors ``(B,)``.
-            where: For the error message.
-            stop: Whether this process was asked to stop.
-
-        Returns:
-            The loss terms, the mean over processes, and whether any process was asked to stop.
-
-        Raises:
-            TrainingError: The loss or its gradient is not finite; no weight was changed.
-        """
-        device = self.processes.device
-        # A batch of (B, S, S, 3) seen as (B, 3, S, S) is channels-last already: no copy.
-        images = batch["image"].to(device, non_blocking=True).permute(0, 3, 1, 2)
-        points, weight = (batch[name].to(device, non_blocking=True) for name in ("points", "weight"))
-        targets = encode(points, self.net.neighbors, self.net.grid, weight=weight, pool_factor=batch["pool_factor"])
-        with self.context():
-            output = self.parallel(self.net.normalize(images), batch["pool_factor"])
-        terms = self.loss(output, targets)
-        self.optimizer.zero_grad(set_to_none=True)
-        sum(terms.values()).backward()
-        # Without a limit this only measures: every gradient is multiplied by exactly 1.
-        norm = torch.nn.utils.clip_grad_norm_(self.net.parameters(), self.clip_norm or float("inf"))
-        asked = norm.new_tensor(float(stop))
-        *values, norm_value, asked_value = self.processes.mean(
-            torch.stack([*(term.detach() for term in terms.values()), norm.detach(), asked])
-        ).tolist()
-        named = dict(zip(terms, values, strict=True))
-        if not all(map(math.isfinite, [*values, norm_value])):
-            listed = ", ".join(f"{name} {value:.4g}" for name, value in named.items())
-            raise TrainingError(
-                f"loss is not finite at {where}: {listed}, gradient {norm_value:.4g}; {self.kept()}: lower the learning"
-                " rate, set clip_norm, or use precision=float32"
-            )
-        self.optimizer.step()
-        return named, asked_value > 0

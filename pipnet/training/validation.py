@@ -32,6 +32,7 @@ class Validation:
     def __init__(self, faces: FaceCrops, layout: PointLayout, *, batch_size: int = 32) -> None:
         if not len(faces):
             raise ValueError("no face to validate on; choose another split, such as splits.val=test")
+        self.layout, self.crop_scale = layout, faces.crop_scale
         crops = [faces[0, index] for index in range(len(faces))]
         self.images = torch.stack([crop["image"] for crop in crops]).permute(0, 3, 1, 2)  # (F, 3, S, S)
         self.points = np.stack([crop["points"].numpy() for crop in crops])  # (F, N, 2)
