@@ -7,7 +7,7 @@ import sys
 
 from small_self_training import STAGES, self_train_here, stages
 
-from pipnet.self_training import teacher
+from pipnet.self_training import pseudo_labels
 
 ARGUMENTS = (
     # From the backbone: eight steps from trained weights would make 0.02 of the 0.000002 that two processes differ by.
@@ -21,7 +21,7 @@ ARGUMENTS = (
 
 
 def train(folder):
-    teacher._CHUNK = 3  # faces: several chunks for each process
+    pseudo_labels.CHUNK = 3  # faces: several chunks for each process
     return self_train_here(folder, *ARGUMENTS)
 
 

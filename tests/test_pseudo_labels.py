@@ -24,10 +24,17 @@ from pipnet.model.checkpoint import LoadedModel
 from pipnet.model.codec import mean_shape
 from pipnet.model.pipnet import PIPNet, Prediction, Votes
 from pipnet.self_training import pseudo_labels
-from pipnet.self_training import teacher as looking
 from pipnet.self_training.face_store import FaceStore, FoundFace, FoundPhoto, UnlabelledFaces
-from pipnet.self_training.pseudo_labels import Estimate, Selection, confidence, write_contact_sheet, write_table
-from pipnet.self_training.teacher import Teacher, estimate, weights_digest
+from pipnet.self_training.pseudo_labels import (
+    Estimate,
+    Selection,
+    Teacher,
+    confidence,
+    estimate,
+    weights_digest,
+    write_contact_sheet,
+    write_table,
+)
 from pipnet.training.distributed import Processes
 from pipnet.training.state import TrainingError
 
@@ -135,7 +142,7 @@ class OneOfTwo(Processes):
 
 
 def test_a_kill_and_more_processes_change_no_number(faces, fresh, monkeypatch):
-    monkeypatch.setattr(looking, "_CHUNK", 3)
+    monkeypatch.setattr(pseudo_labels, "CHUNK", 3)
     whole = label(faces, views=3)
 
     class KilledError(Exception):
@@ -166,7 +173,7 @@ def test_a_kill_and_more_processes_change_no_number(faces, fresh, monkeypatch):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_stop_signal_ends_with_one_sentence_and_the_same_call_resumes(faces, fresh, monkeypatch, number):
-    monkeypatch.setattr(looking, "_CHUNK", 4)
+    monkeypatch.setattr(pseudo_labels, "CHUNK", 4)
     batches = []
     look = Teacher.estimate
 
@@ -185,7 +192,7 @@ def test_a_stop_signal_ends_with_one_sentence_and_the_same_call_resumes(faces, f
 
 
 def test_a_disk_that_fills_up_while_labels_are_written_is_one_sentence(fresh, monkeypatch):
-    monkeypatch.setattr(looking, "_CHUNK", 4)
+    monkeypatch.setattr(pseudo_labels, "CHUNK", 4)
     fresh.database.rows("PRAGMA max_page_count=1")  # no more than there are
     with pytest.raises(OSError, match=r"faces.sqlite can't be written: .* is full; free disk space or choose another"):
         label(fresh)
@@ -326,10 +333,10 @@ def test_disagreement_is_the_distance_of_the_views_in_box_sizes():
             return np.stack([square] * len(crops)), np.ones((len(crops), 4))
 
     looker = Teacher(LoadedModel(teacher(), LAYOUT, 1.25, {}), label_shift=0.0, views=3)
-    looker.mirror = np.arange(4)
-    looker._see = Moving()
+    looker.layout = layout_from_dict({"name": "four", "num_points": 4})
+    looker.see = Moving()
     image = np.zeros((20, 20, 3), np.uint8)
-    looker._landmarker = FakeLandmarker(LAYOUT, lambda face, box: np.repeat([[0.0, 0], [10, 10]], [34, 34], axis=0))
+    looker.landmarker = FakeLandmarker(LAYOUT, lambda face, box: np.repeat([[0.0, 0], [10, 10]], [34, 34], axis=0))
     found = looker.estimate([image], np.array([[0.0, 0, 10, 10]]), np.zeros(1), range(1))
     np.testing.assert_allclose(found.points[0, :, 0], [1, 11, 1, 11])  # of three views
     np.testing.assert_allclose(found.disagreement[0], np.sqrt(2 / 3) / 10, rtol=1e-5)

@@ -22,9 +22,8 @@ from pipnet.model import checkpoint
 from pipnet.model.checkpoint import LoadedModel
 from pipnet.self_training.curriculum import Curriculum, Stage
 from pipnet.self_training.face_store import UnlabelledFaces
-from pipnet.self_training.pseudo_labels import PseudoLabels
+from pipnet.self_training.pseudo_labels import PseudoLabels, Teacher, estimate
 from pipnet.self_training.stages import StageRecords, report_labels, report_stage
-from pipnet.self_training.teacher import Teacher, estimate
 from pipnet.training.distributed import Processes
 from pipnet.training.setup import TrainingData, build_network, calibrate_checkpoint, train_network
 from pipnet.training.validation import Validation

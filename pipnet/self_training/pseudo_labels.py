@@ -1,28 +1,44 @@
-"""Pseudo-labels of unlabelled faces: points, how sure they are, samples to train on, a table and a contact sheet.
+"""Pseudo-labels: a teacher labels unlabelled faces, and what it said becomes samples, a table and a contact sheet.
 
-They lie beside the faces in their store (:mod:`pipnet.self_training.face_store`), a row a face, and are read when they
-are asked for: ten million faces take no more memory than five hundred.
+Labels lie beside the faces in their store (:mod:`pipnet.self_training.face_store`), a row a face, and are read when
+they are asked for: ten million faces take no more memory than five hundred.
 """
 
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 
+from pipnet.console import StopRequest
 from pipnet.data.images import write_image
 from pipnet.data.report import Color, contact_sheet, face_tile
 from pipnet.data.sample import Sample
 from pipnet.files import replacing
-from pipnet.geometry import tight_box
+from pipnet.geometry import Crop, affine_crop, box_size, crop_of_square, crop_squares, tight_box, turned
+from pipnet.inference.detections import Detections
+from pipnet.inference.landmarker import FaceLandmarker
+from pipnet.model.checkpoint import LoadedModel
+from pipnet.model.pipnet import PIPNet
 from pipnet.self_training.face_store import UnlabelledFaces
+from pipnet.training.distributed import Processes, in_step
 
+CHUNK = 1024  # faces that are labelled and written at once: what a kill costs
+_READERS = 4  # threads that decode crops while the network computes
+_TURN, _SHIFT, _ZOOM = 10.0, 0.04, 0.08  # of further views: degrees, fraction of the crop's side, log
+_LEAST_EXTENT = 1e-3  # pixels; points that fall on one another give no box
 _TOLERANCE = 0.05  # of the box: where a point this unsure has a confidence of 1/e
+_TILE = 160  # pixels
+# From points that are hardly known to sure ones: red, orange, yellow, green.
+_COLORS: tuple[Color, ...] = ((240, 50, 50), (250, 150, 40), (245, 225, 60), (70, 230, 90))
 
 
 @dataclass(frozen=True)
@@ -56,8 +72,26 @@ class Estimate(NamedTuple):
     angle: np.ndarray  # (F,) float32, degrees: how far the face was turned clockwise where it was cut
 
 
+def confidence(labels: Estimate, cell: float) -> np.ndarray:
+    """How sure points are, ``(..., N)`` float32 in [0, 1]: ``exp(-u / 0.05)``.
+
+    ``u = hypot(disagreement, spread)`` with both as fractions of the box: a point whose views lie apart by 5 % of the
+    face's size, or whose votes do, has 0.37; one without any doubt has 1.
+
+    Args:
+        labels: Of one face or many.
+        cell: Side of a cell as a fraction of the box.
+
+    Example:
+        >>> sure = Estimate(np.zeros((2, 2)), np.zeros(2), np.array([0, 0.05]), np.zeros(()))
+        >>> confidence(sure, cell=0.1).round(2).tolist()
+        [1.0, 0.37]
+    """
+    return np.exp(-np.hypot(labels.disagreement, labels.spread * np.float32(cell)) / np.float32(_TOLERANCE))
+
+
 class PseudoLabels:
-    """What a teacher says of unlabelled faces; :func:`pipnet.self_training.teacher.estimate` fills them.
+    """What a teacher says of unlabelled faces; :func:`estimate` fills them.
 
     Args:
         faces: Those it was asked about.
@@ -82,7 +116,7 @@ class PseudoLabels:
         query = "SELECT points, spread, disagreement, angle FROM labels WHERE labelling = ? AND face = ?"
         found = self.faces.database.rows(query, [self._labelling, range(len(self))[index]])[0]
         points, spread, disagreement = (np.frombuffer(part, "<f4") for part in found[:3])
-        return Estimate(points.reshape(-1, 2), spread, disagreement, np.float32(found[3]))
+        return Estimate(points.reshape(-1, 2), spread, disagreement, np.array(found[3], np.float32))
 
     def hold(self, rows: range) -> bool:
         """Whether all of some consecutive faces are labelled."""
@@ -113,11 +147,7 @@ class PseudoLabels:
         return np.fromiter((value for (value,) in found), np.float32, len(self))
 
     def samples(self, select: Selection | None = None) -> PseudoSamples:
-        """Faces to train on, made on demand.
-
-        Args:
-            select: None trains on everything, as the paper does.
-        """
+        """Faces to train on, made on demand; without a selection all of them, as in the paper."""
         return PseudoSamples(self, select or Selection())
 
 
@@ -145,27 +175,144 @@ class PseudoSamples(Sequence[Sample]):
         return Sample(faces.image(row), points, faces.name(row), box=box, weight=weight, angle=angle)
 
 
-def confidence(labels: Estimate, cell: float) -> np.ndarray:
-    """How sure points are, ``(..., N)`` float32 in [0, 1]: ``exp(-u / 0.05)``.
-
-    ``u = hypot(disagreement, spread)`` with both as fractions of the box: a point whose views lie apart by 5 % of the
-    face's size, or whose votes do, has 0.37; one without any doubt has 1.
+class Teacher:
+    """A network that labels faces: the mean over augmented views of each.
 
     Args:
-        labels: Of one face or many.
-        cell: Side of a cell as a fraction of the box.
+        model: A network with its layout and crop.
+        label_shift: As it was trained; see :class:`pipnet.data.dataset.FaceCrops`.
+        views: Augmented views of each face; every second one is mirrored, and from the third on they are slightly
+            turned, moved and resized.
+        seed: Of the views.
+        batch_size: Faces a forward pass.
 
-    Example:
-        >>> sure = Estimate(np.zeros((2, 2)), np.zeros(2), np.array([0, 0.05]), np.zeros(()))
-        >>> confidence(sure, cell=0.1).round(2).tolist()
-        [1.0, 0.37]
+    Raises:
+        ValueError: There is no view.
     """
-    return np.exp(-np.hypot(labels.disagreement, labels.spread * np.float32(cell)) / np.float32(_TOLERANCE))
+
+    def __init__(
+        self, model: LoadedModel, *, label_shift: float, views: int = 1, seed: int = 0, batch_size: int = 64
+    ) -> None:
+        if views < 1:
+            raise ValueError(f"a face needs at least one view, got views={views}")
+        self.net, self.crop_scale, self.layout = model.net, model.crop_scale, model.layout
+        self.landmarker = FaceLandmarker.from_model(model)
+        self.label_shift, self.views, self.seed, self.batch_size = label_shift, views, seed, batch_size
+
+    def label(self, faces: UnlabelledFaces, rows: range) -> Iterator[Estimate]:
+        """Labels of some faces, batch by batch; the next batch is read meanwhile."""
+        batches = [rows[first : first + self.batch_size] for first in range(0, len(rows), self.batch_size)]
+        with ThreadPoolExecutor(_READERS) as readers:
+            ahead = [readers.submit(faces.image, row) for row in batches[0]]
+            for batch, following in zip(batches, [*batches[1:], range(0)], strict=True):
+                images = [future.result() for future in ahead]
+                ahead = [readers.submit(faces.image, row) for row in following]
+                found = faces.found(batch)
+                yield self.estimate(images, found.boxes, found.angles, batch)
+
+    def estimate(self, images: list[np.ndarray], boxes: np.ndarray, angles: np.ndarray, names: range) -> Estimate:
+        """Labels of a batch.
+
+        Args:
+            images: RGB uint8, of any size.
+            boxes: ``(B, 4)`` of the detector, pixels of the images.
+            angles: ``(B,)``, degrees by which these are turned, NaN where the detector does not say.
+            names: Numbers of the faces: what their views depend on.
+        """
+        told = [Detections(box[None], np.ones(1), angle[None]) for box, angle in zip(boxes, angles, strict=True)]
+        first = self.landmarker.predict_batch(images, told, batch_size=len(images))
+        angles = first.angles.astype(np.float64)
+        tight = tight_box(first.points.astype(np.float64), angles)
+        found = ((tight[:, 2:] - tight[:, :2]).max(axis=1) > _LEAST_EXTENT)[:, None]
+        squares = crop_squares(np.where(found, tight, first.boxes), self.crop_scale)
+        # The labels that the network learnt sit to the right in mirrored faces, too.
+        shift = self.label_shift * squares[:, 2] / self.crop_scale  # (B,), pixels
+        right = turned(np.stack([2 * shift, np.zeros_like(shift)], axis=1), angles)
+        mirror = np.array(self.layout.mirror)
+        points, spreads = [], []
+        for view in range(self.views):
+            seen, spread = self.see(
+                images, [self._crop(*face, view) for face in zip(squares, angles, names, strict=True)]
+            )
+            if view % 2 == 1:
+                seen, spread = seen[:, mirror] + right[:, None], spread[:, mirror]
+            points.append(seen)
+            spreads.append(spread)
+        mean = np.mean(points, axis=0)  # (B, N, 2)
+        apart = np.sqrt(np.square(np.array(points) - mean).sum(axis=-1).mean(axis=0))  # (B, N)
+        size = np.maximum(box_size(tight_box(mean)), _LEAST_EXTENT)[:, None]
+        return Estimate(*(part.astype(np.float32) for part in (mean, np.mean(spreads, axis=0), apart / size, angles)))
+
+    def _crop(self, square: np.ndarray, angle: float, name: int, view: int) -> Crop:
+        """What a view shows: the first is the plain crop, the second that mirrored, further ones are moved as well."""
+        if view == 0:
+            return crop_of_square(square, self.net.input_size, angle)
+        x, y, side = square.tolist()
+        turn, right, down, zoom = np.random.default_rng([self.seed, name, view]).uniform(-1, 1, 4) * (view > 1)
+        centre = np.array([x + _SHIFT * right * side, y + _SHIFT * down * side])
+        side *= float(np.exp(_ZOOM * zoom))
+        return affine_crop(centre, (side, side), self.net.input_size, angle=_TURN * turn - angle, mirror=view % 2 == 1)
+
+    def see(self, images: list[np.ndarray], crops: list[Crop]) -> tuple[np.ndarray, np.ndarray]:
+        """Points ``(B, N, 2)`` float64, pixels of the images, and the spread of their votes ``(B, N)``, cells."""
+        pixels = np.stack([crop.warp(image) for crop, image in zip(crops, images, strict=True)])
+        batch = torch.from_numpy(pixels).to(next(self.net.parameters()).device).permute(0, 3, 1, 2)
+        with torch.inference_mode():
+            votes = self.net.count_votes(self.net(self.net.normalize(batch)))
+        units = votes.points_unit.cpu().numpy().astype(np.float64)
+        points = np.stack([crop.from_unit(unit) for crop, unit in zip(crops, units, strict=True)])
+        return points, votes.spread.cpu().numpy()
 
 
-_TILE = 160  # pixels
-# From points that are hardly known to sure ones: red, orange, yellow, green.
-_COLORS: tuple[Color, ...] = ((240, 50, 50), (250, 150, 40), (245, 225, 60), (70, 230, 90))
+def estimate(teacher: Teacher, faces: UnlabelledFaces, processes: Processes) -> PseudoLabels:
+    """Label all faces with a network; every face, no matter how sure it is, as in the paper (section 3.4).
+
+    A face is cut by its detector's box, upright, and again by the tight box of the points found: the box that training
+    uses. Labels are never written again; what was interrupted resumes, to the same numbers, with any number of
+    processes.
+
+    Raises:
+        OSError: The disk is full.
+        BadSampleError: The crop of a face is damaged; the message names it.
+        TrainingError: Ctrl-C or SIGTERM asked for an end, or another process has failed; chunks in progress are lost.
+    """
+    request = {
+        "teacher": weights_digest(teacher.net),
+        "faces": faces.digest,
+        "count": len(faces),
+        "layout": teacher.layout.name,
+        "cell": teacher.crop_scale / teacher.net.grid,  # side of a cell in longer sides of the box
+        "label_shift": teacher.label_shift,
+        "views": teacher.views,
+        "seed": teacher.seed,
+    }
+    labels = PseudoLabels(faces, request)
+
+    def share() -> Iterator[None]:
+        """The chunks of this process that are not there yet, batch by batch."""
+        for first in range(processes.rank * CHUNK, len(faces), processes.world_size * CHUNK):
+            rows = range(first, min(first + CHUNK, len(faces)))
+            if not labels.hold(rows):
+                found = []
+                for batch in teacher.label(faces, rows):
+                    found.append(batch)
+                    yield
+                labels.write(rows, Estimate(*map(np.concatenate, zip(*found, strict=True))))
+            yield
+
+    stopped = f"stopped on request while faces were labelled; the same command resumes from {faces.folder}"
+    with StopRequest(alone=processes.world_size == 1) as stop:
+        in_step(share(), processes, stop, stopped)
+    return labels
+
+
+def weights_digest(net: PIPNet) -> str:
+    """SHA-256 of all weights of a network, hexadecimal."""
+    digest = hashlib.sha256()
+    for name, values in net.state_dict().items():
+        digest.update(f"{name} {tuple(values.shape)} {values.dtype}".encode())
+        digest.update(values.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def write_table(labels: PseudoLabels, path: str | Path) -> None:
