@@ -17,7 +17,7 @@ import torch
 from skimage.data import astronaut
 
 import pipnet
-from pipnet.data.portrait import portrait
+from pipnet.data.images import portrait
 from pipnet.demo import command, main, output
 from pipnet.demo import photos as photos_module
 from pipnet.demo.options import parse

@@ -75,7 +75,7 @@ def test_the_refusal_refuses(run_light):
 def test_the_landmarker_on_a_photo(run_light):
     program = """
 from pipnet import FaceLandmarker
-from pipnet.data.portrait import portrait
+from pipnet.data.images import portrait
 landmarker = FaceLandmarker.load()
 (face,) = landmarker(portrait())
 face.to_dict(), face.align(portrait(), 64), face.head_pose((512, 512)), face.eye_opening(), face.mouth_opening()
@@ -106,7 +106,7 @@ def test_the_demo_on_a_video(run_light, tmp_path):
     """Two faces, so that it is found out who is who; drawn, recorded, in all three kinds of results."""
     program = """
 import cv2, numpy as np
-from pipnet.data.portrait import portrait
+from pipnet.data.images import portrait
 photo = cv2.resize(portrait()[..., ::-1], (320, 320))
 film = cv2.VideoWriter("film.avi", cv2.VideoWriter_fourcc(*"MJPG"), 10, (640, 320))
 for number in range(6):

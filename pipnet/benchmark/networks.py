@@ -70,7 +70,7 @@ def sample_images(count: int, size: int) -> np.ndarray:
     """
     import cv2
 
-    from pipnet.data.portrait import portrait
+    from pipnet.data.images import portrait
 
     face = cv2.resize(portrait()[20:230, 110:320], (size, size), interpolation=cv2.INTER_AREA)
     return np.stack([np.roll(face, number, axis=1) for number in range(count)])

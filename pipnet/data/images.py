@@ -1,22 +1,24 @@
-"""Photos from files and arrays, and back: always RGB uint8, or an error that says which file and what to do.
-Also: what the first bytes of an image file say, before anything is decoded, and where photos come from, a folder with
-any tree below it or a list of paths, one at a time.
-"""
+"""Photos from files and arrays, always as RGB uint8, and the photos of a folder or a list."""
 
 from __future__ import annotations
 
+import codecs
 import os
 import stat
 from collections import Counter
 from collections.abc import Collection, Iterator
+from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
 from typing import Any, Literal
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from pipnet.files import replacing
+
+Photo = npt.NDArray[np.uint8]
 
 
 class BadSampleError(ValueError):
@@ -24,137 +26,7 @@ class BadSampleError(ValueError):
 
 
 _JPEG, _PNG = b"\xff\xd8", b"\x89PNG\r\n\x1a\n"
-# Start-of-frame markers, which carry the size; 0xC4, 0xC8 and 0xCC between them mean other things.
-_JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _HEIC_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
-
-
-def claimed_size(data: bytes) -> tuple[int, int] | None:
-    """Width and height in the header of a JPEG, PNG, BMP, GIF or TIFF, as they are stored (not turned).
-
-    A file of a few bytes can claim any size, and a decoder believes it. Formats whose largest size is harmless (WebP:
-    16383 x 16383) or that are rare are left to the decoder's own limit.
-
-    Returns:
-        None where the format is another, or the header is damaged.
-
-    Example:
-        >>> claimed_size(b"GIF89a" + bytes([7, 0, 4, 0]))
-        (7, 4)
-        >>> claimed_size(b"no image") is None
-        True
-    """
-    if data.startswith(_PNG) and len(data) >= 24:
-        return _number(data, 16, 4, "big"), _number(data, 20, 4, "big")
-    if data.startswith(_JPEG):
-        return _walk_jpeg(data)[1]
-    if data.startswith((b"GIF87a", b"GIF89a")) and len(data) >= 10:
-        return _number(data, 6, 2, "little"), _number(data, 8, 2, "little")
-    if data.startswith(b"BM") and len(data) >= 26:
-        if _number(data, 14, 4, "little") == 12:  # the header of OS/2 has 16-bit sides
-            return _number(data, 18, 2, "little"), _number(data, 20, 2, "little")
-        # A negative height means that rows run down.
-        sides = (int.from_bytes(data[at : at + 4], "little", signed=True) for at in (18, 22))
-        width, height = (abs(side) for side in sides)
-        return width, height
-    if data.startswith((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")):
-        return _tiff_size(data)
-    return None
-
-
-def is_cut_off(data: bytes) -> bool:
-    """Whether a JPEG or PNG lacks its end. Formats without an end marker are left to the decoder.
-
-    Example:
-        >>> is_cut_off(b"\\xff\\xd8 start of a photo"), is_cut_off(b"no image")
-        (True, False)
-    """
-    if data.startswith(_JPEG):
-        # Search behind the start of the scan only: an embedded thumbnail has an end marker of its own. Inside a scan
-        # the two bytes can't occur (a 0xFF is followed by 0), and bytes behind the end marker do no harm.
-        return data.find(b"\xff\xd9", _walk_jpeg(data)[0]) < 0
-    if data.startswith(_PNG):
-        return data.rfind(b"IEND") < 0
-    return False
-
-
-def foreign_kind(data: bytes) -> str | None:
-    """What a file is that people take for a photo and OpenCV does not decode, or None.
-
-    Example:
-        >>> foreign_kind(b"\\0\\0\\0\\x18ftypheic")
-        'a HEIC photo, which OpenCV does not decode: convert it to JPEG'
-    """
-    if data[4:8] == b"ftyp" and data[8:12] in _HEIC_BRANDS:
-        return "a HEIC photo, which OpenCV does not decode: convert it to JPEG"
-    if is_video(data):
-        return "a video, not a photo"
-    if data.startswith(b"%PDF"):
-        return "a PDF, not a photo"
-    return None
-
-
-def is_avif(data: bytes) -> bool:
-    """Whether a file begins as an AVIF does: the brand is among those that it names.
-
-    Example:
-        >>> is_avif(b"\\0\\0\\0\\x18ftypmif1\\0\\0\\0\\0mif1avif"), is_avif(b"\\0\\0\\0\\x18ftypheic")
-        (True, False)
-    """
-    brands = data[8 : min(_number(data, 0, 4, "big"), 256)]
-    return data[4:8] == b"ftyp" and (b"avif" in brands or b"avis" in brands)
-
-
-def is_video(data: bytes) -> bool:
-    """Whether a file begins as MP4, QuickTime, Matroska, WebM or AVI do.
-
-    Example:
-        >>> is_video(b"RIFF....AVI LIST"), is_video(b"RIFF....WEBPVP8 ")
-        (True, False)
-    """
-    is_mp4 = data[4:8] == b"ftyp" and data[8:12] not in (*_HEIC_BRANDS, b"avif", b"avis")
-    return is_mp4 or data.startswith(b"\x1aE\xdf\xa3") or (data.startswith(b"RIFF") and data[8:12] == b"AVI ")
-
-
-def _walk_jpeg(data: bytes) -> tuple[int, tuple[int, int] | None]:
-    """Offset of the first start-of-scan marker, or of the end of the data; and the size in the frame before it."""
-    position, size = 2, None
-    while position + 4 <= len(data):
-        if data[position] != 0xFF:
-            return position, size  # not a marker: damaged, the decoder will say
-        marker = data[position + 1]
-        if marker == 0xDA:
-            return position, size
-        if marker == 0xFF or marker == 0x01 or 0xD0 <= marker <= 0xD8:  # fill byte, or a marker without a length
-            position += 1 if marker == 0xFF else 2
-            continue
-        if marker in _JPEG_FRAMES and position + 9 <= len(data):
-            size = _number(data, position + 7, 2, "big"), _number(data, position + 5, 2, "big")
-        position += 2 + _number(data, position + 2, 2, "big")
-    return len(data), size
-
-
-def _tiff_size(data: bytes) -> tuple[int, int] | None:
-    """Size of the first picture of a TIFF or BigTIFF."""
-    order: Literal["little", "big"] = "little" if data.startswith(b"II") else "big"
-    big = b"+" in data[2:4]
-    first, count_bytes, entry_bytes, value_at = (8, 8, 20, 12) if big else (4, 2, 12, 8)
-    directory = _number(data, first, 8 if big else 4, order)
-    entries = min(_number(data, directory, count_bytes, order), 1000)
-    sides = {}
-    for entry in range(entries):
-        at = directory + count_bytes + entry * entry_bytes
-        tag = _number(data, at, 2, order)
-        if tag in (256, 257):  # width, height: 16-bit numbers (type 3), else 32-bit, at the start of the value field
-            sides[tag] = _number(data, at + value_at, 2 if _number(data, at + 2, 2, order) == 3 else 4, order)
-    return (sides[256], sides[257]) if len(sides) == 2 else None
-
-
-def _number(data: bytes, at: int, length: int, order: Literal["little", "big"]) -> int:
-    """An unsigned number; one beyond the end of the data counts as what is left of it."""
-    return int.from_bytes(data[at : at + length], order)
-
-
 # What a photo in a folder is known by: all that OpenCV decodes, and what it doesn't but people keep as photos, so that
 # each of these is told of and none is skipped in silence.
 IMAGE_SUFFIXES = (
@@ -162,35 +34,32 @@ IMAGE_SUFFIXES = (
     *(".mpo", ".jp2", ".pbm", ".pgm", ".ppm", ".pnm", ".pam", ".pxm", ".pfm", ".hdr", ".pic", ".sr", ".ras", ".exr"),
     *(".heic", ".heif", ".jxl", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf"),
 )
-
-
-def is_photo_name(name: str) -> bool:
-    """Whether a file in a folder counts as a photo, by its name; hidden ones, also macOS's ``._``, don't.
-
-    Example:
-        >>> is_photo_name("a.JFIF"), is_photo_name("._a.jpg"), is_photo_name("a.txt")
-        (True, False, False)
-    """
-    return not name.startswith(".") and name.lower().endswith(IMAGE_SUFFIXES)
-
-
-_REPLACE = "replace the file (a fresh download or copy), or leave it out"
+PORTRAIT_NAME = "astronaut"
 # A header of 30 bytes can claim any size, and the decoder would take the memory for it. 16384 x 16384 is 0.8 GB as RGB.
 MAX_PIXELS = 2**28
 _MAX_BYTES = 2**31 - 1  # of a file; OpenCV decodes no more, and it is read whole
+_REPLACE = "replace the file (a fresh download or copy), or leave it out"
 _EXIF_ORIENTATION = 0x0112
 _QUARTER_TURNS = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 
 
-def read_image(source: str | os.PathLike[str] | np.ndarray) -> np.ndarray:
+def portrait() -> Photo:
+    """The public-domain portrait of Eileen Collins that ships with pipnet, RGB uint8 ``(512, 512, 3)``.
+
+    ``astronaut.jpg`` beside this file is a photograph by NASA, from its Great Images database
+    (https://flic.kr/p/r9qvLn), without known copyright restrictions: all of scikit-image's ``astronaut``, as JPEG.
+    """
+    return read_image(Path(__file__).with_name(f"{PORTRAIT_NAME}.jpg"))
+
+
+def read_image(source: str | os.PathLike[str] | np.ndarray) -> Photo:
     """Read a photo.
 
     A file is read once and decoded from memory. A photo with an EXIF orientation tag is turned upright, as
     ``cv2.imread`` does and hence as the authors' code and most others read the datasets: labels count in the upright
-    photo. So is an AVIF whose container says how to turn or mirror it. (No image of 300W or WFLW that was at hand
-    carries the tag. If your own labels count in the stored pixels, remove the tag.) Grey becomes three equal channels,
-    an alpha channel is dropped, 16 bits are scaled to 8. Of an animation or a file with several pictures the first one
-    is taken.
+    photo. (If yours count in the stored pixels, remove the tag.) So is an AVIF whose container says how to turn or
+    mirror it. Grey becomes three equal channels, an alpha channel is dropped, 16 bits are scaled to 8. Of an animation
+    or a file with several pictures the first one is taken.
 
     Args:
         source: Path of a file that OpenCV can decode, or an image: uint8 or uint16, ``(H, W)``, ``(H, W, 1)``,
@@ -237,59 +106,40 @@ def read_bytes(source: str | os.PathLike[str]) -> bytes:
     return data
 
 
-def decode_image(data: bytes, name: str | os.PathLike[str]) -> np.ndarray:
-    """The photo in the bytes of a file, as :func:`read_image` gives it.
-
-    Args:
-        data: All of them, from :func:`read_bytes`.
-        name: What error messages call the photo.
+def decode_image(data: bytes, name: str | os.PathLike[str]) -> Photo:
+    """The photo in the bytes of a whole file, as :func:`read_image` gives it; ``name`` is what errors call it.
 
     Raises:
         BadSampleError: No image, too large, or cut off.
     """
-    width, height = claimed_size(data) or (0, 0)
-    if width * height > MAX_PIXELS:
-        raise BadSampleError(f"{name}: {_too_large(width, height)}")
-    image = None
-    if is_avif(data):
-        image = _decode_avif(data, name)
+    _check_size(f"{name}", *(claimed_size(data) or (0, 0)))
+    if is_cut_off(data):
+        raise BadSampleError(f"{name}: the image is cut off after {len(data)} bytes; {_REPLACE}")
+    try:
+        if _is_avif(data):
+            return _decode_avif(data, name)
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
         if image is not None:
-            return image
-    elif not is_cut_off(data):
-        try:
-            image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-        except (cv2.error, MemoryError):  # not a format, or a size, that OpenCV takes
-            image = None
-    if image is None:
-        raise BadSampleError(f"{name}: {_what_is_wrong(data)}; {_REPLACE}")
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
+            return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image), np.uint8)
+    except BadSampleError:
+        raise
+    except Exception:  # not a format, or a size, that OpenCV takes; Pillow's may be of any kind
+        pass
+    raise BadSampleError(f"{name}: {foreign_kind(data) or 'not an image, or a damaged one'}; {_REPLACE}")
 
 
-def _decode_avif(data: bytes, name: str | os.PathLike[str]) -> np.ndarray | None:
-    """By Pillow, which says how the container wants the picture turned; OpenCV (5.0) decodes it as it is stored.
-
-    Raises:
-        BadSampleError: Too large.
-    """
+def _decode_avif(data: bytes, name: str | os.PathLike[str]) -> Photo:
+    """By Pillow, which says how the container wants the picture turned; OpenCV (5.0) decodes it as it is stored."""
     from PIL import ImageOps
     from PIL.AvifImagePlugin import AvifImageFile  # not Image.open, whose own limit is lower
 
-    try:
-        stored = AvifImageFile(BytesIO(data))
-        width, height = stored.size
-        if width * height <= MAX_PIXELS:
-            return np.array(ImageOps.exif_transpose(stored).convert("RGB"))
-    except Exception:  # Pillow lets errors of any kind through where a file is damaged
-        return None
-    raise BadSampleError(f"{name}: {_too_large(width, height)}")
+    stored = AvifImageFile(BytesIO(data))
+    _check_size(f"{name}", *stored.size)
+    return np.array(ImageOps.exif_transpose(stored).convert("RGB"))
 
 
 def write_image(path: Path, image: np.ndarray) -> None:
-    """Write a picture that appears whole or not at all.
-
-    Args:
-        path: Its suffix says the format.
-        image: RGB uint8 ``(H, W, 3)``.
+    """Write a picture, RGB uint8 ``(H, W, 3)``, in the format of the suffix; it appears whole or not at all.
 
     Raises:
         OSError: It can't be written; the message names the file.
@@ -298,7 +148,7 @@ def write_image(path: Path, image: np.ndarray) -> None:
     try:
         done, data = cv2.imencode(path.suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))  # a JPEG with quality 95
     except cv2.error:
-        done = False
+        done, data = False, np.empty(0, np.uint8)
     if not done:
         height, width = image.shape[:2]
         raise ValueError(f"{path}: a picture of {width} x {height} can't be written as {path.suffix}; try .png")
@@ -323,57 +173,143 @@ def image_size(source: str | os.PathLike[str] | np.ndarray) -> tuple[int, int]:
         _check_array(source)
         return source.shape[1], source.shape[0]
     path = _as_path(source)
-    size = _size_from_header(path) if path.is_file() else None
-    if size is None:  # a format only OpenCV knows, or the error in its own words
+    size, turned = header_size(path) if path.is_file() else (None, None)
+    if size is None or turned is None:  # a format only OpenCV knows, or the error in its own words
         height, width = read_image(path).shape[:2]
-        size = width, height
-    return size
+        return width, height
+    return (size[1], size[0]) if turned else size
 
 
-def stored_size(path: Path) -> tuple[int, int] | None:
-    """Width and height of a photo's pixels before its EXIF orientation turns them; None where no header tells."""
-    from PIL import Image
-
-    try:
-        with Image.open(path) as header:
-            return header.size
-    except Exception:  # as in _size_from_header
-        return None
-
-
-def _size_from_header(path: Path) -> tuple[int, int] | None:
-    """Size of the upright photo, or None where the header alone does not tell."""
-    from PIL import Image  # comes with torchvision; reads headers without decoding, which OpenCV cannot
+def header_size(path: Path) -> tuple[tuple[int, int] | None, bool | None]:
+    """Width and height as stored, and whether reading exchanges them; None for what the header alone does not tell."""
+    import PIL.Image  # reads headers without decoding, which OpenCV cannot
 
     try:
-        with Image.open(path) as header:
-            (width, height), kind = header.size, header.format
+        with PIL.Image.open(path) as header:
+            size, kind = header.size, header.format
             tags = header.getexif()
             unreadable = "exif" in header.info and not tags  # damaged; OpenCV may find an orientation in it
     except Exception:  # Pillow lets errors of any kind through where a header is damaged
-        return None
+        return None, None
     orientation = tags.get(_EXIF_ORIENTATION, 1)
     if orientation == 1 and not unreadable:
-        return width, height
+        return size, False
     if unreadable or kind not in ("JPEG", "MPO", "AVIF"):  # it depends on the version of OpenCV which others are turned
-        return None
-    return (height, width) if orientation in _QUARTER_TURNS else (width, height)
+        return size, None
+    return size, orientation in _QUARTER_TURNS
+
+
+def claimed_size(data: bytes) -> tuple[int, int] | None:
+    """Width and height in the header of a JPEG, PNG, BMP, GIF or TIFF, as they are stored (not turned).
+
+    A file of a few bytes can claim any size, and a decoder believes it. Formats whose largest size is harmless (WebP:
+    16383 x 16383) or that are rare, and damaged headers, are left to the decoder's own limit: None. Not read by
+    Pillow, which refuses files that OpenCV decodes and warns of whatever else is wrong with a header.
+
+    Example:
+        >>> claimed_size(b"GIF89a" + bytes([7, 0, 4, 0]))
+        (7, 4)
+        >>> claimed_size(b"no image") is None
+        True
+    """
+    if data.startswith(_PNG) and len(data) >= 24:
+        return _number(data, 16, 4, "big"), _number(data, 20, 4, "big")
+    if data.startswith(_JPEG):
+        return _walk_jpeg(data)[1]
+    if data.startswith((b"GIF87a", b"GIF89a")) and len(data) >= 10:
+        return _number(data, 6, 2), _number(data, 8, 2)
+    if data.startswith(b"BM") and len(data) >= 26:
+        if _number(data, 14, 4) == 12:  # the header of OS/2 has 16-bit sides
+            return _number(data, 18, 2), _number(data, 20, 2)
+        width, height = np.frombuffer(data, "<i4", 2, 18).tolist()
+        return abs(width), abs(height)  # a negative height means that rows run down
+    if data.startswith((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")):
+        return _tiff_size(data)
+    return None
+
+
+def _walk_jpeg(data: bytes) -> tuple[int, tuple[int, int] | None]:
+    """Offset of the first start-of-scan marker, or of the end of the data; and the size in the frame before it."""
+    position, size = 2, None
+    while position + 4 <= len(data):
+        marker = data[position + 1]
+        if data[position] != 0xFF or marker == 0xDA:  # damaged, which the decoder will say; or the scan
+            return position, size
+        if marker == 0xFF or marker == 0x01 or 0xD0 <= marker <= 0xD8:  # fill byte, or a marker without a length
+            position += 1 if marker == 0xFF else 2
+            continue
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC) and position + 9 <= len(data):
+            size = _number(data, position + 7, 2, "big"), _number(data, position + 5, 2, "big")  # a start of frame
+        position += 2 + _number(data, position + 2, 2, "big")
+    return len(data), size
+
+
+def _tiff_size(data: bytes) -> tuple[int, int] | None:
+    """Size of the first picture of a TIFF or BigTIFF."""
+    order: Literal["little", "big"] = "little" if data.startswith(b"II") else "big"
+    first, count_bytes, entry_bytes, value_at = (8, 8, 20, 12) if b"+" in data[2:4] else (4, 2, 12, 8)
+    directory = _number(data, first, first, order)
+    sides = {}
+    for entry in range(min(_number(data, directory, count_bytes, order), 1000)):
+        at = directory + count_bytes + entry * entry_bytes
+        tag = _number(data, at, 2, order)
+        if tag in (256, 257):  # width, height: 16-bit numbers (type 3), else 32-bit, at the start of the value field
+            sides[tag] = _number(data, at + value_at, 2 if _number(data, at + 2, 2, order) == 3 else 4, order)
+    return (sides[256], sides[257]) if len(sides) == 2 else None
+
+
+def _number(data: bytes, at: int, length: int, order: Literal["little", "big"] = "little") -> int:
+    """An unsigned number; one beyond the end of the data counts as what is left of it."""
+    return int.from_bytes(data[at : at + length], order)
+
+
+def is_cut_off(data: bytes) -> bool:
+    """Whether a JPEG or PNG lacks its end. Formats without an end marker are left to the decoder.
+
+    Example:
+        >>> is_cut_off(b"\\xff\\xd8 start of a photo"), is_cut_off(b"no image")
+        (True, False)
+    """
+    if data.startswith(_JPEG):
+        # Search behind the start of the scan only: an embedded thumbnail has an end marker of its own. Inside a scan
+        # the two bytes can't occur (a 0xFF is followed by 0), and bytes behind the end marker do no harm.
+        return data.find(b"\xff\xd9", _walk_jpeg(data)[0]) < 0
+    return data.startswith(_PNG) and data.rfind(b"IEND") < 0
+
+
+def foreign_kind(data: bytes) -> str | None:
+    """What a file is that people take for a photo and OpenCV does not decode, or None.
+
+    Example:
+        >>> foreign_kind(b"\\0\\0\\0\\x18ftypheic")
+        'a HEIC photo, which OpenCV does not decode: convert it to JPEG'
+    """
+    if data[4:8] == b"ftyp" and data[8:12] in _HEIC_BRANDS:
+        return "a HEIC photo, which OpenCV does not decode: convert it to JPEG"
+    if is_video(data):
+        return "a video, not a photo"
+    return "a PDF, not a photo" if data.startswith(b"%PDF") else None
+
+
+def _is_avif(data: bytes) -> bool:
+    """Whether a file begins as an AVIF does: the brand is among those that it names."""
+    brands = data[8 : min(_number(data, 0, 4, "big"), 256)]
+    return data[4:8] == b"ftyp" and (b"avif" in brands or b"avis" in brands)
+
+
+def is_video(data: bytes) -> bool:
+    """Whether a file begins as MP4, QuickTime, Matroska, WebM or AVI do."""
+    is_mp4 = data[4:8] == b"ftyp" and data[8:12] not in (*_HEIC_BRANDS, b"avif", b"avis")
+    return is_mp4 or data.startswith(b"\x1aE\xdf\xa3") or (data.startswith(b"RIFF") and data[8:12] == b"AVI ")
 
 
 def _as_path(source: Any) -> Path:
-    """The path of a file.
-
-    Raises:
-        BadSampleError: It is none; the message says what to give instead.
-    """
-    if isinstance(source, str | os.PathLike) and isinstance(os.fspath(source), str):
-        try:
-            possible = b"\0" not in os.fsencode(source)
-        except UnicodeEncodeError:
-            possible = False
-        if not possible:
-            raise BadSampleError(f"{os.fspath(source)!r} is no path: it holds a character that paths can't; correct it")
-        return Path(source)
+    """The path of a file, or an error that says what to give instead."""
+    if isinstance(source, str | os.PathLike) and isinstance(name := os.fspath(source), str):
+        with suppress(UnicodeEncodeError):
+            if b"\0" not in os.fsencode(name):
+                return Path(name)
+        raise BadSampleError(f"{name!r} is no path: it holds a character that paths can't; correct it")
     what = f"{type(source).__module__}.{type(source).__name__}".removeprefix("builtins.")
     raise BadSampleError(
         f"an image must be a path or a NumPy array, got {what};"
@@ -382,61 +318,53 @@ def _as_path(source: Any) -> Path:
 
 
 def _check_array(image: np.ndarray) -> None:
-    """Stop on an array that is no image.
-
-    Raises:
-        BadSampleError: Its type or shape is none of an image, or it is too large.
-    """
+    """Stop on an array whose type or shape is none of an image, or that is too large."""
     channels = {2: 1, 3: image.shape[-1] if image.ndim else 0}.get(image.ndim)
     if channels not in (1, 3, 4) or image.size == 0 or image.dtype not in (np.uint8, np.uint16):
         raise BadSampleError(
             f"an image must be uint8 or uint16 of shape (H, W), (H, W, 3) or (H, W, 4), "
             f"got {image.dtype} {image.shape}; convert it first"
         )
-    height, width = image.shape[:2]
-    if width * height > MAX_PIXELS:  # a broadcast array can be of any size without any memory
-        raise BadSampleError(f"an image of shape {image.shape}: {_too_large(width, height)}")
+    # A broadcast array can be of any size without any memory.
+    _check_size(f"an image of shape {image.shape}", image.shape[1], image.shape[0])
 
 
-def _array_as_rgb(image: np.ndarray) -> np.ndarray:
+def _array_as_rgb(image: np.ndarray) -> Photo:
     _check_array(image)
     image = np.asarray(image)  # masked arrays and the like lose what OpenCV can't know
     flat = image[..., 0] if image.ndim == 3 and image.shape[2] == 1 else image
     if flat.dtype == np.uint16:
-        flat = (flat >> 8).astype(np.uint8)  # what cv2.imdecode does with 16-bit files
+        flat = (flat >> 8).astype(np.uint8)  # as cv2.imdecode does
     if flat.ndim == 2:
-        return cv2.cvtColor(np.ascontiguousarray(flat), cv2.COLOR_GRAY2RGB)
+        return np.asarray(cv2.cvtColor(np.ascontiguousarray(flat), cv2.COLOR_GRAY2RGB), np.uint8)
     if flat.shape[2] == 3 and flat[..., ::-1].flags.c_contiguous:  # BGR turned by the user, as frames of OpenCV are
-        return cv2.cvtColor(flat[..., ::-1], cv2.COLOR_BGR2RGB)  # thirty times as fast as NumPy's copy
+        # Thirty times as fast as NumPy's copy.
+        return np.asarray(cv2.cvtColor(flat[..., ::-1], cv2.COLOR_BGR2RGB), np.uint8)
     return np.ascontiguousarray(flat if flat.shape[2] == 3 else flat[..., :3])
 
 
-def _too_large(width: int, height: int) -> str:
-    return f"{width} x {height} pixels are more than the {MAX_PIXELS / 1e6:.0f} megapixels a photo may have; reduce it"
-
-
-def _what_is_wrong(data: bytes) -> str:
-    if is_cut_off(data):
-        return f"the image is cut off after {len(data)} bytes"
-    return foreign_kind(data) or "not an image, or a damaged one"
-
-
-_UTF_16 = (b"\xff\xfe", b"\xfe\xff")  # how such a file begins; Windows writes them
+def _check_size(name: str, width: int, height: int) -> None:
+    if width * height > MAX_PIXELS:
+        most = f"the {MAX_PIXELS / 1e6:.0f} megapixels a photo may have"
+        raise BadSampleError(f"{name}: {width} x {height} pixels are more than {most}; reduce it")
 
 
 def photo_paths(source: str | os.PathLike[str]) -> Iterator[Path]:
     """The photos of a source, in the order in which the disk has them: nothing is sorted, nothing is kept.
 
-    A folder is searched as by :func:`photos_below`.
-
-    A ``.txt`` file holds one path a line, seen from its own folder, and every line counts, whatever its suffix.
-
-    Raises:
-        FileNotFoundError, ValueError, OSError: See :func:`check_source`.
+    A folder is searched as by :func:`photos_below`. A ``.txt`` file holds one path a line, seen from its own folder,
+    and every line counts, whatever its suffix. Another source is refused as by :func:`check_source`.
     """
     source = Path(source)
     check_source(source)
-    yield from photos_below(source) if source.is_dir() else _listed(source)
+    if source.is_dir():
+        yield from photos_below(source)
+        return
+    # Names of files are bytes: what is no UTF-8 comes back as it is.
+    with source.open(encoding="utf-8-sig", errors="surrogateescape", newline=None) as lines:
+        for line in lines:
+            if line.strip():
+                yield source.parent / line.rstrip("\n")
 
 
 def check_source(source: str | os.PathLike[str]) -> None:
@@ -446,12 +374,6 @@ def check_source(source: str | os.PathLike[str]) -> None:
         FileNotFoundError: No such source.
         ValueError: It is neither a folder nor a list of UTF-8 or ASCII.
         OSError: It can't be read.
-
-    Example:
-        >>> check_source("nowhere")
-        Traceback (most recent call last):
-        ...
-        FileNotFoundError: nowhere: no such folder of photos, and no such list; correct the path
     """
     source = Path(source)
     if source.is_dir():
@@ -459,7 +381,7 @@ def check_source(source: str | os.PathLike[str]) -> None:
             return
     if source.suffix.lower() == ".txt" and source.is_file():
         with source.open("rb") as file:
-            if file.read(2) in _UTF_16:
+            if file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):  # Windows writes such
                 raise ValueError(f"{source} is a list in UTF-16; save it as UTF-8")
     elif source.exists():
         raise ValueError(f"{source} is no folder and no .txt list; give the folder of the photo, or a list of photos")
@@ -494,37 +416,30 @@ def photos_below(
         but: Folders that are not entered, resolved.
         others: Counts the other files by suffix.
     """
-    yield from _below(folder, (), in_order, but, others)
 
+    def below(folder: Path, above: tuple[tuple[int, int], ...]) -> Iterator[Path]:
+        """``above`` are the folders on the way here, by device and number: a link to one of them would never end."""
+        try:
+            status = folder.stat()
+            here = (status.st_dev, status.st_ino)
+            if here in above:
+                return
+            with os.scandir(folder) as listed:
+                for entry in sorted(listed, key=lambda entry: (_is_folder(entry), entry.name)) if in_order else listed:
+                    path = folder / entry.name
+                    if entry.name.startswith("."):
+                        continue
+                    if _is_folder(entry):
+                        if not but or path.resolve() not in but:
+                            yield from below(path, (*above, here))
+                    elif entry.name.lower().endswith(IMAGE_SUFFIXES):
+                        yield path
+                    elif others is not None:
+                        others[path.suffix.lower() or "no suffix"] += 1
+        except (OSError, RecursionError):  # the latter a thousand folders deep
+            yield folder
 
-def _below(
-    folder: Path,
-    above: tuple[tuple[int, int], ...],
-    in_order: bool,
-    but: Collection[Path],
-    others: Counter[str] | None,
-) -> Iterator[Path]:
-    """``above`` are the folders on the way here, by device and number: a link to one of them would never end."""
-    try:
-        status = folder.stat()
-        here = (status.st_dev, status.st_ino)
-        if here in above:
-            return
-        with os.scandir(folder) as listed:
-            entries = sorted(listed, key=lambda entry: (_is_folder(entry), entry.name)) if in_order else listed
-            for entry in entries:
-                path = folder / entry.name
-                if entry.name.startswith("."):
-                    continue
-                if _is_folder(entry):
-                    if not but or path.resolve() not in but:
-                        yield from _below(path, (*above, here), in_order, but, others)
-                elif is_photo_name(entry.name):
-                    yield path
-                elif others is not None:
-                    others[path.suffix.lower() or "no suffix"] += 1
-    except (OSError, RecursionError):  # the latter a thousand folders deep
-        yield folder
+    return below(folder, ())
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
@@ -532,11 +447,3 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return entry.is_dir()
     except OSError:  # a link to itself, or a link that leads where nobody may look
         return False
-
-
-def _listed(file: Path) -> Iterator[Path]:
-    # Names of files are bytes: what is no UTF-8 comes back as it is.
-    with file.open(encoding="utf-8-sig", errors="surrogateescape", newline=None) as lines:
-        for line in lines:
-            if line.strip():
-                yield file.parent / line.rstrip("\n")

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from pipnet.data.images import BadSampleError, image_size, stored_size
+from pipnet.data.images import BadSampleError, header_size, image_size
 from pipnet.data.sample import (
     BadItems,
     Sample,
@@ -366,7 +366,7 @@ def _check_size(photo: dict[str, Any], image: Path, where: str) -> None:
     if said == size:
         return
     begin = f"{where}: images says {said[0]} x {said[1]}, {image} has {size[0]} x {size[1]} px"
-    if said == size[::-1] and stored_size(image) == said:
+    if said == size[::-1] and header_size(image)[0] == said:
         raise BadSampleError(
             f"{begin} when its EXIF orientation has turned it upright: the labels count in the unturned pixels; turn"
             " them, or remove the orientation from the photo"

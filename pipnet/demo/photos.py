@@ -23,8 +23,16 @@ import numpy as np
 from tqdm import tqdm
 
 from pipnet.console import StopRequest, counted, doubtful, how_many, note, speed, with_kept, written_as
-from pipnet.data.images import IMAGE_SUFFIXES, BadSampleError, is_video, photos_below, read_image, write_image
-from pipnet.data.portrait import PORTRAIT_NAME, portrait
+from pipnet.data.images import (
+    IMAGE_SUFFIXES,
+    PORTRAIT_NAME,
+    BadSampleError,
+    is_video,
+    photos_below,
+    portrait,
+    read_image,
+    write_image,
+)
 from pipnet.demo.output import Names, Table, write_json
 from pipnet.inference.drawing import draw_faces
 from pipnet.landmarks import FaceLandmarks

@@ -184,7 +184,7 @@ class FaceTracker:
 
     Example:
         >>> from pipnet import FaceLandmarker
-        >>> from pipnet.data.portrait import portrait
+        >>> from pipnet.data.images import portrait
         >>> tracker = FaceTracker(FaceLandmarker.load(device="cpu"))
         >>> [tracker(portrait(), time_s=number / 30).ids.tolist() for number in range(3)]
         [[0], [0], [0]]
