@@ -35,6 +35,7 @@ EXTRAS = {
     "web": ("aiohttp",),
     "export": ("onnx",),
     "openvino": ("openvino",),
+    "timm": ("timm",),
 }
 
 

@@ -19,7 +19,8 @@ from pipnet.inference.landmarker import FaceLandmarker
 from pipnet.inference.runtimes import TorchRuntime, choose_device
 from pipnet.layouts import PointLayout, get_layout
 from pipnet.model import checkpoint
-from pipnet.model.pipnet import PIPNet, Prediction
+from pipnet.model.network import Prediction
+from pipnet.model.pipnet import PIPNet
 
 ROOT = Path(__file__).resolve().parent.parent
 LAYOUT = PointLayout("three", 3, mirror=(1, 0, 2), norm_pair=(0, 1))

@@ -125,8 +125,8 @@ def test_8_bits_are_smaller_and_nearly_the_same(tmp_path, backbone: str):
     difference = np.linalg.norm(whole(images)[0] - int8(images)[0], axis=-1) * SIZE
     # Untrained maps have rivals for every peak, so single points may jump; half of them must hardly move. The gates of
     # MobileNetV3 multiply every rounding, and untrained ones are far from where int8 is fine; the last features of
-    # an untrained MobileNetV2 differ between cells by few step of int8, rounded one way or another.
-    assert np.median(difference) < (20 if "v3" in backbone or backbone == "mobilenet_v2" else 2)
+    # untrained MobileNetV2 and EfficientNet-Lite0 differ between cells by few step of int8, rounded one way or another.
+    assert np.median(difference) < (20 if "v3" in backbone or backbone in ("mobilenet_v2", "efficientnet_lite0") else 2)
     for first in (1, 3):
         np.testing.assert_allclose(int8(images[:first])[0], int8(images)[0][:first], atol=1e-5)
 

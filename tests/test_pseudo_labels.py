@@ -22,7 +22,8 @@ from pipnet.inference.landmarker import FaceLandmarker
 from pipnet.layouts import layout_from_dict
 from pipnet.model.checkpoint import LoadedModel
 from pipnet.model.codec import mean_shape
-from pipnet.model.pipnet import PIPNet, Prediction, Votes
+from pipnet.model.network import Prediction, Votes
+from pipnet.model.pipnet import PIPNet
 from pipnet.self_training import pseudo_labels
 from pipnet.self_training.face_store import FaceStore, FoundFace, FoundPhoto, UnlabelledFaces
 from pipnet.self_training.pseudo_labels import (

@@ -17,7 +17,7 @@ import torch
 
 from pipnet.files import replacing
 from pipnet.model.checkpoint import FORMAT, LoadedModel
-from pipnet.model.pipnet import Prediction
+from pipnet.model.network import Prediction
 from pipnet.model.predictor import Predictor
 
 METADATA_KEY = "pipnet"
@@ -41,7 +41,7 @@ def export_onnx(
         card: Text about the weights for whoever gets the file.
 
     The graph takes ``crops``, uint8 ``(B, S, S, 3)``, and gives the fields of
-    :class:`pipnet.model.pipnet.Prediction`.
+    :class:`pipnet.model.network.Prediction`.
 
     Raises:
         ValueError: The calibration faces are no such crops.

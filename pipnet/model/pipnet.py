@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,32 +11,24 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pipnet.model.backbones import build_backbone
-from pipnet.model.codec import Merge, PIPOutput, PIPTargets, decode, encode, merge, nearest_neighbors, voting_table
-from pipnet.model.confidence import Confidence, plain_parameters
+from pipnet.model.codec import (
+    Merge,
+    PIPOutput,
+    PIPTargets,
+    decode,
+    encode,
+    merge,
+    nearest_neighbors,
+    voting_table,
+)
+from pipnet.model.loss import PIPLoss
+from pipnet.model.network import LandmarkNet, Votes, checked_mean_face
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
 NECK_CHANNELS = 512  # of the layers that change the stride, as in the authors' lib/networks.py
 NET_STRIDES = (16, 32, 64, 128)
 
 
-class Prediction(NamedTuple):
-    """Points of a batch of crops."""
-
-    points_unit: Tensor  # (B, N, 2) float32, fractions of the crop
-    scores: Tensor  # (B, N) float32 in [0, 1]; see pipnet.model.confidence
-    face_scores: Tensor  # (B,) float32 in [0, 1]
-
-
-class Votes(NamedTuple):
-    """Points of a batch of crops, and what their scores are made from."""
-
-    points_unit: Tensor  # (B, N, 2) float32, fractions of the crop
-    spread: Tensor  # (B, N), root mean square distance of the votes from their mean, in cells
-    peak: Tensor  # (B, N), the largest value of the score map
-
-
-class PIPNet(nn.Module):
+class PIPNet(LandmarkNet):
     """Pixel-in-Pixel Net with its Neighbor Regression Module.
 
     The five outputs of the paper are computed by one convolution: same weights, same parameter count, one pass over the
@@ -79,10 +71,7 @@ class PIPNet(nn.Module):
         confidence: Mapping[str, Any] | None = None,
         pretrained: bool = False,
     ) -> None:
-        super().__init__()
-        mean_face = np.asarray(mean_face, dtype=np.float64)
-        if mean_face.ndim != 2 or mean_face.shape[1] != 2 or not np.isfinite(mean_face).all():
-            raise ValueError(f"mean_face must be finite (N, 2), got shape {mean_face.shape}")
+        mean_face = checked_mean_face(mean_face)
         if net_stride not in NET_STRIDES:
             raise ValueError(f"net_stride must be one of {NET_STRIDES}, got {net_stride}")
         if input_size <= 0 or input_size % max(net_stride, 32):
@@ -92,20 +81,12 @@ class PIPNet(nn.Module):
         if merge not in ("exact", "padded", "none"):
             raise ValueError(f"merge must be 'exact', 'padded' or 'none', got {merge!r}")
         neighbors = nearest_neighbors(mean_face, num_neighbors)
-        self.num_points = len(mean_face)
+        built = build_backbone(backbone, pretrained=pretrained, input_size=input_size)
+        arguments = {"backbone": backbone, "num_neighbors": num_neighbors, "net_stride": net_stride}
+        super().__init__(mean_face, input_size, input_size // net_stride, arguments, built.pixel_mean, built.pixel_std)
+        self.arguments["merge"] = merge
         self.num_neighbors = num_neighbors
         self.net_stride = net_stride
-        self.input_size = input_size
-        self.grid = input_size // net_stride
-        self.arguments: dict[str, Any] = {
-            "mean_face": mean_face.tolist(),
-            "backbone": backbone,
-            "num_neighbors": num_neighbors,
-            "net_stride": net_stride,
-            "input_size": input_size,
-            "merge": merge,
-        }
-        built = build_backbone(backbone, pretrained=pretrained)
         self.backbone = built.module
         self.neck, channels = _neck(built.channels, built.stride, net_stride)
         self.head = nn.Conv2d(channels, self.num_points * (3 + 2 * num_neighbors), kernel_size=1)
@@ -120,8 +101,6 @@ class PIPNet(nn.Module):
             "neighbors": torch.from_numpy(neighbors),
             "vote_index": torch.from_numpy(vote_index),
             "vote_weight": torch.from_numpy(vote_weight),
-            "pixel_mean": 255 * torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1),
-            "pixel_std": 255 * torch.tensor(IMAGENET_STD).view(1, 3, 1, 1),
         }.items():
             self.register_buffer(name, values, persistent=False)
 
@@ -162,53 +141,18 @@ class PIPNet(nn.Module):
     def targets(
         self, points_unit: Tensor, *, weight: Tensor | None = None, pool_factor: Tensor | None = None
     ) -> PIPTargets:
-        """What :meth:`forward` should say of points ``(B, N, 2)``, fractions of the crop; the loss compares both.
-
-        ``weight`` and ``pool_factor`` are those of :func:`pipnet.model.codec.encode`.
-        """
+        """Cells and offsets, :func:`pipnet.model.codec.encode`."""
         return encode(points_unit, self.neighbors, self.grid, weight=weight, pool_factor=pool_factor)
 
-    def normalize(self, crops: Tensor) -> Tensor:
-        """uint8 RGB ``(B, 3, S, S)`` to the float input of :meth:`forward` (ImageNet mean and deviation)."""
-        return (crops.to(self.pixel_mean.dtype) - self.pixel_mean) / self.pixel_std
-
-    @torch.inference_mode()
-    def predict(self, crops: Tensor) -> Prediction:
-        """Points on crops: normalisation, network, decoding and merging.
-
-        Args:
-            crops: uint8 RGB ``(B, 3, S, S)`` with ``S = input_size``.
-
-        Raises:
-            ValueError: If the crops have another shape or type.
-        """
-        size = self.input_size
-        if crops.dtype != torch.uint8 or crops.dim() != 4 or tuple(crops.shape[1:]) != (3, size, size):
-            raise ValueError(f"crops must be uint8 (B, 3, {size}, {size}), got {crops.dtype} {tuple(crops.shape)}")
-        return self.interpret(self(self.normalize(crops)))
-
-    def interpret(self, output: PIPOutput) -> Prediction:
-        """Maps to merged points and scores."""
-        votes = self.count_votes(output)
-        return Prediction(votes.points_unit, *self.confidence(votes.spread, votes.peak))
+    def build_loss(self, **options: Any) -> PIPLoss:
+        """Loss of the paper, :class:`pipnet.model.loss.PIPLoss`."""
+        return PIPLoss(**options)
 
     def count_votes(self, output: PIPOutput) -> Votes:
         """Maps to merged points, and how far their votes agree."""
         decoded = decode(output.float())
         merged = merge(decoded, self.vote_index, self.vote_weight)
         return Votes(merged.points, merged.spread * self.grid, decoded.peak)
-
-    def calibrate(self, confidence: Mapping[str, Any] | None) -> None:
-        """Give the scores another calibration; it travels in :attr:`arguments`.
-
-        Raises:
-            ValueError: It does not fit the points of this network.
-        """
-        plain = None if confidence is None else plain_parameters(confidence)
-        self.confidence = Confidence(self.num_points, plain).to(self.head.weight.device)
-        self.arguments.pop("confidence", None)  # absent rather than None: as in files from before there were any
-        if plain is not None:
-            self.arguments["confidence"] = plain
 
 
 def _neck(channels: int, stride: int, net_stride: int) -> tuple[nn.Module, int]:

@@ -14,8 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from pipnet.model.backbones import exportable
 from pipnet.model.codec import Decoded, merge
-from pipnet.model.pipnet import PIPNet, Prediction
+from pipnet.model.network import Prediction
+from pipnet.model.pipnet import PIPNet
 
 _BATCH = 32  # crops at a time when ranges are measured
 
@@ -44,7 +46,7 @@ class Predictor(nn.Module):
         net = copy.deepcopy(net).eval()
         self.num_points, self.votes_each = net.num_points, 1 + net.num_neighbors
         self.input_size, self.grid = net.input_size, net.grid
-        self.backbone, self.neck, self.confidence = net.backbone, net.neck, net.confidence
+        self.backbone, self.neck, self.confidence = exportable(net.backbone), net.neck, net.confidence
         mean, std = net.pixel_mean.flatten(), net.pixel_std.flatten()
         name, first = next((n, m) for n, m in self.backbone.named_modules() if isinstance(m, nn.Conv2d))
         self.margin = _margin(first, self.input_size) if uint8_input else None

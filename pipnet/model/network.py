@@ -1,0 +1,182 @@
+"""What every landmark network of this package does, PIPNet and its rivals alike: crops in, points and scores out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from pipnet.model.backbones import IMAGENET_MEAN, IMAGENET_STD
+from pipnet.model.confidence import Confidence, plain_parameters
+
+
+class Prediction(NamedTuple):
+    """Points of a batch of crops."""
+
+    points_unit: Tensor  # (B, N, 2) float32, fractions of the crop
+    scores: Tensor  # (B, N) float32 in [0, 1]; see pipnet.model.confidence
+    face_scores: Tensor  # (B,) float32 in [0, 1]
+
+
+class Votes(NamedTuple):
+    """Points of a batch of crops, and what their scores are made from.
+
+    What spread and peak are differs from network to network, and each says so at its ``count_votes``; the calibration
+    of the scores (:mod:`pipnet.model.confidence`) is the same for all.
+    """
+
+    points_unit: Tensor  # (B, N, 2) float32, fractions of the crop
+    spread: Tensor  # (B, N), cells; for PIPNet the root mean square distance of the votes from their mean
+    peak: Tensor  # (B, N), the largest value of the score map or heatmap
+
+
+class LandmarkNet(nn.Module):
+    """A network from face crops to N points: the interface that training, measuring and export use.
+
+    A network defines ``forward(images, pool_factor=None)``, :meth:`targets`, :meth:`build_loss` and
+    :meth:`count_votes`, keeps what is pretrained in ``backbone``, and lists in :attr:`arguments` what rebuilds it.
+
+    Args:
+        mean_face: ``(N, 2)``, mean shape of the training labels as fractions of the crop.
+        input_size: Side of the crop in pixels.
+        grid: Cells a side of the finest map: the unit of the spread of :class:`Votes`.
+        arguments: Further arguments of the network, plain types.
+        pixel_mean: Of the backbone's pretraining, RGB, fractions of 255.
+        pixel_std: Likewise.
+
+    Attributes:
+        arguments: Plain types; ``type(net)(**net.arguments)`` is the same network with other weights.
+
+    Raises:
+        ValueError: The mean face is not finite ``(N, 2)``.
+    """
+
+    backbone: nn.Module
+
+    def __init__(
+        self,
+        mean_face: Sequence[Sequence[float]] | np.ndarray,
+        input_size: int,
+        grid: int,
+        arguments: Mapping[str, Any],
+        pixel_mean: Sequence[float] = IMAGENET_MEAN,
+        pixel_std: Sequence[float] = IMAGENET_STD,
+    ) -> None:
+        super().__init__()
+        mean_face = checked_mean_face(mean_face)
+        self.num_points = len(mean_face)
+        self.input_size = input_size
+        self.grid = grid
+        self.arguments: dict[str, Any] = {"mean_face": mean_face.tolist(), **arguments, "input_size": input_size}
+        # What follows from the arguments is not stored with the weights.
+        for name, values in {"pixel_mean": pixel_mean, "pixel_std": pixel_std}.items():
+            self.register_buffer(name, 255 * torch.tensor(tuple(values)).view(1, 3, 1, 1), persistent=False)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        return self.pixel_mean.device
+
+    def targets(self, points_unit: Tensor, *, weight: Tensor | None = None, pool_factor: Tensor | None = None) -> Any:
+        """Labels as the loss wants them.
+
+        Args:
+            points_unit: ``(B, N, 2)``, fractions of the crop; NaN for points that are not labelled. Those outside the
+                crop by more than one cell don't count.
+            weight: ``(B, N)`` in [0, 1], how much each point counts; None is 1.
+            pool_factor: ``(B,)`` int64 on the CPU, the coarse tasks of self-training, which PIPNet alone has.
+        """
+        raise NotImplementedError
+
+    def build_loss(self, **options: Any) -> nn.Module:
+        """The loss of this network, a module from output and targets to named terms; their sum is minimised.
+
+        Args:
+            **options: Of its class.
+        """
+        raise NotImplementedError
+
+    def count_votes(self, output: Any) -> Votes:
+        """What :meth:`forward` gives as points, with what their scores are made from."""
+        raise NotImplementedError
+
+    def normalize(self, crops: Tensor) -> Tensor:
+        """uint8 RGB ``(B, 3, S, S)`` to the float input of :meth:`forward`, by the backbone's mean and deviation."""
+        return (crops.to(self.pixel_mean.dtype) - self.pixel_mean) / self.pixel_std
+
+    @torch.inference_mode()
+    def predict(self, crops: Tensor) -> Prediction:
+        """Points on crops: normalisation, network, and decoding.
+
+        Args:
+            crops: uint8 RGB ``(B, 3, S, S)`` with ``S = input_size``.
+
+        Raises:
+            ValueError: If the crops have another shape or type.
+        """
+        size = self.input_size
+        if crops.dtype != torch.uint8 or crops.dim() != 4 or tuple(crops.shape[1:]) != (3, size, size):
+            raise ValueError(f"crops must be uint8 (B, 3, {size}, {size}), got {crops.dtype} {tuple(crops.shape)}")
+        return self.interpret(self(self.normalize(crops)))
+
+    def interpret(self, output: Any) -> Prediction:
+        """What :meth:`forward` gives as points and scores."""
+        votes = self.count_votes(output)
+        return Prediction(votes.points_unit, *self.confidence(votes.spread, votes.peak))
+
+    def calibrate(self, confidence: Mapping[str, Any] | None) -> None:
+        """Give the scores another calibration; it travels in :attr:`arguments`.
+
+        Raises:
+            ValueError: It does not fit the points of this network.
+        """
+        plain = None if confidence is None else plain_parameters(confidence)
+        self.confidence = Confidence(self.num_points, plain).to(self.device)
+        self.arguments.pop("confidence", None)  # absent rather than None: as in files from before there were any
+        if plain is not None:
+            self.arguments["confidence"] = plain
+
+
+def checked_mean_face(mean_face: Sequence[Sequence[float]] | np.ndarray) -> np.ndarray:
+    """A mean face as float64 ``(N, 2)``.
+
+    Raises:
+        ValueError: It is not finite, or not ``(N, 2)``.
+    """
+    mean_face = np.asarray(mean_face, dtype=np.float64)
+    if mean_face.ndim != 2 or mean_face.shape[1] != 2 or not np.isfinite(mean_face).all():
+        raise ValueError(f"mean_face must be finite (N, 2), got shape {mean_face.shape}")
+    return mean_face
+
+
+@torch.inference_mode()
+def flip_votes(net: LandmarkNet, crops: Tensor, mirror: Sequence[int]) -> Votes:
+    """Two votes for every point, from a crop and from its mirror image: all that coordinate regression can give.
+
+    Twice the work of one prediction.
+
+    Args:
+        net: In eval mode.
+        crops: uint8 RGB ``(B, 3, S, S)``.
+        mirror: ``(N,)``, which point each becomes in a mirror image
+            (:attr:`pipnet.layouts.PointLayout.mirror`).
+
+    Returns:
+        The mean of both; its spread is half their distance, in cells, and its peak the mean of both.
+
+    Example:
+        >>> from pipnet.model.rivals import Coordinate
+        >>> net = Coordinate([[0.25, 0.5], [0.75, 0.5]], "mobilenet_v3_small", input_size=64).eval()
+        >>> votes = flip_votes(net, torch.zeros(1, 3, 64, 64, dtype=torch.uint8), [1, 0])
+        >>> votes.points_unit.shape, votes.spread.shape
+        (torch.Size([1, 2, 2]), torch.Size([1, 2]))
+    """
+    seen: Callable[[Tensor], Votes] = lambda images: net.count_votes(net(net.normalize(images)))  # noqa: E731
+    straight, mirrored = seen(crops), seen(crops.flip(-1))
+    back = mirrored.points_unit[:, list(mirror)] * torch.tensor([-1.0, 1.0], device=net.device)
+    back = back + torch.tensor([1.0, 0.0], device=net.device)
+    apart = (straight.points_unit - back).square().sum(dim=-1).sqrt() * net.grid
+    return Votes((straight.points_unit + back) / 2, apart / 2, (straight.peak + mirrored.peak[:, list(mirror)]) / 2)
