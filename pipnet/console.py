@@ -81,7 +81,7 @@ class _Pipe(io.FileIO):
 
 def _escape(error: UnicodeError) -> tuple[str, int]:
     if not isinstance(error, UnicodeEncodeError):  # what is read back from such a stream
-        return codecs.backslashreplace_errors(error)
+        return cast("tuple[str, int]", codecs.backslashreplace_errors(error))
     letters = error.object[error.start : error.end]
     return "".join(_escaped(ord(letter)) for letter in letters), error.end
 

@@ -42,7 +42,7 @@ def point_distances(pred: np.ndarray, true: np.ndarray) -> np.ndarray:
     pred, true = np.asarray(pred, dtype=np.float64), np.asarray(true, dtype=np.float64)
     if pred.shape != true.shape or true.ndim != 3 or true.shape[-1] != 2:
         raise ValueError(f"pred and true must both be (F, N, 2), got {pred.shape} and {true.shape}")
-    missed = np.isnan(pred).all(axis=(1, 2))  # (F,)
+    missed = np.asarray(np.isnan(pred).all(axis=(1, 2)))  # (F,)
     bad = np.argwhere(~np.isfinite(pred).all(axis=-1) & ~missed[:, None])
     if bad.size:
         raise ValueError(f"face {bad[0, 0]}: predicted point {bad[0, 1]} is not finite, yet others of the face are")

@@ -44,7 +44,8 @@ class PIPOutput(NamedTuple):
     def float(self) -> PIPOutput:
         """All maps in float32, whatever precision the network ran in."""
         coarse = {pool_factor: maps.float() for pool_factor, maps in self.coarse.items()}
-        return PIPOutput(*(maps.float() for maps in self[:5]), coarse)
+        score, x, y, neighbor_x, neighbor_y = (maps.float() for maps in self[:5])
+        return PIPOutput(score, x, y, neighbor_x, neighbor_y, coarse)
 
 
 class PIPTargets(NamedTuple):

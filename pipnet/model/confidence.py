@@ -49,6 +49,12 @@ class Confidence(nn.Module):
         ['0.95', '0.10']
     """
 
+    point_bias: Tensor
+    log_spread: Tensor
+    peak: Tensor
+    face_bias: Tensor
+    face_weight: Tensor
+
     def __init__(self, num_points: int, parameters: Mapping[str, Any] | None = None) -> None:
         super().__init__()
         self.calibrated = parameters is not None

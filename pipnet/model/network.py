@@ -55,6 +55,8 @@ class LandmarkNet(nn.Module):
     """
 
     backbone: nn.Module
+    pixel_mean: Tensor
+    pixel_std: Tensor
 
     def __init__(
         self,

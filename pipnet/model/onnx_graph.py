@@ -84,12 +84,12 @@ def _traced(predictor: Predictor, size: int) -> bytes:
     with warnings.catch_warnings(), torch.no_grad():
         # The exporter that needs no second package; deprecated for one that did not cover this network's operators.
         warnings.filterwarnings("ignore", category=DeprecationWarning)
-        warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)
+        warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)  # pyright: ignore[reportPrivateImportUsage]
         warnings.filterwarnings("ignore", category=UserWarning)
         torch.onnx.export(
             predictor.eval(),
             (torch.zeros(1, size, size, 3, dtype=torch.uint8),),
-            buffer,
+            buffer,  # pyright: ignore[reportArgumentType]  # of which only the other exporter knows nothing
             dynamo=False,
             opset_version=_OPSET,
             input_names=[INPUT],

@@ -60,6 +60,10 @@ class PIPNet(LandmarkNet):
         (torch.Size([3, 5, 2, 2]), torch.Size([3, 5, 2, 2, 2]))
     """
 
+    neighbors: Tensor
+    vote_index: Tensor
+    vote_weight: Tensor
+
     def __init__(
         self,
         mean_face: Sequence[Sequence[float]] | np.ndarray,
@@ -91,6 +95,7 @@ class PIPNet(LandmarkNet):
         self.neck, channels = _neck(built.channels, built.stride, net_stride)
         self.head = nn.Conv2d(channels, self.num_points * (3 + 2 * num_neighbors), kernel_size=1)
         nn.init.normal_(self.head.weight, std=0.001)
+        assert self.head.bias is not None
         nn.init.zeros_(self.head.bias)
 
         self.calibrate(confidence)
@@ -128,6 +133,7 @@ class PIPNet(LandmarkNet):
 
     def _coarse_scores(self, features: Tensor, pool_factor: Tensor) -> dict[int, Tensor]:
         scores = {}
+        assert self.head.bias is not None
         for p in sorted(set(pool_factor.tolist()) - {1}):
             if self.grid % p:
                 raise ValueError(

@@ -8,6 +8,7 @@ multiplications. The scaling of pixels goes into the first convolution.
 from __future__ import annotations
 
 import copy
+from typing import cast
 
 import numpy as np
 import torch
@@ -40,6 +41,12 @@ class Predictor(nn.Module):
         >>> float((points_unit - net.predict(crops.permute(0, 3, 1, 2)).points_unit).abs().max() * 64) < 1e-3
         True
     """
+
+    row_mean: Tensor
+    vote_index: Tensor
+    vote_weight: Tensor
+    offset_scale: Tensor | None
+    offset_shift: Tensor | None
 
     def __init__(self, net: PIPNet, *, uint8_input: bool = False) -> None:
         super().__init__()
@@ -80,7 +87,7 @@ class Predictor(nn.Module):
         # own weights, and the form of it that runtimes compute well in int8.
         read = rows[cell + first_row].reshape(-1, n * channels, 1, 1)
         offsets = self.offset_head(read).reshape(-1, n, self.votes_each, 2)
-        if self.offset_scale is not None:
+        if self.offset_scale is not None and self.offset_shift is not None:
             offsets = offsets * self.offset_scale + self.offset_shift
         corner = torch.stack([cell % grid, torch.div(cell, grid, rounding_mode="floor")], dim=-1).to(offsets.dtype)
         places = (corner[:, :, None] + offsets) / grid  # (B, N, 1 + C, 2)
@@ -106,6 +113,7 @@ class Predictor(nn.Module):
         low, high = torch.quantile(torch.cat(seen), torch.tensor([0.002, 0.998]), dim=0)  # (N * (1 + C) * 2,)
         shift, scale = (low + high) / 2, ((high - low) / 2 * 1.1).clamp_min(1e-3)
         head = self.offset_head
+        assert head.bias is not None
         head.weight.copy_(head.weight / scale[:, None, None, None])
         head.bias.copy_((head.bias - shift) / scale)
         shape = (self.num_points, self.votes_each, 2)
@@ -121,7 +129,7 @@ class Predictor(nn.Module):
 
 def _margin(convolution: nn.Conv2d, size: int) -> tuple[int, int]:
     """Pixels that a convolution reads before the first and after the last of an image."""
-    (before, _), (stride, _), (kernel, _) = convolution.padding, convolution.stride, convolution.kernel_size
+    before, stride, kernel = int(convolution.padding[0]), convolution.stride[0], convolution.kernel_size[0]
     last_window = (size + 2 * before - kernel) // stride * stride
     return before, max(last_window + kernel - before - size, 0)
 
@@ -134,8 +142,9 @@ def _on_pixels(convolution: nn.Conv2d, mean: Tensor, std: Tensor, *, uint8_input
     if uint8_input:
         bias = bias - (weight * mean[:, None, None]).sum(dim=(1, 2, 3))
         weight, padding = weight * 255, (0, 0)  # the margin is there already
+    kernel, stride = (cast("tuple[int, int]", pair) for pair in (convolution.kernel_size, convolution.stride))
     folded = nn.Conv2d(
-        convolution.in_channels, convolution.out_channels, convolution.kernel_size, convolution.stride, padding
+        convolution.in_channels, convolution.out_channels, kernel, stride, cast("tuple[int, int]", padding)
     )
     folded.weight, folded.bias = nn.Parameter(weight.detach()), nn.Parameter(bias.detach())
     return folded
@@ -147,6 +156,7 @@ def _split_head(net: PIPNet) -> tuple[nn.Conv2d, nn.Conv2d]:
     Outputs of a group: x and y of the point itself, then of each neighbour.
     """
     n, c = net.num_points, net.num_neighbors
+    assert net.head.bias is not None
     weight, bias = net.head.weight.detach(), net.head.bias.detach()
     channels = weight.shape[1]
     score = nn.Conv2d(channels, n, 1)

@@ -46,9 +46,9 @@ def quantize(model: Any, crops: np.ndarray, input_name: str) -> Any:
         def __init__(self) -> None:
             self._crops = iter(crops)
 
-        def get_next(self) -> dict[str, np.ndarray] | None:
+        def get_next(self) -> dict[str, np.ndarray]:
             crop = next(self._crops, None)
-            return None if crop is None else {input_name: crop[None]}
+            return {} if crop is None else {input_name: crop[None]}
 
     with tempfile.TemporaryDirectory() as folder, _quiet():
         prepared = Path(folder) / "prepared.onnx"
