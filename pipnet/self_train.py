@@ -61,25 +61,25 @@ def self_train(settings: dict[str, Any], processes: Processes) -> Path:
     Raises:
         ValueError, OSError, TrainingError: What the user can mend, in one sentence.
     """
-    curriculum, teacher = build_curriculum(settings), _teacher(settings["teacher"])
+    curriculum, folder = build_curriculum(settings), Path(settings["folder"])
+    options = called(Options, "self_training", settings["self_training"])
     config = {key: value for key, value in settings.items() if key not in _WHERE}
-    folder = Path(settings["folder"])
-    training_data = build_training_data(settings)
-    if teacher is not None:
+    training_data, teacher = build_training_data(settings), None
+    if settings["teacher"] is not None:
         copy = folder / TEACHER_COPY  # what a run resumes with, even when the file itself is gone
-        teacher = copy if copy.is_file() else teacher
-        training_data = _taught_by(teacher, training_data)
-
+        named = SHIPPED_WEIGHTS if settings["teacher"] == "shipped" else Path(settings["teacher"])
+        teacher = copy if copy.is_file() else named
+        training_data = taught_by(teacher, training_data)
     net = build_network(settings, training_data, seed=settings["seed"])
     _check(curriculum, teacher, net)
     records = StageRecords(folder, config, processes)
     if processes.is_main:
         announce(settings, training_data, net)
-    unlabelled, about = _unlabelled_faces(settings, curriculum, records, processes)
-    record = training_record(config, training_data) | {"unlabelled": about}
-    run = SelfTraining(
-        settings, _options(settings), curriculum, training_data, unlabelled, records, processes, teacher, record
+    unlabelled, about = (
+        _unlabelled_faces(settings, records, processes) if curriculum.learns_unlabelled else (None, None)
     )
+    record = training_record(config, training_data) | {"unlabelled": about}
+    run = SelfTraining(settings, options, curriculum, training_data, unlabelled, records, processes, teacher, record)
     best = run.run()
     if processes.is_main:
         print(f"{stage_table(records.stages)}\n{best}")
@@ -92,7 +92,8 @@ def build_curriculum(settings: Mapping[str, Any]) -> Curriculum:
     Raises:
         ValueError: It does not fit the other settings, or has a key that means nothing.
     """
-    curriculum, options, teacher = curriculum_of(settings["curriculum"]), _options(settings), settings["teacher"]
+    curriculum, teacher = curriculum_of(settings["curriculum"]), settings["teacher"]
+    options = called(Options, "self_training", settings["self_training"])
     name = settings["curriculum"].get("name", "of your own")
     if teacher and len(curriculum.stages) == 1:
         raise ValueError(f"teacher takes the place of the first stage, and curriculum {name} has no other")
@@ -105,15 +106,7 @@ def build_curriculum(settings: Mapping[str, Any]) -> Curriculum:
     return curriculum.scaled(round(options.images / max(epoch, 1)), first=1 if teacher else 0)
 
 
-def _options(settings: Mapping[str, Any]) -> Options:
-    return called(Options, "self_training", settings["self_training"])
-
-
-def _teacher(name: str | None) -> Path | None:
-    return None if name is None else SHIPPED_WEIGHTS if name == "shipped" else Path(name)
-
-
-def _taught_by(teacher: Path, training_data: TrainingData) -> TrainingData:
+def taught_by(teacher: Path, training_data: TrainingData) -> TrainingData:
     """The labelled faces with the teacher's mean face: its weights say where the neighbours are that it was taught.
 
     Raises:
@@ -143,20 +136,17 @@ def _check(curriculum: Curriculum, teacher: Path | None, net: PIPNet) -> None:
 
 
 def _unlabelled_faces(
-    settings: dict[str, Any], curriculum: Curriculum, records: StageRecords, processes: Processes
-) -> tuple[UnlabelledFaces | None, dict[str, Any] | None]:
-    """Ingest the photos, unless the run has their faces already or needs none."""
-    if not curriculum.learns_unlabelled:
-        return None, None
+    settings: dict[str, Any], records: StageRecords, processes: Processes
+) -> tuple[UnlabelledFaces, dict[str, Any]]:
+    """Ingest the photos, unless the run has their faces already."""
     folder, sources, known = Path(settings["face_store"]), settings["unlabelled"], records.unlabelled
     if isinstance(sources, str | Mapping):
         sources = [sources]
     if known and known["sources"] == sources and _holds(folder, known["digest"], processes):
         faces, counts = UnlabelledFaces(folder, known["digest"]), known["counts"]
     else:
-        places = [_drawn(source, settings, processes) if isinstance(source, Mapping) else source for source in sources]
         ingested = ingest(
-            places,
+            [_place(source, Path(settings["folder"]), processes) for source in sources],
             folder,
             processes=processes,
             detector=settings["detector"],
@@ -172,9 +162,11 @@ def _unlabelled_faces(
     return faces, about
 
 
-def _drawn(source: Mapping[str, Any], settings: dict[str, Any], processes: Processes) -> Path:
-    """Photos of synthetic faces, where a source is not a place but the arguments that make them."""
-    folder = Path(settings["folder"]) / "drawn_photos" / "_".join(str(source[key]) for key in sorted(source))
+def _place(source: str | Mapping[str, Any], folder: Path, processes: Processes) -> str | Path:
+    """Where photos lie; a source that is no place but arguments has photos of synthetic faces written first."""
+    if not isinstance(source, Mapping):
+        return source
+    folder = folder / "drawn_photos" / "_".join(str(source[key]) for key in sorted(source))
     return processes.from_main(lambda: called(write_synthetic_photos, "unlabelled", source, folder=folder))
 
 

@@ -31,7 +31,7 @@ ARGUMENTS = (
     "optim.lr=0.001",
     "fit.batch_size=8",
     "fit.epochs=2",
-    "fit.save_minutes=0",  # after every step
+    "fit.save_minutes=1000",  # after every epoch only
     "fit.progress_bar=false",
     "device=cpu",
 )

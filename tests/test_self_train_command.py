@@ -80,7 +80,9 @@ def test_the_command_killed_in_every_stage_and_given_again(whole, tmp_path):
         return len(Database(store).rows("SELECT id FROM labellings")) >= sign
 
     for sign in signs:
-        process = subprocess.Popen(command(tmp_path), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        process = subprocess.Popen(
+            command(tmp_path, "fit.save_minutes=0"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
         while process.poll() is None and not there(sign):
             time.sleep(0.001)
         time.sleep(moments.uniform(0, 0.1))

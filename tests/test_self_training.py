@@ -9,7 +9,7 @@ from small_self_training import STAGES, config, records, self_train_here, stages
 from pipnet.model import checkpoint
 from pipnet.self_train import build_curriculum
 from pipnet.self_training.curriculum import Curriculum, Stage, curriculum_of
-from pipnet.self_training.loop import SelfTraining
+from pipnet.self_training.loop import label_shift_of
 
 LABELS = Stage("labels", 60, pseudo=False)
 
@@ -131,7 +131,7 @@ def test_with_a_teacher_its_neighbours_are_those_of_all_stages(tmp_path):
     from pipnet.layouts import get_layout
     from pipnet.model import checkpoint
     from pipnet.model.pipnet import PIPNet
-    from pipnet.self_train import _taught_by
+    from pipnet.self_train import taught_by
     from pipnet.train import build_training_data
     from pipnet.training.setup import build_network
 
@@ -139,7 +139,7 @@ def test_with_a_teacher_its_neighbours_are_those_of_all_stages(tmp_path):
     training_data, mean_face = build_training_data(settings), np.random.default_rng(0).random((68, 2))
     net = PIPNet(mean_face, "mobilenet_v3_small", num_neighbors=3, input_size=64, net_stride=16)
     checkpoint.save(tmp_path / "teacher.pt", net, layout=get_layout("300w_68"), crop_scale=1.25, training={})
-    student = build_network(settings, _taught_by(tmp_path / "teacher.pt", training_data), seed=0)
+    student = build_network(settings, taught_by(tmp_path / "teacher.pt", training_data), seed=0)
     assert student.neighbors.tolist() == net.neighbors.tolist()
     assert build_network(settings, training_data, seed=0).neighbors.tolist() != net.neighbors.tolist()
 
@@ -149,8 +149,7 @@ def test_with_a_teacher_its_neighbours_are_those_of_all_stages(tmp_path):
     [({}, 0.02), ({"config": {"dataset": {"label_shift": 0.01}}}, 0.01), ({"config": {"dataset": {}}}, 0.0)],
 )
 def test_mirrored_views_are_undone_by_the_teachers_own_label_shift(training, shift):
-    run = SimpleNamespace(training_data=SimpleNamespace(faces=SimpleNamespace(label_shift=0.02)))
-    assert SelfTraining._label_shift(run, SimpleNamespace(training=training)) == shift
+    assert label_shift_of(SimpleNamespace(training=training), otherwise=0.02) == shift
 
 
 def test_a_coarse_stage_trains_nothing_but_the_coarse_map_of_unlabelled_faces():

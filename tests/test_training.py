@@ -1,13 +1,13 @@
 """A training from outside: the loss guard, what it learns, what it shows, and where it runs."""
 
 import math
-import subprocess
 
 import numpy as np
 import pytest
 import torch
-from small_training import CPU, LAYOUT, STEPS_AN_EPOCH, batch_of, command, config, drawn, place, small_net, train_here
+from small_training import CPU, LAYOUT, STEPS_AN_EPOCH, batch_of, config, drawn, place, small_net, train_here
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch.utils.data import default_collate
 
 import pipnet.train
 import pipnet.training.setup
@@ -19,34 +19,33 @@ from pipnet.model.codec import mean_shape
 from pipnet.model.loss import PIPLoss
 from pipnet.model.pipnet import PIPNet
 from pipnet.training.distributed import join_processes
-from pipnet.training.optimization import Schedule, build_optimizer
-from pipnet.training.state import TrainingError
-from pipnet.training.trainer import FitSettings, fit
+from pipnet.training.optimization import Schedule, build_optimizer, train_mode
+from pipnet.training.state import TrainingError, TrainingState
+from pipnet.training.trainer import FitSettings, fit, train_step
 from pipnet.training.validation import Validation
 
 # --- the loss guard
 
 
-def fail_at(monkeypatch, step, value=float("nan")):
+def fail_at(monkeypatch, step):
     calls = []
 
     class Failing(PIPLoss):
         def forward(self, output, targets):
             terms = super().forward(output, targets)
             calls.append(0)
-            return {**terms, "offset_y": terms["offset_y"] * value} if len(calls) == step + 1 else terms
+            return {**terms, "offset_y": terms["offset_y"] * float("inf")} if len(calls) == step + 1 else terms
 
     monkeypatch.setattr(pipnet.training.setup, "PIPLoss", Failing)
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_a_loss_that_is_not_finite_stops_with_its_terms(tmp_path, monkeypatch, value):
-    fail_at(monkeypatch, step=7, value=value)
+def test_a_loss_that_is_not_finite_stops_with_its_terms(tmp_path, monkeypatch):
+    fail_at(monkeypatch, step=7)
     with pytest.raises(TrainingError) as stop:
-        train_here(tmp_path)
+        train_here(tmp_path, "fit.save_minutes=0")
     text = str(stop.value)
     assert "not finite at epoch 2, batch 2: score " in text
-    assert f"offset_y {value:.4g}" in text
+    assert "offset_y inf" in text
     assert all(name in text for name in ("offset_x", "neighbor_x", "neighbor_y", "gradient", "last.pt holds"))
     assert "\n" not in text
     assert place(tmp_path) == (1, 1)
@@ -78,57 +77,58 @@ def test_a_gradient_that_is_not_finite_changes_no_weight(tmp_path, monkeypatch):
     assert not (tmp_path / "last.pt").exists()
 
 
-@pytest.mark.slow
-def test_the_command_ends_with_exit_code_1_and_one_sentence(tmp_path):
-    done = subprocess.run(
-        command(tmp_path, "optim.name=sgd", "optim.lr=1e30", "fit.clip_norm=0"), capture_output=True, text=True
-    )
-    assert done.returncode == 1
-    lines = done.stderr.splitlines()
-    assert len(lines) == 1
-    assert lines[0].startswith("pipnet.train: error: ")
-    assert "not finite" in lines[0]
-    if (tmp_path / "last.pt").exists():  # whatever was saved before is whole and finite
-        weights = checkpoint.read(tmp_path / "last.pt")["resume"]["net"]
-        assert all(values.isfinite().all() for values in weights.values())
-
-
 # --- it learns
 
 
 def test_one_batch_is_learnt_by_heart(tmp_path):
+    """Step by step, and then by one epoch of ``fit``, whose last state is what was validated."""
     faces = drawn(8)
-    validation = Validation(faces, LAYOUT)
+    validation, batch = Validation(faces, LAYOUT), default_collate([faces[0, index] for index in range(8)])
     torch.manual_seed(0)
     net = PIPNet(mean_shape(faces.plain_points()), "mobilenet_v3_small", num_neighbors=3, input_size=64)
+    schedule, losses = Schedule(80, name="cosine", warmup_epochs=5), []
     with join_processes("cpu") as processes:
+        net = processes.place(net)
+        optimizer = build_optimizer(net, lr=0.002)
+        run = TrainingState(net, None, optimizer, LAYOUT, 1.25, tmp_path, {})
+        train_mode(net)
+        for step in range(80):
+            run.set_lr(schedule.multiple(step))
+            terms, asked = train_step(run, net, batch, PIPLoss(), processes)
+            losses.append(sum(terms.values()))
+            assert not asked
+        assert losses[-1] < 0.02 * losses[0]
+        # Of this very batch, as in training: statistics of 8 faces on 2 x 2 cells are too rough to predict others with.
+        images, points = batch_of(faces, 8)
+        with torch.no_grad():
+            predicted = net.interpret(net(net.normalize(images))).points_unit
+        errors = 100 * nme(predicted.numpy(), points.numpy(), norm_distances(points.numpy(), LAYOUT)["outer_eye"])
+        assert errors.max() < 1  # percent; the mean face scores more than 15
+        assert validation.mean_face_nme(mean_shape(faces.plain_points())) > 15
         result = fit(
             net,
             faces,
-            FitSettings(epochs=80, batch_size=8, ema_decay=0.9, validate_every=80, progress_bar=False),
-            optimizer=build_optimizer(net, lr=0.002),
-            schedule=Schedule(80, name="cosine", warmup_epochs=5),
+            FitSettings(epochs=1, batch_size=8, ema_decay=0.9, progress_bar=False),
+            optimizer=optimizer,
+            schedule=schedule,
             loss=PIPLoss(),
             validation=validation,
             processes=processes,
             folder=tmp_path,
         )
-    first, last = result.history[0], result.history[-1]
-    assert last["loss"] < 0.02 * first["loss"]
-    # Of this very batch, as in training: statistics of 8 faces on 2 x 2 cells are too rough to predict others with.
-    images, points = batch_of(faces, 8)
-    with torch.no_grad():
-        predicted = net.train().interpret(net(net.normalize(images))).points_unit
-    errors = 100 * nme(predicted.numpy(), points.numpy(), norm_distances(points.numpy(), LAYOUT)["outer_eye"])
-    assert errors.max() < 1  # percent; the mean face scores more than 15
-    assert validation.mean_face_nme(mean_shape(faces.plain_points())) > 15
+    (last,) = result.history
     assert last["val_nme"] == pytest.approx(validation(checkpoint.load(result.last).net, CPU)["val_nme"])
 
 
 # --- what a person watches
 
 
-def test_tensorboard_has_every_term_nme_throughput_and_pictures(tmp_path):
+def test_tensorboard_has_all_figures_and_a_resumed_run_replaces_lost_steps_only(tmp_path, monkeypatch):
+    fail_at(monkeypatch, step=11)
+    with pytest.raises(TrainingError):
+        train_here(tmp_path)  # 11 steps taken, 6 saved: 10 was logged and is lost
+    monkeypatch.undo()
+    assert place(tmp_path) == (1, 0)
     result = train_here(tmp_path)
     events = EventAccumulator(str(tmp_path), size_guidance={"scalars": 0, "images": 0})
     events.Reload()
@@ -143,19 +143,6 @@ def test_tensorboard_has_every_term_nme_throughput_and_pictures(tmp_path):
     assert [event.step for event in events.Scalars("loss/total")] == [10]  # every tenth of 2 x 6 steps
     assert [event.step for event in events.Images("validation")] == [1, 2]
     assert min(events.Images("validation")[0].width, events.Images("validation")[0].height) >= 64
-
-
-def test_a_resumed_run_replaces_the_curve_of_lost_steps_only(tmp_path, monkeypatch):
-    fail_at(monkeypatch, step=11)
-    with pytest.raises(TrainingError):
-        train_here(tmp_path, "fit.save_minutes=1000")  # 11 steps taken, 6 saved: 10 was logged and is lost
-    monkeypatch.undo()
-    assert place(tmp_path) == (1, 0)
-    train_here(tmp_path, "fit.save_minutes=1000")
-    events = EventAccumulator(str(tmp_path), size_guidance={"scalars": 0})
-    events.Reload()
-    assert [event.step for event in events.Scalars("loss/total")] == [10]
-    assert [event.step for event in events.Scalars("epoch/val_nme")] == [1, 2]
 
 
 # --- validation

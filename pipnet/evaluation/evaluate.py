@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
+import numpy.typing as npt
 from tqdm import tqdm
 
 from pipnet.data.sample import BadItems, OnBad, Sample
@@ -27,7 +28,6 @@ from pipnet.layouts import PointLayout, map_points
 from pipnet.metrics import Interval, bootstrap, error_statistics, labelled_box, labelled_mean, nme, norm_distances
 
 if TYPE_CHECKING:
-    from pipnet.inference.detections import Detections
     from pipnet.inference.landmarker import FaceLandmarker
 
 BoxSource = Literal["labels", "jittered", "detector"]
@@ -71,9 +71,9 @@ class Evaluation:
         return len(self.samples)
 
     @property
-    def missed(self) -> np.ndarray:
-        """``(F,)`` bool: faces without a prediction."""
-        return np.isnan(self.pred).all(axis=(1, 2))
+    def missed(self) -> npt.NDArray[np.bool_]:
+        """``(F,)``: faces without a prediction."""
+        return np.asarray(np.isnan(self.pred).all(axis=(1, 2)))
 
     @property
     def norms(self) -> dict[str, np.ndarray]:
@@ -193,7 +193,7 @@ def evaluate(
     tight = labelled_box(true)
     start = tight if measured.name != layout.name else np.array([sample.box for sample in samples], dtype=np.float64)
     used = jitter_boxes(start, shift, scale, seed) if boxes == "jittered" else start.copy()
-    given: list[np.ndarray | Detections | None] = list(used)
+    given: list[Any] = list(used)  # a box, a detection, or None
     if boxes == "detector":
         used[:] = np.nan
 

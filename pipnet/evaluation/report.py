@@ -23,7 +23,7 @@ from pipnet.metrics import Interval, bootstrap, error_statistics, mean_error
 UNIT = "percent (errors: of the named distance; fr: of the faces; auc: of the area)"
 
 # Faces are judged by the box at 7 % as well, the threshold that papers use with this norm.
-_THRESHOLDS = dict.fromkeys(("box", "label_box"), (0.07, 0.08, 0.10))
+_THRESHOLDS: dict[str, tuple[float, ...]] = dict.fromkeys(("box", "label_box"), (0.07, 0.08, 0.10))
 _NORM_TITLES = {"outer_eye": "outer eyes", "pupil": "pupils", "box": "box size", "label_box": "label box size"}
 
 

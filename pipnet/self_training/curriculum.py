@@ -41,18 +41,21 @@ class Stage:
 
     def __post_init__(self) -> None:
         where, share = f"stage {self.name}", self.labelled_share
-        named = re.fullmatch(r"[A-Za-z0-9_-]+", str(self.name))
-        _check(named, f"a stage's name is part of a folder's; {self.name!r} has other than A-Z 0-9 _ -")
+        _check(
+            re.fullmatch(r"[A-Za-z0-9_-]+", str(self.name)),
+            f"a stage's name is part of a folder's; {self.name!r} has other than A-Z 0-9 _ -",
+        )
         for name in ("epochs", "pool_factor", "views"):
             _check_whole(getattr(self, name), f"{where}: {name}")
-        inside = share is None or (_is_number(share) and 0 <= share <= 1)
-        _check(inside, f"{where}: labelled_share must lie in [0, 1], got {share!r}")
-        _check(isinstance(self.pseudo, bool), f"{where}: pseudo must be true or false, got {self.pseudo!r}")
-        known = self.start in ("backbone", "teacher")
-        _check(known, f"{where}: start must be backbone or teacher, got {self.start!r}")
-        plain = self.pool_factor == 1 and share is None and self.select is None
         _check(
-            self.pseudo or plain, f"{where} has pseudo: false, so pool_factor, labelled_share and select mean nothing"
+            share is None or (_is_number(share) and 0 <= share <= 1),
+            f"{where}: labelled_share must lie in [0, 1], got {share!r}",
+        )
+        _check_flag(self.pseudo, f"{where}: pseudo")
+        _check(self.start in ("backbone", "teacher"), f"{where}: start must be backbone or teacher, got {self.start!r}")
+        _check(
+            self.pseudo or (self.pool_factor == 1 and share is None and self.select is None),
+            f"{where} has pseudo: false, so pool_factor, labelled_share and select mean nothing",
         )
 
 
@@ -90,9 +93,10 @@ class Curriculum:
         _check(self.stages[0].start == "backbone", f"{where}, its start must be backbone")
         _check_whole(self.most, "repeat.most")
         _check(_is_number(self.tolerance), f"repeat.tolerance must be a number, got {self.tolerance!r}")
-        once = self.one_schedule
-        _check(isinstance(once, bool), f"one_schedule must be true or false, got {once!r}")
-        _check(self.most == 1 or not once, "one_schedule needs repeat.most 1: a schedule must know its end")
+        _check_flag(self.one_schedule, "one_schedule")
+        _check(
+            self.most == 1 or not self.one_schedule, "one_schedule needs repeat.most 1: a schedule must know its end"
+        )
 
     @property
     def learns_unlabelled(self) -> bool:
@@ -122,11 +126,7 @@ class Curriculum:
         return f"{number}_{stage.name}" + (f"_{earlier + 1}" if earlier else ""), stage
 
     def span(self, number: int, *, first: int = 0) -> tuple[int, int] | None:
-        """Which part of the learning-rate schedule is a stage's.
-
-        Args:
-            number: Of the stage.
-            first: Stages before this one are not trained.
+        """Which part of the learning-rate schedule is stage ``number``'s, if stages before ``first`` are not trained.
 
         Returns:
             Epochs of the run before the stage, and in all; None where each stage has a schedule of its own.
@@ -142,11 +142,9 @@ class Curriculum:
         return sum(epochs[first:number]), sum(epochs[first:])
 
     def scaled(self, epochs: int, *, first: int = 0) -> Curriculum:
-        """The same stages, shortened or lengthened in proportion so that they have so many epochs together.
+        """The same stages, shortened or lengthened in proportion to so many epochs in all, repeats not counted.
 
-        Args:
-            epochs: In all, repeats not counted.
-            first: Stages before this one are not trained and keep their epochs.
+        Stages before ``first`` are not trained and keep their epochs.
 
         Raises:
             ValueError: Fewer epochs than stages.
@@ -174,18 +172,21 @@ def curriculum_of(config: Mapping[str, Any]) -> Curriculum:
     """
     _check_keys(config, ("name", "stages", "repeat", "one_schedule"))
     listed, repeat = config.get("stages"), config.get("repeat") or {}
-    _check(isinstance(listed, Sequence) and all(isinstance(values, Mapping) for values in listed), _NO_STAGES)
+    if not isinstance(listed, Sequence) or not all(isinstance(values, Mapping) for values in listed):
+        raise ValueError(f"curriculum: {_NO_STAGES}")
     stages = []
-    for number, values in enumerate(listed or ()):
+    for number, written in enumerate(listed):
         where = f"stage {number}: "
-        values = {_OF_0_4.get(key, key): _OF_0_4.get(str(value), value) for key, value in values.items()}
+        values: dict[str, Any] = {
+            str(_OF_0_4.get(key, key)): _OF_0_4.get(str(value), value) for key, value in written.items()
+        }
         _check_keys(values, [field.name for field in fields(Stage)], where)
         for name in ("name", "epochs"):
             _check(name in values, f"{where}{name} is missing")
         if (select := values.get("select")) is not None:
             _check_keys(select, [field.name for field in fields(Selection)], f"stage {number}, select: ")
-            select = Selection(**select)
-        stages.append(Stage(**{**values, "select": select}))
+            values["select"] = Selection(**select)
+        stages.append(Stage(**values))
     _check_keys(repeat, ("most", "tolerance"), "repeat: ")
     return Curriculum(tuple(stages), **repeat, one_schedule=config.get("one_schedule", False))
 
@@ -201,6 +202,10 @@ def _check(holds: object, otherwise: str) -> None:
 
 def _check_whole(value: object, name: str) -> None:
     _check(isinstance(value, int) and value > 0, f"{name} must be a whole number from 1, got {value!r}")
+
+
+def _check_flag(value: object, name: str) -> None:
+    _check(isinstance(value, bool), f"{name} must be true or false, got {value!r}")
 
 
 def _check_keys(values: object, known: Sequence[str], where: str = "") -> None:

@@ -1,10 +1,8 @@
 """The face store: one SQLite file with what a detector found in each photo, and with the faces cut out of it.
 
-A photo is known by the digest of its bytes, as in git: the same photo under three names is one, and is looked at once.
-What is found in a photo is written in one transaction, so a kill at any moment leaves all of it or nothing. Crops lie
-in the same file, as JPEG: a write for a photo instead of a file and two flushes for each face, nothing half-written to
-sweep up, and a folder of one file where there would be millions. Pseudo-labels lie there too
-(:mod:`pipnet.self_training.pseudo_labels`).
+A photo is known by the digest of its bytes: the same photo under three names is one, and is looked at once. What is
+found in it is written in one transaction, so a kill at any moment leaves all of it or nothing. Crops lie in the same
+file, as JPEG, and so do pseudo-labels (:mod:`pipnet.self_training.pseudo_labels`).
 """
 
 from __future__ import annotations
@@ -51,14 +49,7 @@ CREATE TABLE labels (labelling INTEGER, face INTEGER, angle REAL, confidence REA
 
 
 class Database:
-    """One SQLite file, for whichever process and thread asks.
-
-    A process opens the file when it first asks; one that was forked opens it again, since a connection must not be
-    shared with a parent.
-
-    Args:
-        file: Of the database.
-    """
+    """One SQLite file, opened by each process when it first asks: a connection must not be shared with a parent."""
 
     def __init__(self, file: Path) -> None:
         self.file, self._pid = file, -1
@@ -285,12 +276,11 @@ class FaceStore:
             connection.executemany("INSERT INTO damaged VALUES (?)", [[fsencode(line)] for line in damaged])
 
     def choose(self, token: str, limits: Mapping[str, tuple[str, float]], damaged: Path) -> tuple[dict[str, Any], str]:
-        """Choose among the faces of the photos that were met, in the order of the photos' digests.
+        """Choose among the faces of the photos that were met, in the order of the photos' digests; the ingest ends.
 
         Args:
-            token: Of this ingest, which ends here.
-            limits: Reason not to use a face to the figure that is too low (``score``, ``size``, ``inside`` or
-                ``sharpness``) and the least that will do. The first reason counts, so that the counts add up.
+            token: Of this ingest.
+            limits: As :attr:`pipnet.self_training.ingest.FaceRules.limits`; the first reason counts.
             damaged: File that gets the lines of the damaged photos.
 
         Returns:

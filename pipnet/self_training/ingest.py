@@ -1,4 +1,4 @@
-"""From photos to faces in a store: every photo goes through the face detector once, whoever asks and however often."""
+"""Faces found in photos without labels: each photo goes through the face detector once, and the crops are stored."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from pipnet.data.images import (
     seen_from,
 )
 from pipnet.files import replacing
-from pipnet.inference.detections import Detections, Detector
+from pipnet.inference.detections import Detector
 from pipnet.inference.detectors import detector_factory
 from pipnet.self_training.face_store import (
     FILE,
@@ -53,18 +53,16 @@ REASONS = {"unsure": "score", "small": "size", "cut off": "inside", "blurred": "
 
 @dataclass(frozen=True)
 class FaceRules:
-    """What a detection must have to be used without a label. The defaults were chosen by looking at the faces of 400
-    photos of WFLW and 4,000 chips of UTKFace (``experiments/gathering``).
+    """What a detection must have to be used without a label; defaults chosen in ``experiments/gathering``.
 
     Attributes:
-        min_score: Of the detector. RetinaFace reports from 0.6; up to 0.85 more than half of what it reports are hands,
-            backs of heads, animals and two faces in one box.
-        min_size: Longer side of the box in pixels of the photo. Below 32 a face is a smear: the spacing of the
-            features is not to be seen, and the network, which sees 64 to 256 pixels, learns what it itself made up.
-        min_sharpness: See :func:`sharpness`, grey levels. Below 3 nobody can say where the features are: out of focus,
-            or lost in the dark. A soft portrait has 8, a usual face 15 to 30.
-        min_inside: Share of the box inside the photo. Tight chips touch the border and are good faces: theirs begin at
-            0.73. Below 0.7 an eye or the mouth is missing.
+        min_score: Of the detector. Up to 0.85 more than half of what RetinaFace reports are hands, backs of heads,
+            animals and two faces in one box.
+        min_size: Longer side of the box in pixels of the photo. Below 32 the spacing of the features is not to be seen.
+        min_sharpness: See :func:`sharpness`, grey levels. Below 3 a face is out of focus or lost in the dark; a soft
+            portrait has 8, a usual face 15 to 30.
+        min_inside: Share of the box inside the photo. Tight chips begin at 0.73; below 0.7 an eye or the mouth is
+            missing.
 
     Raises:
         ValueError: A number is out of range.
@@ -125,12 +123,9 @@ def ingest(
     """Find, cut out and keep the faces of any number of photos.
 
     Every file is read, and those whose bytes the store does not know yet go through the detector. The store keeps all
-    detections; the rules choose among them afterwards, so other rules cost no detection. Killed at any moment, the same
-    call resumes and ends with the same faces; so do several processes, which share the photos out by their names and
-    may run on several machines, as long as they see the same folder.
-
-    A file that is no photo, or a damaged one, is listed in ``damaged.txt`` and counted. ``counts.json`` says what was
-    asked and what became of it.
+    detections and the rules choose among them, so other rules cost no detection. Killed at any moment, the same call
+    resumes and ends with the same faces; so do several processes, which share the photos out by their names, as long as
+    they see the same folder. ``damaged.txt`` lists files that are no photos, ``counts.json`` what was asked and found.
 
     Args:
         sources: Folders and ``.txt`` lists, see :func:`pipnet.data.images.photo_paths`.
@@ -144,8 +139,8 @@ def ingest(
 
     Raises:
         FileNotFoundError: A source, or the detector's file, is not there.
-        ValueError: The folder holds faces of other settings, there is no such detector, there is
-            no photo, or no face passed the rules.
+        ValueError: The folder holds faces of other settings, or there is no such detector, no photo, or no face that
+            passes the rules.
         OSError: The disk is full, or the folder can't be written.
         TrainingError: SIGINT or SIGTERM asked for an end, or another process has ended.
     """
@@ -285,15 +280,7 @@ def _detector_name(detector: str | Detector) -> str:
 
 
 def find_faces(photo: OpenedPhoto, detector: Detector, face_size: int) -> tuple[FoundPhoto, list[np.ndarray]]:
-    """Find the faces of a photo.
-
-    Args:
-        photo: With its image.
-        detector: Any.
-        face_size: Most that the longer side of a face's box may have in its crop, pixels.
-
-    Returns:
-        What was found, and the crops of its faces, RGB uint8.
+    """What a detector finds in a photo, and the crops of its faces, RGB uint8; ``face_size`` as in :func:`ingest`.
 
     Raises:
         ValueError: The detector gave something that is no box, or a score that is no number. Its own errors arrive as
@@ -305,7 +292,14 @@ def find_faces(photo: OpenedPhoto, detector: Detector, face_size: int) -> tuple[
     except Exception as error:  # the photo is good, the detector is not: not to be passed over
         error.add_note(f"the detector failed on {photo.path}; choose another detector, or take the photo out")
         raise
-    _check(found, photo.path)
+    sides = found.boxes[:, 2:] - found.boxes[:, :2]
+    good = np.isfinite(found.boxes).all(axis=1) & (sides > 0).all(axis=1) & np.isfinite(found.scores)
+    if not good.all():
+        at = int(np.flatnonzero(~good)[0])
+        what = f"the box {found.boxes[at].tolist()} with score {found.scores[at]}"
+        raise ValueError(
+            f"{photo.path}: the detector gave {what}, which has no extent or is no number; correct the detector"
+        )
     height, width = photo.image.shape[:2]
     faces, crops = [], []
     angles = getattr(found, "angles", np.full(len(found.scores), np.nan))  # a detector of the user's own may lack them
@@ -326,15 +320,6 @@ def find_faces(photo: OpenedPhoto, detector: Detector, face_size: int) -> tuple[
     return FoundPhoto(photo.name, (width, height), faces), crops
 
 
-def _check(found: Detections, path: Path) -> None:
-    sides = found.boxes[:, 2:] - found.boxes[:, :2]
-    good = np.isfinite(found.boxes).all(axis=1) & (sides > 0).all(axis=1) & np.isfinite(found.scores)
-    if not good.all():
-        at = int(np.flatnonzero(~good)[0])
-        what = f"the box {found.boxes[at].tolist()} with score {found.scores[at]}"
-        raise ValueError(f"{path}: the detector gave {what}, which has no extent or is no number; correct the detector")
-
-
 # Room for every crop a training takes: 1.25 to 1.3 box sides, turned, moved and enlarged by augmentation.
 CROP_SCALE = 1.9
 
@@ -342,15 +327,8 @@ CROP_SCALE = 1.9
 def cut_face(image: np.ndarray, box: np.ndarray, face_size: int) -> tuple[np.ndarray, tuple[float, ...]]:
     """Cut a square around a face: 1.9 times the longer side of the box, clipped at the photo's border.
 
-    Whole pixels are cut and averaged down where the face is larger than ``face_size``; a small face is never enlarged.
-
-    Args:
-        image: RGB uint8 ``(H, W, 3)``.
-        box: ``x0, y0, x1, y1``, source pixels.
-        face_size: Most that the longer side of the box may have in the crop, pixels.
-
-    Returns:
-        The crop, RGB uint8, and the box in its pixels.
+    Whole pixels are cut, and averaged down to a longer side of the box of ``face_size``; nothing is enlarged. Takes an
+    RGB uint8 image and a box in its pixels; returns the crop and the box in pixels of the crop.
 
     Example:
         >>> crop, box = cut_face(np.zeros((100, 100, 3), np.uint8), np.array([39.5, 39.5, 59.5, 59.5]), face_size=10)
@@ -383,16 +361,12 @@ def _span(centre: float, half: float, length: int) -> tuple[int, int]:
 def sharpness(image: np.ndarray, box: np.ndarray) -> float:
     """How much fine detail a face has: the standard deviation of the Laplacian, in grey levels.
 
-    Taken inside the box after the face is brought to 64 pixels, so that it compares between a face in a crowd and a
-    portrait: what counts is detail for the size of the face, and an enlarged face has none. Contrast counts as well:
-    a face in the dark has little detail for whoever looks, be the lens as sharp as it may.
+    Taken inside the box after the face is brought to 64 pixels, so that a face in a crowd compares with a portrait, and
+    an enlarged face has no detail. Contrast counts as well: a face in the dark has little.
 
     Args:
         image: RGB uint8 ``(H, W, 3)``.
-        box: ``x0, y0, x1, y1``, source pixels; only what lies inside the image is looked at.
-
-    Returns:
-        0 where the box lies outside, or is only a pixel.
+        box: ``x0, y0, x1, y1``, source pixels; 0 where it lies outside the image.
 
     Reference:
         The variance of the Laplacian as a measure of focus: Pech-Pacheco et al., "Diatom autofocusing in brightfield

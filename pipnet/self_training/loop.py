@@ -97,7 +97,7 @@ class SelfTraining:
         while (following := self.curriculum.after([record["val_nme"] for record in self.records.stages])) is not None:
             number = len(self.records.stages)
             if number == 0 and self.teacher is not None:
-                self.records.add(self._take_teacher())
+                self.records.add(self.processes.from_main(self._take_teacher))
             else:
                 self.records.add(self._train(number, *following))
         self.processes.from_main(self._finish)
@@ -107,22 +107,18 @@ class SelfTraining:
         """Copy the teacher into the run, so that the run is whole even when the file changes."""
         assert self.teacher is not None
         path = self.folder / TEACHER_COPY
-
-        def copied() -> dict[str, Any]:
-            path.parent.mkdir(exist_ok=True)
-            if not path.is_file():
-                with replacing(path) as temporary:
-                    shutil.copyfile(self.teacher, temporary)
-            loaded = checkpoint.load(path)
-            crop = {"input_size": loaded.net.input_size, "crop_scale": loaded.crop_scale}
-            validation = Validation(FaceCrops(self.training_data.held_out, loaded.layout, **crop), loaded.layout)
-            figures = validation(loaded.net.to(self.processes.device), self.processes.device)
-            record = {"number": 0, "name": TEACHER_COPY.parent.name, "epochs": 0, "images": 0, **figures}
-            record |= {"weights": TEACHER_COPY.as_posix(), "confidence": None}
-            report_stage(self.folder, record)
-            return record
-
-        return self.processes.from_main(copied)
+        path.parent.mkdir(exist_ok=True)
+        if not path.is_file():
+            with replacing(path) as temporary:
+                shutil.copyfile(self.teacher, temporary)
+        loaded = checkpoint.load(path)
+        crop = {"input_size": loaded.net.input_size, "crop_scale": loaded.crop_scale}
+        validation = Validation(FaceCrops(self.training_data.held_out, loaded.layout, **crop), loaded.layout)
+        figures = validation(loaded.net.to(self.processes.device), self.processes.device)
+        record = {"number": 0, "name": TEACHER_COPY.parent.name, "epochs": 0, "images": 0, **figures}
+        record |= {"weights": TEACHER_COPY.as_posix(), "confidence": None}
+        report_stage(self.folder, record)
+        return record
 
     def _train(self, number: int, name: str, stage: Stage) -> dict[str, Any]:
         folder, seed = self.folder / name, self.seed + number * _SEED_STEP
@@ -175,40 +171,32 @@ class SelfTraining:
         assert self.unlabelled is not None
         model = self._teacher()
         model.net.to(self.processes.device)
+        shift = label_shift_of(model, otherwise=self.training_data.faces.label_shift)
         seed = self.seed + number * _SEED_STEP + _VIEWS
-        teacher = Teacher(model, label_shift=self._label_shift(model), views=stage.views, seed=seed)
-        labels = estimate(teacher, self.unlabelled, self.processes)
+        labels = estimate(
+            Teacher(model, label_shift=shift, views=stage.views, seed=seed), self.unlabelled, self.processes
+        )
         self.processes.from_main(lambda: report_labels(self.folder, name, number, labels))
         return labels
 
-    def _label_shift(self, teacher: LoadedModel) -> float:
-        """That of the faces which the teacher was taught with, where its record tells."""
-        dataset = teacher.training.get("config", {}).get("dataset")
-        return self.training_data.faces.label_shift if dataset is None else dataset.get("label_shift", 0.0)
-
     def _faces(self, stage: Stage, seed: int, pseudo: PseudoLabels | None) -> FaceCrops | MixedFaces:
         """What a stage trains on."""
-        known = self.training_data.faces
-        shared = {"input_size": known.input_size, "crop_scale": known.crop_scale, "label_shift": known.label_shift}
-        labelled = FaceCrops(known.samples, self.training_data.layout, augment=known.augment, seed=seed, **shared)
+        known, length = self.training_data.faces, self.options.epoch_faces
+        shared: dict[str, Any] = {
+            "layout": self.training_data.layout,
+            "input_size": known.input_size,
+            "crop_scale": known.crop_scale,
+            "label_shift": known.label_shift,
+            "augment": known.augment,
+        }
+        labelled = FaceCrops(known.samples, seed=seed, **shared)
         if pseudo is None:
-            return (
-                labelled
-                if self.options.epoch_faces is None
-                else MixedFaces(labelled, None, length=self.options.epoch_faces)
-            )
+            return labelled if length is None else MixedFaces(labelled, None, length=length)
         chosen = pseudo.samples(stage.select)
         if not len(chosen):
             raise ValueError(f"stage {stage.name}: no pseudo-label is as sure as select wants; lower min_face")
-        unlabelled = FaceCrops(
-            chosen,
-            self.training_data.layout,
-            augment=known.augment,
-            seed=seed + _UNLABELLED,
-            pool_factor=stage.pool_factor,
-            **shared,
-        )
-        return MixedFaces(labelled, unlabelled, labelled_share=stage.labelled_share, length=self.options.epoch_faces)
+        unlabelled = FaceCrops(chosen, seed=seed + _UNLABELLED, pool_factor=stage.pool_factor, **shared)
+        return MixedFaces(labelled, unlabelled, labelled_share=stage.labelled_share, length=length)
 
     def _teacher_path(self) -> Path:
         return self.folder / self.records.stages[-1]["weights"]
@@ -225,3 +213,9 @@ class SelfTraining:
             training = {**last.training, **self.record, "stages": stages, "images": images}
             checkpoint.save(path, last.net, layout=last.layout, crop_scale=last.crop_scale, training=training)
         calibrate_checkpoint(path, self.training_data)
+
+
+def label_shift_of(teacher: LoadedModel, *, otherwise: float) -> float:
+    """``label_shift`` of the faces that a network was taught with, where the record in its checkpoint tells."""
+    dataset = teacher.training.get("config", {}).get("dataset")
+    return otherwise if dataset is None else dataset.get("label_shift", 0.0)

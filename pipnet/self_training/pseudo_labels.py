@@ -219,7 +219,9 @@ class Teacher:
             angles: ``(B,)``, degrees by which these are turned, NaN where the detector does not say.
             names: Numbers of the faces: what their views depend on.
         """
-        told = [Detections(box[None], np.ones(1), angle[None]) for box, angle in zip(boxes, angles, strict=True)]
+        told: list[Any] = [
+            Detections(box[None], np.ones(1), angle[None]) for box, angle in zip(boxes, angles, strict=True)
+        ]
         first = self.landmarker.predict_batch(images, told, batch_size=len(images))
         angles = first.angles.astype(np.float64)
         tight = tight_box(first.points.astype(np.float64), angles)

@@ -1,9 +1,8 @@
-"""What is known of a self-training between its stages: ``run.json``, ``stages.json``, tables, contact sheets."""
+"""Records of a self-training: which stages are finished, and the table and contact sheet of their pseudo-labels."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -40,7 +39,7 @@ class StageRecords:
         OSError: A file can't be written.
     """
 
-    def __init__(self, folder: Path, config: Mapping[str, Any], processes: Processes) -> None:
+    def __init__(self, folder: Path, config: dict[str, Any], processes: Processes) -> None:
         self._processes = processes
         self._run_path, self._stages_path = folder / "run.json", folder / "stages.json"
 
@@ -57,13 +56,18 @@ class StageRecords:
             run, stages = _read(self._run_path, {"config": None}), _read(self._stages_path, [])
             trained = stages or any(folder.glob("*/*.pt"))
             if run["config"] is None or (run["config"] != config and not trained):  # a slip may be put right
-                run = {"config": dict(config)}
+                run = {"config": config}
                 _write(self._run_path, run)
             return run, stages
 
         self._run, self.stages = processes.from_main(begin)
         before = self._run["config"]
-        self._refuse_other_stages(before, config)
+        counts = [len(settings["curriculum"]["stages"]) for settings in (before, config)]
+        if counts[0] != counts[1]:
+            raise TrainingError(
+                f"{self._run_path}: the run was begun with {counts[0]} stages (curriculum.stages), now {counts[1]};"
+                " keep the setting or choose another folder"
+            )
         refuse_another_setting(_by_number(before), _by_number(config), source=self._run_path)
 
     @property
@@ -77,10 +81,7 @@ class StageRecords:
         self._processes.from_main(lambda: _write(self._stages_path, self.stages))
 
     def learns_from(self, unlabelled: dict[str, Any]) -> None:
-        """Remember the unlabelled faces, or refuse others than before.
-
-        Args:
-            unlabelled: ``digest`` says which faces they are, ``faces`` how many.
+        """Remember which faces (``digest``) and how many (``faces``) the run learns from; others are refused.
 
         Raises:
             TrainingError: They are others than when the run was begun.
@@ -95,16 +96,8 @@ class StageRecords:
                 f" ({unlabelled['faces']}); give it the photos it had, or choose another folder"
             )
 
-    def _refuse_other_stages(self, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-        counts = [len(config["curriculum"]["stages"]) for config in (before, now)]
-        if counts[0] != counts[1]:
-            raise TrainingError(
-                f"{self._run_path}: the run was begun with {counts[0]} stages (curriculum.stages), now {counts[1]};"
-                " keep the setting or choose another folder"
-            )
 
-
-def _by_number(config: Mapping[str, Any]) -> dict[str, Any]:
+def _by_number(config: dict[str, Any]) -> dict[str, Any]:
     """The curriculum with its defaults, its stages a mapping, so that a message can name the value that differs."""
     curriculum = curriculum_of(config["curriculum"])
     stages = {
@@ -112,10 +105,7 @@ def _by_number(config: Mapping[str, Any]) -> dict[str, Any]:
         for number, stage in enumerate(curriculum.stages)
     }
     repeat = {"most": curriculum.most, "tolerance": curriculum.tolerance}
-    return {
-        **config,
-        "curriculum": {"stages": stages, "repeat": repeat, "one_schedule": curriculum.one_schedule},
-    }
+    return config | {"curriculum": {"stages": stages, "repeat": repeat, "one_schedule": curriculum.one_schedule}}
 
 
 def _read(path: Path, otherwise: Any) -> Any:
@@ -143,11 +133,7 @@ _MOST_FACES = 20_000  # that the percentiles and the histogram are made of, even
 def report_labels(run: Path, name: str, number: int, labels: PseudoLabels) -> dict[str, float]:
     """Write table, contact sheet and summary of a stage's pseudo-labels, once, and show them in TensorBoard.
 
-    Args:
-        run: Folder of the run; the files go into ``NAME/pseudo_labels``.
-        name: Of the stage.
-        number: Of the stage.
-        labels: Of the stage.
+    The files go into ``NAME/pseudo_labels`` in the folder of the run.
 
     Returns:
         Percentiles of the confidence of the points: ``p5`` to ``p95``, and ``mean``.

@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist
@@ -57,11 +57,11 @@ class Processes:
 
         To be called before an optimiser takes the weights.
         """
-        net = net.to(self.device, memory_format=torch.channels_last)
+        net.to(self.device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]  # not in the stubs
         if self.world_size == 1:
             return net
         if self.device.type == "cuda":
-            return nn.SyncBatchNorm.convert_sync_batchnorm(net)
+            return cast("PIPNet", nn.SyncBatchNorm.convert_sync_batchnorm(net))
         for module in net.modules():
             if type(module) is nn.BatchNorm2d:
                 module.__class__ = _SharedBatchNorm2d  # torch's own SyncBatchNorm refuses CPU tensors
@@ -220,29 +220,30 @@ class _Sum(torch.autograd.Function):
         return total
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        total = gradient.clone()
-        dist.all_reduce(total)
-        return total
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        return _Sum.forward(ctx, gradients[0])
 
 
 class _SharedBatchNorm2d(nn.BatchNorm2d):
     """Batch norm over the batch of all processes, on a CPU; in float32 whatever the precision, as torch's own."""
 
-    def forward(self, image: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:
         if not self.training:
-            return super().forward(image)
+            return super().forward(input)
         axes = (0, 2, 3)
-        values, size = image.float(), dist.get_world_size()
+        values, size = input.float(), dist.get_world_size()
         mean = _Sum.apply(values.mean(axes)) / size  # equal shares, so means may be averaged
         # Centred first: the difference of E[x^2] and E[x]^2 would lose all digits where the mean is large.
         centred = values - mean[:, None, None]
         variance = _Sum.apply(centred.square().mean(axes)) / size
-        count = image.numel() / image.shape[1] * size
+        count = input.numel() / input.shape[1] * size
+        assert self.momentum is not None
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        assert self.num_batches_tracked is not None
         with torch.no_grad():
             self.num_batches_tracked += 1
-            unbiased = variance * count / max(count - 1, 1)
             self.running_mean.lerp_(mean, self.momentum)
-            self.running_var.lerp_(unbiased, self.momentum)
+            self.running_var.lerp_(variance * count / max(count - 1, 1), self.momentum)
         scale = self.weight * torch.rsqrt(variance + self.eps)
-        return (centred * scale[:, None, None] + self.bias[:, None, None]).to(image.dtype)
+        return (centred * scale[:, None, None] + self.bias[:, None, None]).to(input.dtype)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -14,7 +14,12 @@ from torch.optim.swa_utils import AveragedModel
 
 from pipnet.model.pipnet import PIPNet
 
-_OPTIMIZERS: dict[str, type[Optimizer]] = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
+_OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
+    "adam": torch.optim.Adam,
+    "adamw": torch.optim.AdamW,
+    "sgd": torch.optim.SGD,
+}
+Weights = tuple[Tensor, ...] | list[Tensor]
 Precision = Literal["auto", "float32", "bfloat16", "hybrid"]
 
 
@@ -129,12 +134,13 @@ def averaged(net: PIPNet, decay: float) -> AveragedModel:
     After n updates the decay is ``min(decay, (1 + n) / (10 + n))``, so that the first weights are soon forgotten.
     """
 
-    def update(average: list[Tensor], current: list[Tensor], updates: Tensor | int) -> None:
+    def update(average: Weights, current: Weights, updates: Tensor | int) -> None:
         if average[0].is_floating_point():
             n = int(updates)
-            torch._foreach_lerp_(average, current, 1 - min(decay, (1 + n) / (10 + n)))
+            weight = 1 - min(decay, (1 + n) / (10 + n))
+            torch._foreach_lerp_(average, current, weight)  # pyright: ignore[reportPrivateImportUsage]  # as torch
         else:  # counters and index tables have no average
-            torch._foreach_copy_(average, current)
+            torch._foreach_copy_(average, current)  # pyright: ignore[reportPrivateImportUsage]  # as torch
 
     return AveragedModel(net, multi_avg_fn=update, use_buffers=True)
 
@@ -142,9 +148,9 @@ def averaged(net: PIPNet, decay: float) -> AveragedModel:
 class _Float32Conv2d(nn.Conv2d):
     """A convolution that leaves mixed precision: grouped ones are slow in bfloat16 on a CPU, backwards above all."""
 
-    def forward(self, image: Tensor) -> Tensor:
-        with torch.autocast(image.device.type, enabled=False):
-            return super().forward(image.float())
+    def forward(self, input: Tensor) -> Tensor:
+        with torch.autocast(input.device.type, enabled=False):
+            return super().forward(input.float())
 
 
 def use_precision(net: PIPNet, precision: Precision, device: torch.device) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch.optim import Optimizer
@@ -73,7 +73,7 @@ class TrainingState:
     @property
     def chosen(self) -> PIPNet:
         """The network that is measured and shared: the average where there is one."""
-        return self.net if self.average is None else self.average.module
+        return self.net if self.average is None else cast("PIPNet", self.average.module)
 
     def set_lr(self, multiple: float) -> None:
         """Learning rates as multiples of those that the optimiser was built with."""
@@ -157,7 +157,7 @@ class TrainingState:
         refuse_another_setting(config, self.record.get("config", {}), source=self.last_path)
         checkpoint.load_weights(self.net, resume["net"], source=str(self.last_path))
         if self.average is not None:
-            checkpoint.load_weights(self.average.module, content["weights"], source=str(self.last_path))
+            checkpoint.load_weights(self.chosen, content["weights"], source=str(self.last_path))
             self.average.n_averaged.fill_(resume["averaged"])
         self.optimizer.load_state_dict(resume["optimizer"])
         torch.set_rng_state(resume["torch_rng"])

@@ -16,13 +16,13 @@ from typing import Any
 
 import cv2
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from pipnet.console import StopRequest
-from pipnet.data.dataset import EpochBatches, FaceCrop, FaceCrops, MixedFaces
+from pipnet.data.dataset import EpochBatches, FaceCrops, MixedFaces
 from pipnet.model.loss import PIPLoss
 from pipnet.model.pipnet import PIPNet
 from pipnet.training.distributed import Processes
@@ -207,7 +207,7 @@ def fit(
 def train_step(
     run: TrainingState,
     model: nn.Module,
-    batch: FaceCrop,
+    batch: Mapping[str, Tensor],
     loss: PIPLoss,
     processes: Processes,
     *,
@@ -243,7 +243,7 @@ def train_step(
         output = model(net.normalize(images), pool_factor)
     terms = loss(output, targets)
     run.optimizer.zero_grad(set_to_none=True)
-    sum(terms.values()).backward()
+    sum(terms.values(), torch.zeros((), device=device)).backward()
     # Without a limit this only measures: every gradient is multiplied by exactly 1.
     norm = nn.utils.clip_grad_norm_(net.parameters(), clip_norm or float("inf"))
     figures = [*(term.detach() for term in terms.values()), norm.detach(), norm.new_tensor(float(stop))]
