@@ -199,7 +199,7 @@ def test_a_file_says_what_it_is(best, capsys):
     for line in (
         "network    mobilenet_v3_small, 64 px, fp32",
         "layout     300w_68, 68 points",
-        "box scale  1.25: side",
+        "crop scale 1.25: side",
         "input      crops: uint8 (B, 64, 64, 3)",
         "output     points_unit: float (B, 68, 2)",
         "output     scores: float (B, 68)",
