@@ -103,7 +103,7 @@ def test_a_quick_consumer_gets_each_frame_once():
 
 
 def test_an_unplugged_camera_is_picked_up_again(monkeypatch):
-    monkeypatch.setattr(camera_module, "_PAUSE_S", 0.02)
+    monkeypatch.setattr(camera_module, "PAUSE_S", 0.02)
     device = FakeCamera()
     camera = Camera(0, opener=device.open)
     assert camera.take(1.0) is not None
@@ -126,7 +126,7 @@ def test_an_unplugged_camera_is_picked_up_again(monkeypatch):
 
 
 def test_close_while_the_camera_is_gone_does_not_wait_for_it(monkeypatch):
-    monkeypatch.setattr(camera_module, "_PAUSE_S", 600.0)
+    monkeypatch.setattr(camera_module, "PAUSE_S", 600.0)
     device = FakeCamera()
     camera = Camera(0, opener=device.open)
     device.plugged = False
@@ -136,7 +136,7 @@ def test_close_while_the_camera_is_gone_does_not_wait_for_it(monkeypatch):
 
 
 def test_a_missing_camera_names_those_that_open(monkeypatch):
-    monkeypatch.setattr(camera_module, "_candidates", lambda: [0, 1, 3])
+    monkeypatch.setattr(camera_module, "camera_indices", lambda: [0, 1, 3])
     with pytest.raises(CaptureError) as error:
         Camera(3, opener=FakeCamera().open)
     assert str(error.value) == "camera 3 can't be opened; these can: 0 (--webcam 0)"
@@ -428,7 +428,7 @@ def test_what_is_no_video_is_said(tmp_path):
 
 
 def test_an_address_that_does_not_answer(monkeypatch):
-    monkeypatch.setattr(camera_module, "_OPEN_TIMEOUT_MS", 300)
+    monkeypatch.setattr(camera_module, "OPEN_TIMEOUT_MS", 300)
     with socket.socket() as silent, quiet_opencv():
         silent.bind(("127.0.0.1", 0))
         silent.listen()
@@ -449,7 +449,7 @@ def test_a_video_without_one_good_frame():
 
 
 def test_the_bound_on_damage_is_kept(monkeypatch):
-    monkeypatch.setattr(video_module, "_PATIENCE", 3)
+    monkeypatch.setattr(video_module, "PATIENCE", 3)
 
     class Endless:
         reads = 0

@@ -20,7 +20,7 @@ import pipnet
 from pipnet.data.images import portrait
 from pipnet.demo import command, main, output
 from pipnet.demo import photos as photos_module
-from pipnet.demo.options import parse
+from pipnet.demo.command import parse
 from pipnet.geometry import box_iou, turned
 from pipnet.inference.detections import Detections
 from pipnet.landmarks import FaceLandmarks
@@ -337,7 +337,7 @@ def test_wrong_arguments_end_with_2(arguments, message, capsys):
 
 
 def test_help_needs_no_torch():
-    code = "import sys, pipnet.demo, pipnet.demo.options as o; o.parse([]); print({'torch', 'cv2'} & {*sys.modules})"
+    code = "import sys, pipnet.demo, pipnet.demo.command as o; o.parse([]); print({'torch', 'cv2'} & {*sys.modules})"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert run.stdout.strip() == "set()"
 
@@ -380,7 +380,7 @@ class KnownScores:
 )
 def test_doubtful_faces_are_skipped(extra, kept, said, tmp_path, monkeypatch, capsys):
     """Neither drawn, nor written, nor counted; and what is left is cut to the number that was asked for."""
-    monkeypatch.setattr(command, "_load", lambda parser, options, boxes=None: KnownScores())
+    monkeypatch.setattr(command, "load_landmarker", lambda parser, options, boxes=None: KnownScores())
     blank = np.full((130, 130, 3), 200, dtype=np.uint8)
     photo = write_photo(tmp_path / "a.png", blank)
     assert main(["--image", str(photo), "--output", str(tmp_path), "--json", "--csv", *extra]) == 0
@@ -401,7 +401,7 @@ def test_boxes_that_the_user_brings_are_all_kept_unless_he_says_so(tmp_path):
 
 
 def test_several_photos_count_what_was_skipped(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(command, "_load", lambda parser, options, boxes=None: KnownScores())
+    monkeypatch.setattr(command, "load_landmarker", lambda parser, options, boxes=None: KnownScores())
     photos = [write_photo(tmp_path / name, np.zeros((130, 130, 3), np.uint8)) for name in ("a.png", "b.png")]
     assert main(["--image", *map(str, photos), "--output", str(tmp_path), "--csv", "--min-score", "0.5"]) == 0
     *_, table, last = capsys.readouterr().out.splitlines()
@@ -416,7 +416,7 @@ def test_a_folder_that_is_stopped_says_so(number, tmp_path, monkeypatch, capsys)
             signal.raise_signal(number)
             return super().__call__(image, boxes)
 
-    monkeypatch.setattr(command, "_load", lambda parser, options, boxes=None: Stopped())
+    monkeypatch.setattr(command, "load_landmarker", lambda parser, options, boxes=None: Stopped())
     for name in ("a.png", "b.png", "c.png"):
         write_photo(tmp_path / "in" / name, np.zeros((130, 130, 3), np.uint8))
     arguments = ["--folder", str(tmp_path / "in"), "--output", str(tmp_path), "--csv", "--min-score", "0.5"]
@@ -431,7 +431,7 @@ def test_of_several_results_those_that_could_be_written_are_named(tmp_path, monk
     def full_disk(*arguments: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(command, "_load", lambda parser, options, boxes=None: KnownScores())
+    monkeypatch.setattr(command, "load_landmarker", lambda parser, options, boxes=None: KnownScores())
     monkeypatch.setattr(output.Table, "write", full_disk)
     photo = write_photo(tmp_path / "a.png", np.zeros((130, 130, 3), np.uint8))
     assert main(["--image", str(photo), "--output", str(tmp_path), "--json", "--csv"]) == 1
@@ -467,14 +467,14 @@ def test_errors_of_the_system_have_no_numbers(tmp_path, monkeypatch, capsys):
     def refuse(*arguments: object, **settings: object) -> None:
         raise PermissionError(13, "Permission denied", str(tmp_path / "sub"))
 
-    monkeypatch.setattr(command, "_load", lambda parser, options, boxes=None: KnownScores())
+    monkeypatch.setattr(command, "load_landmarker", lambda parser, options, boxes=None: KnownScores())
     photo = write_photo(tmp_path / "a.png", np.zeros((130, 130, 3), np.uint8))
     monkeypatch.setattr("tempfile.mkstemp", refuse)
     assert main(["--image", str(photo), "--output", str(tmp_path)]) == 1
     written = tmp_path / "a_landmarks.png"
     assert capsys.readouterr().err == f"pipnet.demo: {written} can't be written: Permission denied; check the folder\n"
     monkeypatch.undo()
-    monkeypatch.setattr(command, "_load", lambda parser, options, boxes=None: KnownScores())
+    monkeypatch.setattr(command, "load_landmarker", lambda parser, options, boxes=None: KnownScores())
     monkeypatch.setattr(photos_module, "write_image", refuse)
     assert main(["--image", str(photo), "--output", str(tmp_path)]) == 1
     line = capsys.readouterr().err

@@ -22,10 +22,10 @@ from skimage.data import astronaut
 
 from experiments.motion import move, moved, sway
 from pipnet.demo import camera as camera_module
-from pipnet.demo import main, output, recording
+from pipnet.demo import main, output
 from pipnet.demo import video as video_module
 from pipnet.demo.camera import quiet_opencv
-from pipnet.demo.recording import Recording
+from pipnet.demo.output import Recording
 from pipnet.inference import tracking
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -292,7 +292,7 @@ def test_a_camera_without_a_window_or_files_is_told(monkeypatch, capsys):
 
 @pytest.mark.parametrize("what", ["video", "camera"])
 def test_what_can_not_be_opened_is_one_sentence(what, tmp_path, monkeypatch, capfd):
-    monkeypatch.setattr(camera_module, "_candidates", list)
+    monkeypatch.setattr(camera_module, "camera_indices", list)
     arguments = {"video": ["--video", str(tmp_path / "no.mp4")], "camera": ["--webcam", "7"]}[what]
     assert main([*arguments, "--output", str(tmp_path / "out")]) == 1
     (line,) = capfd.readouterr().err.splitlines()
@@ -332,7 +332,7 @@ def test_a_recording_on_a_full_disk(suffix, tmp_path):
 
 def test_a_disk_that_is_nearly_full_ends_the_video_and_keeps_it(clip, tmp_path, monkeypatch, capsys):
     real = shutil.disk_usage
-    monkeypatch.setattr(recording.shutil, "disk_usage", lambda folder: real(folder)._replace(free=1000))
+    monkeypatch.setattr(output.shutil, "disk_usage", lambda folder: real(folder)._replace(free=1000))
     arguments = ["--video", str(clip), "--output", str(tmp_path / "a.mp4"), "--no-window", "--device", "cpu"]
     assert main(arguments) == 1
     printed, complaints = capsys.readouterr()
@@ -342,7 +342,7 @@ def test_a_disk_that_is_nearly_full_ends_the_video_and_keeps_it(clip, tmp_path, 
 
 
 def test_an_encoder_that_does_not_open(tmp_path, monkeypatch, capfd, clip):
-    monkeypatch.setitem(recording.CODECS, ".mp4", ("ABCD",))
+    monkeypatch.setitem(output.CODECS, ".mp4", ("ABCD",))
     assert main(["--video", str(clip), "--output", str(tmp_path / "a.mp4"), "--no-window", "--device", "cpu"]) == 1
     complaint = capfd.readouterr().err
     assert "a.mp4 can't be written: this OpenCV has no encoder for .mp4 at 320 x 240" in complaint

@@ -14,7 +14,7 @@ from test_capture import read_all, write_video
 
 from pipnet.demo import video as video_module
 from pipnet.demo.camera import CaptureError, open_deinterlaced, quiet_opencv
-from pipnet.demo.recording import Recording
+from pipnet.demo.output import Recording
 from pipnet.demo.video import VideoFile
 from pipnet.files import openable
 

@@ -24,7 +24,7 @@ import pytest
 from PIL import Image
 
 from pipnet.demo import web as page
-from pipnet.demo.web import decode_image
+from pipnet.demo.web import decode_page_image
 from pipnet.inference.detections import Detections
 from pipnet.inference.landmarker import FaceLandmarker
 
@@ -93,7 +93,7 @@ def test_the_page_and_all_that_it_names_come_from_this_server(landmarker):
     assert kinds["/page.css"] == "text/css"
     assert kinds["/icon.svg"] == "image/svg+xml"
     assert {name for name, kind in kinds.items() if kind == "text/javascript"} == {
-        f"/{path.name}" for path in web_module._PAGE.glob("*.js")
+        f"/{path.name}" for path in web_module.PAGE.glob("*.js")
     }
 
 
@@ -395,7 +395,7 @@ def test_a_mistake_in_the_server_is_said_without_its_details(landmarker, portrai
     def wrong(data, name):
         raise RuntimeError("inside")
 
-    monkeypatch.setattr(web_module, "decode_image", wrong)
+    monkeypatch.setattr(web_module, "decode_page_image", wrong)
 
     async def run():
         async with client_of(landmarker) as client:
@@ -412,7 +412,7 @@ def test_a_mistake_on_a_frame_closes_the_socket_with_a_reason(landmarker, portra
     def wrong(*arguments, **settings):
         raise RuntimeError("inside")
 
-    monkeypatch.setattr(web_module, "decode_image", wrong)
+    monkeypatch.setattr(web_module, "decode_page_image", wrong)
 
     async def run():
         async with client_of(landmarker) as client, client.ws_connect("/live") as live:
@@ -426,9 +426,9 @@ def test_a_mistake_on_a_frame_closes_the_socket_with_a_reason(landmarker, portra
 
 
 def test_bytes_decode_as_files_do(portrait):
-    np.testing.assert_array_equal(decode_image(encoded(portrait), "a"), portrait)
+    np.testing.assert_array_equal(decode_page_image(encoded(portrait), "a"), portrait)
     grey = cv2.imencode(".png", portrait[..., 0])[1].tobytes()
-    np.testing.assert_array_equal(decode_image(grey, "a")[..., 2], portrait[..., 0])
+    np.testing.assert_array_equal(decode_page_image(grey, "a")[..., 2], portrait[..., 0])
 
 
 def test_a_taken_port_is_one_sentence(landmarker, capsys):

@@ -1,4 +1,4 @@
-"""A camera, live: read on a thread of its own, the newest frame only, and opened again when it went and came back."""
+"""A camera or live stream, read on a thread of its own: the newest frame only; opened again after it was gone."""
 
 from __future__ import annotations
 
@@ -15,10 +15,12 @@ from typing import Any, Protocol
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from pipnet.demo.output import name_of_address
 from pipnet.files import openable
 
+Picture = npt.NDArray[np.uint8]  # (H, W, 3); RGB in a Frame, BGR from read_bgr
 # What opens a camera by index, or an address, as cv2.VideoCapture does.
 OpenCapture = Callable[[int | str], Any]
 
@@ -26,9 +28,9 @@ LIVE_SCHEMES = ("rtsp", "rtsps", "rtmp", "rtp", "udp", "srt")
 
 _FIRST_FRAME_TRIES = 5
 _FAILED_READS = 5  # in a row, after which a camera counts as gone
-_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 5.0  # between attempts to open it again; doubled each time
+PAUSE_S, _LONGEST_PAUSE_S = 0.5, 5.0  # between attempts to open it again; doubled each time
 _HIGHEST_INDEX = 10
-_OPEN_TIMEOUT_MS = 10_000
+OPEN_TIMEOUT_MS = 10_000
 JOIN_S = 3.0  # for a thread that may hang in a driver, or in the net
 _SILENT = 0  # OpenCV's log level
 _SAMPLE = 8  # every eighth pixel of every eighth row
@@ -48,52 +50,29 @@ class CaptureError(ValueError):
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """One picture of a camera or a video.
+    """One picture of a camera or a video."""
 
-    Attributes:
-        image: RGB uint8 ``(H, W, 3)``, the receiver's own.
-        number: Of the frames that were read, from 0.
-        time_s: Seconds since the first one, always more than before.
-        read_s: Seconds that reading and decoding took.
-        taken: When it was there, by ``time.perf_counter()``.
-    """
-
-    image: np.ndarray
-    number: int
-    time_s: float
-    read_s: float
-    taken: float
+    image: Picture  # RGB, the receiver's own
+    number: int  # of the frames that were read, from 0
+    time_s: float  # since the first one, always more than before
+    read_s: float  # that reading and decoding took
+    taken: float  # when it was there, by time.perf_counter()
 
 
 class FrameSource(Protocol):
-    """What the frame loop needs of a camera or a video.
+    """What the frame loop needs of a camera or a video."""
 
-    Attributes:
-        name: For files and messages.
-        live: Frames come when they come, and those that nobody takes are lost.
-        count: Frames in all, or None where nobody knows.
-        size: Width and height of the first frame.
-        fps: Frames a second.
-        ended: No frame will come any more.
-        broken: Frames that could not be read.
-        trouble: What is wrong at the moment, or None.
-    """
-
-    name: str
-    live: bool
-    count: int | None
-    size: tuple[int, int]
+    name: str  # for files and messages
+    live: bool  # frames come when they come, and those that nobody takes are lost
+    count: int | None  # frames in all, where that is known
+    size: tuple[int, int]  # width and height of the first frame
     fps: float
-    ended: bool
-    broken: int
-    trouble: str | None
+    ended: bool  # no frame will come any more
+    broken: int  # frames that could not be read
+    trouble: str | None  # what is wrong at the moment
 
     def take(self, timeout_s: float) -> Frame | None:
-        """The next frame, or None when there is none in this time.
-
-        Raises:
-            CaptureError: Reading failed in a way that has no going on.
-        """
+        """The next frame, or None when there is none in this time; CaptureError where nothing more can be read."""
         ...
 
     def close(self) -> None:
@@ -102,24 +81,20 @@ class FrameSource(Protocol):
 
 
 class Camera:
-    """A camera, or a live stream, that is read as fast as it gives frames, by a thread of its own.
+    """A camera, or a live stream, read by a thread of its own as fast as it gives frames; only the newest is kept.
 
-    Only the newest frame is kept: however slow the one who takes frames is, what he gets is never older than one frame
-    of the camera. A camera that stops giving frames is closed and opened again, with growing pauses, until it is back.
+    So what is taken is never older than one frame of the camera, however slow the one who takes. A camera that stops
+    giving frames is closed and opened again, with growing pauses, until it is back.
 
     Args:
         source: Index, from 0, or the address of a live stream.
         size: Width and height to ask the camera for; it may choose another.
         mirror: Turn left and right around, as a mirror does.
-        opener: Opens it, as :func:`open_capture` does, which is the default.
+        opener: Opens it; None is :func:`open_capture`.
 
     Raises:
         CaptureError: It does not open, or gives no picture; the message lists the indices that do open.
     """
-
-    live = True
-    count = None
-    broken = 0
 
     def __init__(
         self,
@@ -131,11 +106,12 @@ class Camera:
     ) -> None:
         self.source = source
         self.name = f"webcam{source}" if isinstance(source, int) else name_of_address(source)
+        self.live, self.ended, self.broken = True, False, 0
+        self.count: int | None = None
         self.trouble: str | None = None
-        self.ended = False
         self.returned = 0  # how often it was gone and came back
         self.untaken = 0  # frames that a newer one replaced
-        self._size, self._mirror = size, mirror
+        self._asked_size, self._mirror = size, mirror
         self._opener = opener or open_capture
         opened = self._open()
         if opened is None:
@@ -143,12 +119,10 @@ class Camera:
         capture, image = opened
         fps = capture.get(cv2.CAP_PROP_FPS)
         self.fps = float(fps) if 1 <= fps <= 240 else 30.0
-        self.size: tuple[int, int] = image.shape[1::-1]
-        self._start = time.perf_counter()
-        self._number = 0
+        self.size = (image.shape[1], image.shape[0])
+        self._start, self._number = time.perf_counter(), 0
         self._newest: Frame | None = None
-        self._changed = threading.Condition()
-        self._closing = threading.Event()
+        self._changed, self._closing = threading.Condition(), threading.Event()
         self._failure: Exception | None = None
         self._put(image, self._start)
         self._thread = threading.Thread(target=self._read, args=(capture,), name=f"camera {source}", daemon=True)
@@ -168,15 +142,15 @@ class Camera:
         self._closing.set()
         self._thread.join(JOIN_S)
 
-    def _open(self) -> tuple[Any, np.ndarray] | None:
+    def _open(self) -> tuple[Any, Picture] | None:
         """An open capture and its first picture; some devices open and never give one."""
         capture = self._opener(self.source)
         if capture.isOpened():
-            if self._size is not None:
+            if self._asked_size is not None:
                 # Few USB cameras reach their larger sizes without compression.
                 capture.set(cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*"MJPG"))
-                capture.set(cv2.CAP_PROP_FRAME_WIDTH, self._size[0])
-                capture.set(cv2.CAP_PROP_FRAME_HEIGHT, self._size[1])
+                capture.set(cv2.CAP_PROP_FRAME_WIDTH, self._asked_size[0])
+                capture.set(cv2.CAP_PROP_FRAME_HEIGHT, self._asked_size[1])
             capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
             for _ in range(_FIRST_FRAME_TRIES):
                 image = read_bgr(capture)
@@ -185,11 +159,11 @@ class Camera:
         capture.release()
         return None
 
-    def _whole_pictures(self, capture: Any, image: np.ndarray) -> tuple[Any, np.ndarray]:
+    def _whole_pictures(self, capture: Any, first: Picture) -> tuple[Any, Picture]:
         """The capture, or one that deinterlaces, where a stream gives one picture twice; see :func:`gives_nothing`."""
         if isinstance(self.source, int) or self._opener is not open_capture:
-            return capture, image
-        first, image = image, read_bgr(capture)
+            return capture, first
+        image = read_bgr(capture)
         if image is None or not np.array_equal(sampled(first), sampled(image)):
             return capture, first if image is None else image
         other = open_deinterlaced(self.source)
@@ -215,42 +189,34 @@ class Camera:
 
     def _keep_reading(self, capture: Any) -> None:
         """On the thread: it alone touches the capture, so that none is released under a read."""
-        failed, pause = 0, _PAUSE_S
+        failed, pause = 0, PAUSE_S
         try:
             while not self._closing.is_set():
-                if capture is None:
-                    if self._closing.wait(pause):
-                        break
-                    pause = min(2 * pause, _LONGEST_PAUSE_S)
-                    opened = self._open()
-                    if opened is None:
-                        continue
-                    capture, image = opened
-                    failed, pause = 0, _PAUSE_S
-                    self.trouble = None
-                    self.returned += 1
-                    self._put(image, time.perf_counter())
                 start = time.perf_counter()
-                image = read_bgr(capture)
-                if image is not None:
-                    failed = 0
-                    self._put(image, start)
-                    continue
-                failed += 1
-                if failed >= _FAILED_READS:
+                if (image := read_bgr(capture)) is None:
+                    failed += 1
+                    if failed < _FAILED_READS:
+                        self._closing.wait(0.01)
+                        continue
                     self.trouble = f"{self._called()} gives no picture; waiting for it to come back"
                     capture.release()
-                    capture = None
-                else:
-                    self._closing.wait(0.01)
+                    while (opened := None if self._closing.wait(pause) else self._open()) is None:
+                        if self._closing.is_set():
+                            return
+                        pause = min(2 * pause, _LONGEST_PAUSE_S)
+                    capture, image = opened
+                    start, pause = time.perf_counter(), PAUSE_S
+                    self.trouble = None
+                    self.returned += 1
+                failed = 0
+                self._put(image, start)
         finally:
-            if capture is not None:
-                capture.release()
+            capture.release()
 
-    def _put(self, image: np.ndarray, start: float) -> None:
-        image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
+    def _put(self, image: Picture, start: float) -> None:
+        image = as_rgb(image)
         if self._mirror:
-            image = cv2.flip(image, 1)
+            image = np.asarray(cv2.flip(image, 1), np.uint8)
         now = time.perf_counter()
         with self._changed:
             self.untaken += self._newest is not None
@@ -259,12 +225,12 @@ class Camera:
             self._changed.notify_all()
 
     def _called(self) -> str:
-        return f"camera {self.source}" if isinstance(self.source, int) else str(self.source)
+        return f"camera {self.source}" if isinstance(self.source, int) else self.source
 
     def _no_camera(self) -> str:
         if not isinstance(self.source, int):
             return f"{self.source} does not answer, or is no video; check the address"
-        others = [index for index in _candidates() if index != self.source and self._gives_pictures(index)]
+        others = [index for index in camera_indices() if index != self.source and self._gives_pictures(index)]
         if not others:
             return f"camera {self.source} can't be opened, and no other camera was found; is one plugged in and free?"
         indices = ", ".join(map(str, others))
@@ -281,7 +247,7 @@ class Camera:
 def open_capture(source: int | str) -> Any:
     """``cv2.VideoCapture`` of a camera, a file or an address that gives up after ten seconds of silence."""
     if isinstance(source, str) and "://" in source:
-        patience = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, _OPEN_TIMEOUT_MS, cv2.CAP_PROP_READ_TIMEOUT_MSEC, _OPEN_TIMEOUT_MS]
+        patience = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, OPEN_TIMEOUT_MS, cv2.CAP_PROP_READ_TIMEOUT_MSEC, OPEN_TIMEOUT_MS]
         return cv2.VideoCapture(source, cv2.CAP_FFMPEG, patience)
     if isinstance(source, int):
         return cv2.VideoCapture(source)
@@ -317,7 +283,7 @@ def open_deinterlaced(source: str, turned: float = 0.0) -> Any:
                 os.environ[_FFMPEG_OPTIONS] = before
 
 
-def sampled(image: np.ndarray) -> np.ndarray:
+def sampled(image: Picture) -> Picture:
     """A few of the pixels, a copy: enough to tell two pictures apart."""
     return image[::_SAMPLE, ::_SAMPLE].copy()
 
@@ -334,7 +300,7 @@ def gives_nothing(capture: Any) -> bool:
     return len(pictures) > 1 and all(np.array_equal(picture, pictures[0]) for picture in pictures)
 
 
-def read_bgr(capture: Any) -> np.ndarray | None:
+def read_bgr(capture: Any) -> Picture | None:
     """The next picture, BGR uint8 ``(H, W, 3)``, or None; OpenCV throws where a driver or a file is at its worst."""
     try:
         there, image = capture.read()
@@ -347,14 +313,19 @@ def read_bgr(capture: Any) -> np.ndarray | None:
         return image
     # A picture that is none of these is no better than a frame that can't be decoded.
     turn = {1: cv2.COLOR_GRAY2BGR, 4: cv2.COLOR_BGRA2BGR}.get(channels)
-    return None if turn is None else cv2.cvtColor(image, turn)
+    return None if turn is None else np.asarray(cv2.cvtColor(image, turn), np.uint8)
+
+
+def as_rgb(image: Picture) -> Picture:
+    """A picture from BGR, in place."""
+    return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image), np.uint8)
 
 
 @contextmanager
 def quiet_opencv() -> Iterator[None]:
     """OpenCV and the FFmpeg inside it print no warnings: what goes wrong, pipnet says in its own words."""
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # read when the first video is opened
-    logging = getattr(cv2.utils, "logging", cv2)  # OpenCV 5, OpenCV 4
+    logging: Any = getattr(cv2.utils, "logging", cv2)  # OpenCV 5, OpenCV 4
     before = logging.getLogLevel()
     logging.setLogLevel(_SILENT)
     try:
@@ -363,7 +334,7 @@ def quiet_opencv() -> Iterator[None]:
         logging.setLogLevel(before)
 
 
-def _candidates() -> list[int]:
+def camera_indices() -> list[int]:
     """Indices that may be cameras. On Linux the devices that are there, since each wrong guess costs time."""
     if sys.platform.startswith("linux"):
         found = [path.name.removeprefix("video") for path in Path("/dev").glob("video*")]

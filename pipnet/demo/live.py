@@ -1,35 +1,26 @@
-"""The frame loop: a video or a camera, followed face by face, drawn, shown and kept.
-
-What the demo says at the end of a video or a camera.
-
-What is kept of a video or camera while it plays: a video, a record, a table; any of them, or none.
-"""
+"""The frame loop of videos and cameras: each face is followed, drawn, shown and written, and the speed is summed up."""
 
 from __future__ import annotations
 
-import argparse
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from pipnet.console import StopRequest, counted, note, said, with_kept, written_as
+from pipnet.console import StopRequest, counted, how_many, note, said, written_as
 from pipnet.data.images import write_image
 from pipnet.demo.camera import CaptureError, Frame, FrameSource
-from pipnet.demo.output import Names, Table, VideoRecord
-from pipnet.demo.photos import how_many
-from pipnet.demo.recording import Recording
+from pipnet.demo.output import Results
 from pipnet.demo.stopwatch import Stopwatch
-from pipnet.demo.video import Pace
 from pipnet.demo.window import Overlay, Window
 from pipnet.inference.drawing import draw_faces
 from pipnet.landmarks import FaceLandmarks
-from pipnet.layouts import PointLayout
 
 # The stopwatch's parts in words. The search does not run on every frame, so its time is that of a search.
 _PARTS = {
@@ -45,46 +36,54 @@ _PARTS = {
 }
 
 
-def summary_lines(
-    called: str, loop: FrameLoop, source: FrameSource, tracker: Any, watch: Stopwatch, written: list[Path]
-) -> list[str]:
-    """Frames, faces, speed and files; what happened on the way; the latency of each part.
-
-    Args:
-        called: Name of the source.
-        loop: That played it.
-        source: That was played.
-        tracker: With ``statistics``.
-        watch: That measured.
-        written: Files.
-    """
-    stopped = f" ({loop.stopped})" if loop.stopped else ""
-    first = [f"{called}: {counted(loop.frames, 'frame')}{stopped}"]
-    first.append(f"{loop.with_face} with a face" + (f", up to {loop.most_faces}" if loop.most_faces > 1 else ""))
-    per_second = watch.frames_per_second()
-    if per_second:  # not of a single frame
-        first.append(f"{per_second:.1f} frames per second")
-    if written:
-        first.append(f"written to {written_as(written)}")
-    lines = [", ".join(first)]
-    if not loop.frames:
-        return lines
-    statistics = tracker.statistics
-    second = [f"searches for faces: {statistics.detector_calls_per_100:.1f} per 100 frames"]
-    if loop.with_face:
-        second.append(f"known faces out of sight: {100 * statistics.lost_share:.1f} % of their frames")
-    second.append(f"broken frames: {source.broken}")
-    if loop.skipped:
-        second.append(f"skipped to keep the speed: {loop.skipped}")
-    lines.append("; ".join(second))
-    parts = [_PARTS[part].format(f"{figures['median_ms']:.1f}") for part, figures in watch.summary().items()]
-    return [*lines, f"milliseconds a frame (median): {', '.join(parts)}"] if parts else lines
-
-
 _WAIT_S = 0.05  # for a frame, before keys are looked at again
 _FIGURES_EVERY_S = 0.25  # they can't be read when they change faster
 _FIGURES_OVER = 60  # frames
 _MESSAGE_S = 4.0
+_LONGEST_WAIT_S = 10.0  # a file's time stamps may jump; but slides may stand for seconds
+_BEHIND_FRAMES = 1.5  # from which frames are skipped
+_BEHIND_S = 1.0  # from which the clock is set anew: the machine can't keep up at all
+_MOST_SKIPPED = 10  # in a row
+
+
+class Playback:
+    """The speed of a video in a window, its own: when a frame is due, and which are skipped so as not to fall behind.
+
+    Args:
+        fps: Frames a second.
+        may_skip: False shows every frame, late if need be.
+
+    Example:
+        >>> playback = Playback(25.0, may_skip=True)
+        >>> playback.wait_s(0.0)
+        0.0
+        >>> 0.03 < playback.wait_s(0.04) <= 0.04
+        True
+    """
+
+    def __init__(self, fps: float, *, may_skip: bool) -> None:
+        self._frame_s, self._may_skip = 1 / fps, may_skip
+        self._start: float | None = None  # when the frame of time 0 was due
+        self._skipped = 0
+
+    def restart(self) -> None:
+        """The next frame is due at once, after a pause for instance."""
+        self._start = None
+
+    def wait_s(self, time_s: float) -> float | None:
+        """How long until a frame of this time is due; 0 if it is late, None if it is skipped."""
+        now = time.perf_counter()
+        if self._start is None:
+            self._start = now - time_s
+        wait = self._start + time_s - now
+        if wait < -_BEHIND_S or wait > _LONGEST_WAIT_S:
+            self._start = now - time_s
+            wait = 0.0
+        if self._may_skip and wait < -_BEHIND_FRAMES * self._frame_s and self._skipped < _MOST_SKIPPED:
+            self._skipped += 1
+            return None
+        self._skipped = 0
+        return max(wait, 0.0)
 
 
 class FrameLoop:
@@ -98,7 +97,7 @@ class FrameLoop:
         window: Where it is shown, or None.
         folder: Where snapshots go.
         seconds: Stop after so much, or None.
-        before: Called with the number of each frame before the tracker is.
+        before: Told the number of each frame before the tracker runs.
 
     Attributes:
         frames: Looked at.
@@ -126,7 +125,7 @@ class FrameLoop:
         self.broke_off = False
         self._source, self._tracker, self._watch, self._results = source, tracker, watch, results
         self._window, self._folder, self._seconds, self._before = window, folder, seconds, before
-        self._pace = Pace(source.fps, may_skip=not results)
+        self._playback = Playback(source.fps, may_skip=not results)
         self._first_s: float | None = None
         self._shown: tuple[Frame, FaceLandmarks] | None = None
         self._trouble: str | None = None
@@ -149,7 +148,7 @@ class FrameLoop:
             while not self._ended(stop, started):
                 if self._window is not None and self._window.paused:
                     self._idle()
-                    self._pace.restart()
+                    self._playback.restart()
                     continue
                 try:
                     frame = self._source.take(_WAIT_S)
@@ -182,7 +181,7 @@ class FrameLoop:
             return False
         if self._window is None or self._source.live:
             return True
-        wait_s = self._pace.wait_s(frame.time_s)
+        wait_s = self._playback.wait_s(frame.time_s)
         if wait_s is None:
             self.skipped += 1
             self._progress.update()
@@ -219,16 +218,8 @@ class FrameLoop:
         # Without a window nobody needs the frame as it was any more; with one it may be drawn again, see _idle.
         out = frame.image if self._window is None else None
         with self._watch.part("draw"):
-            return draw_faces(
-                frame.image,
-                faces,
-                points=overlay.points,
-                contours=overlay.contours,
-                scores=overlay.scores,
-                boxes=overlay.boxes,
-                ids=overlay.ids and len(faces) > 1,
-                out=out,
-            )
+            switches = asdict(overlay) | {"ids": overlay.ids and len(faces) > 1}
+            return draw_faces(frame.image, faces, **switches, out=out)
 
     def _show(self, picture: np.ndarray, faces: FaceLandmarks, frame: Frame) -> None:
         assert self._window is not None
@@ -285,10 +276,9 @@ class FrameLoop:
 
     def _tell_trouble(self) -> None:
         trouble = self._source.trouble
-        if trouble == self._trouble:
-            return
-        self._trouble = trouble
-        self._say(trouble or "the camera is back")
+        if trouble != self._trouble:
+            self._trouble = trouble
+            self._say(trouble or "the camera is back")
 
     def _say(self, message: str) -> None:
         """In the window and in the terminal."""
@@ -298,107 +288,27 @@ class FrameLoop:
         note("demo", message, partial(tqdm.write, file=sys.stderr))
 
 
-_File: TypeAlias = Recording | VideoRecord | Table
-
-
-class Results:
-    """The files of one video or camera. Made whole in the end, or not at all.
-
-    Args:
-        source: What is played.
-        called: Name or address of it, for the files' contents.
-        options: Of the command line: ``json``, ``csv``, and ``boxes``, a file that must stay.
-        layout: What the points mean.
-        folder: Where the files go.
-        file: The video's own name, or None for ``NAME_landmarks.mp4``.
-        video: Whether a video is written.
-        took: Told the seconds that the encoder took for a picture.
-
-    Raises:
-        OSError: A file can't be written; on :meth:`write` and :meth:`finish` too.
-    """
-
-    def __init__(
-        self,
-        source: FrameSource,
-        called: str,
-        options: argparse.Namespace,
-        layout: PointLayout,
-        *,
-        folder: Path,
-        file: Path | None,
-        video: bool,
-        took: Callable[[float], None],
-    ) -> None:
-        self._called = called
-        inputs = ([] if source.live else [Path(called)]) + ([options.boxes] if options.boxes else [])
-        path = file or Names(inputs).free(folder, f"{source.name}_landmarks", ".mp4", ".json", ".csv")
-        self.recording: Recording | None = None
-        self._record: VideoRecord | None = None
-        self._table: Table | None = None
-        self._lost: dict[_File, OSError] = {}
-        try:
-            if video:
-                hold = {"longest_hold_s": 1.0} if source.live else {}  # a camera that was gone is not waited for
-                self.recording = Recording(path, source.size, source.fps, **hold, took=took)
-            if options.json:
-                self._record = VideoRecord(path.with_suffix(".json"), called, source.size, layout)
-            if options.csv:
-                self._table = Table(path.with_suffix(".csv"), layout)
-        except BaseException:
-            self.discard()
-            raise
-
-    def __bool__(self) -> bool:
-        return any(self._files())
-
-    @property
-    def nearly_full(self) -> bool:
-        """The disk is: end while what was done can be kept."""
-        return self.recording is not None and self.recording.nearly_full
-
-    def write(self, number: int, time_s: float, faces: FaceLandmarks, picture: np.ndarray | None) -> None:
-        """Add a frame; the picture, with the faces drawn, must not be changed any more."""
-        if self.recording is not None and picture is not None:
-            self._try(self.recording, lambda recording: recording.write(picture, time_s))
-        if self._record is not None:
-            self._try(self._record, lambda record: record.write(number, time_s, faces))
-        if self._table is not None:
-            self._try(self._table, lambda table: table.write(self._called, number, time_s, faces))
-        if self._lost:
-            raise next(iter(self._lost.values()))
-
-    def finish(self) -> list[Path]:
-        """Give the files their names; these are returned.
-
-        When one fails, or has failed on :meth:`write`, the others are kept all the same, and the error names them.
-        """
-        kept = []
-        if self.recording is not None:  # its error has the file's name only when it is finished
-            self._lost.pop(self.recording, None)
-        for file in self._files():
-            if file not in self._lost and self._try(file, lambda file: file.finish()) and not _is_empty(file):
-                kept.append(file.path)
-        if self._lost:
-            raise with_kept(next(iter(self._lost.values())), kept)
-        return kept
-
-    def discard(self) -> None:
-        """Leave nothing behind that is not finished."""
-        for file in self._files():
-            file.discard()
-
-    def _try(self, file: _File, act: Callable[[Any], None]) -> bool:
-        try:
-            act(file)
-        except OSError as error:
-            self._lost[file] = error
-        return file not in self._lost
-
-    def _files(self) -> list[_File]:
-        return [file for file in (self.recording, self._record, self._table) if file is not None]
-
-
-def _is_empty(file: _File) -> bool:
-    """A video without a picture, which leaves no file."""
-    return isinstance(file, Recording) and file.frames == 0
+def summary_lines(
+    called: str, loop: FrameLoop, source: FrameSource, tracker: Any, watch: Stopwatch, written: list[Path]
+) -> list[str]:
+    """What is said of a source (``called``) at its end: frames, faces, speed and files; what happened; latency."""
+    first = [f"{called}: {counted(loop.frames, 'frame')}" + (f" ({loop.stopped})" if loop.stopped else "")]
+    first.append(f"{loop.with_face} with a face" + (f", up to {loop.most_faces}" if loop.most_faces > 1 else ""))
+    per_second = watch.frames_per_second()
+    if per_second:  # not of a single frame
+        first.append(f"{per_second:.1f} frames per second")
+    if written:
+        first.append(f"written to {written_as(written)}")
+    lines = [", ".join(first)]
+    if not loop.frames:
+        return lines
+    statistics = tracker.statistics
+    second = [f"searches for faces: {statistics.detector_calls_per_100:.1f} per 100 frames"]
+    if loop.with_face:
+        second.append(f"known faces out of sight: {100 * statistics.lost_share:.1f} % of their frames")
+    second.append(f"broken frames: {source.broken}")
+    if loop.skipped:
+        second.append(f"skipped to keep the speed: {loop.skipped}")
+    lines.append("; ".join(second))
+    parts = [_PARTS[part].format(f"{figures['median_ms']:.1f}") for part, figures in watch.summary().items()]
+    return [*lines, f"milliseconds a frame (median): {', '.join(parts)}"] if parts else lines

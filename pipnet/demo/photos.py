@@ -1,7 +1,4 @@
-"""The demo on photos: find, draw, write, say so in a line; one after the other, whatever one of them holds.
-
-Photos to look at: the portrait, files, a folder with its subfolders; the next one is read while one is looked at.
-"""
+"""Landmarks on photos (the portrait, files, a folder): found, drawn, written and told, one photo after the other."""
 
 from __future__ import annotations
 
@@ -14,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -40,15 +38,10 @@ from pipnet.landmarks import FaceLandmarks
 
 @dataclass(frozen=True)
 class Photo:
-    """One photo.
+    """One photo."""
 
-    Attributes:
-        path: The file; None is the portrait.
-        inside: Its folder, seen from the folder that is searched; results keep that order.
-    """
-
-    path: Path | None
-    inside: Path = Path()
+    path: Path | None  # None is the portrait
+    inside: Path = Path()  # its folder, seen from the folder that is searched; results keep that order
 
     @property
     def source(self) -> str:
@@ -61,11 +54,7 @@ class Photo:
         return PORTRAIT_NAME if self.path is None else self.path.stem
 
     def read(self) -> np.ndarray:
-        """RGB uint8 ``(H, W, 3)``.
-
-        Raises:
-            ValueError: It can't be read; the message names it.
-        """
+        """RGB uint8 ``(H, W, 3)``; ValueError where it can't be read, whose message names it."""
         if self.path is None:
             return portrait()
         if self.path.is_dir():
@@ -84,15 +73,11 @@ class Photo:
 
 
 def photos_in(folder: Path, results: Path) -> tuple[list[Photo], str]:
-    """All photos of a folder and its subfolders, linked ones too, sorted; hidden ones are skipped.
+    """All photos of a folder and its subfolders, sorted; see :func:`pipnet.data.images.photos_below`.
 
-    A photo by suffix: see :func:`pipnet.data.images.photos_below`. What an earlier run wrote is not looked at
-    again: ``NAME_landmarks.png`` beside its photo or where ``results`` would have it, and a subfolder that is
-    ``results``. The working folder is searched all the same: results go there when nobody says where.
-
-    Args:
-        folder: Where to look.
-        results: Where results go.
+    What an earlier run wrote is skipped: ``NAME_landmarks.png`` beside its photo or where it is written today, and a
+    subfolder ``results``, to which results go. The working folder is searched all the same: results go there when
+    nobody says where.
 
     Returns:
         The photos, and among them each subfolder that can't be read; and a sentence about the files that are no photos
@@ -107,13 +92,13 @@ def photos_in(folder: Path, results: Path) -> tuple[list[Photo], str]:
     others: Counter[str] = Counter()
     here = {results.resolve()} - {Path.cwd().resolve()}
     found = photos_below(folder, in_order=True, but=here, others=others)
-    photos = [Photo(path, path.parent.relative_to(folder) if path != folder else Path()) for path in found]
+    inside = {path: path.parent.relative_to(folder) if path != folder else Path() for path in found}
     written = {
-        parent.resolve() / f"{photo.name}_landmarks"
-        for photo in photos
-        for parent in (photo.path.parent, results / photo.inside)
+        parent.resolve() / f"{path.stem}_landmarks"
+        for path in inside
+        for parent in (path.parent, results / inside[path])
     }
-    photos = [photo for photo in photos if _result_of(photo.path) not in written]
+    photos = [Photo(path, inside[path]) for path in inside if _result_of(path) not in written]
     if not photos:
         raise ValueError(f"{folder}: no photo in this folder; looked for {', '.join(IMAGE_SUFFIXES)}")
     # Tables and records are what the demo writes itself.
@@ -154,7 +139,7 @@ class PhotoRun:
         options: Of the command line.
         folder: Where results go.
         file: The picture's own name, or None for ``NAME_landmarks.png``.
-        boxes: Says which photo is looked at next, where boxes come from a file.
+        boxes: Told which photo is looked at next, where boxes come from a file.
     """
 
     def __init__(
@@ -172,51 +157,41 @@ class PhotoRun:
         inputs = [photo.path for photo in photos if photo.path is not None]
         self._names = Names([*inputs, *([options.boxes] if options.boxes else [])])
         self._several = len(photos) > 1
-        self._done = self._faces = self._without = self._skipped = 0
-        self._interrupted = False
-        self.failed = 0
+        self._done = self._failed = self._faces = self._without = self._skipped = 0
 
     def run(self) -> int:
-        """Do them all.
-
-        Returns:
-            The exit status.
-        """
-        table = self._open_table() if self._options.csv and self._several else None
-        started = time.perf_counter()
+        """Do them all; returns the exit status."""
+        interrupted, started = False, time.perf_counter()
         progress = tqdm(total=len(self._photos), unit="photo", disable=None if self._several else True, leave=False)
         try:
-            with StopRequest(alone=True) as stop, progress:
+            with self._table() as table, StopRequest(alone=True) as stop, progress:
                 for photo, reading in read_ahead(self._photos):
                     self._attempt(photo, reading.result, table)
                     progress.update()
-                    if stop.asked and self._done + self.failed < len(self._photos):
-                        self._interrupted = True
+                    interrupted = stop.asked and self._done + self._failed < len(self._photos)
+                    if interrupted:
                         break
             if table is not None:
-                table.finish()
                 print(f"{counted(self._faces, 'row')} written to {table.path}")
-                table = None
         except OSError as error:
-            self.complain(error)
-        finally:
-            if table is not None:
-                table.discard()
+            self._complain(error)
         if self._several:
-            self._summarise(time.perf_counter() - started)
-        return 1 if self.failed else 0
+            self._summarise(time.perf_counter() - started, interrupted)
+        return 1 if self._failed else 0
 
-    def complain(self, error: Exception | str) -> None:
+    def _table(self) -> AbstractContextManager[Table | None]:
+        """The table of several photos, where one is wanted and can be written."""
+        if self._options.csv and self._several:
+            try:
+                return Table(self._names.free(self._folder, "landmarks", ".csv"), self._landmarker.layout)
+            except OSError as error:
+                self._complain(error)
+        return nullcontext()
+
+    def _complain(self, error: Exception | str) -> None:
         """Say what went wrong, and count it."""
-        self.failed += 1
+        self._failed += 1
         note("demo", error, partial(tqdm.write, file=sys.stderr))
-
-    def _open_table(self) -> Table | None:
-        try:
-            return Table(self._names.free(self._folder, "landmarks", ".csv"), self._landmarker.layout)
-        except OSError as error:
-            self.complain(error)
-            return None
 
     def _attempt(self, photo: Photo, read: Callable[[], np.ndarray], table: Table | None) -> None:
         try:
@@ -229,7 +204,7 @@ class PhotoRun:
             milliseconds = 1000 * (time.perf_counter() - started)
             written = self._write(photo, image, faces)
         except (ValueError, OSError) as error:
-            self.complain(error)
+            self._complain(error)
             return
         self._done += 1
         self._faces += len(faces)
@@ -254,38 +229,23 @@ class PhotoRun:
                 write_json(picture.with_suffix(".json"), photo.source, image, faces)
                 written.append(picture.with_suffix(".json"))
             if self._options.csv and not self._several:
-                self._write_table(picture.with_suffix(".csv"), photo, faces)
-                written.append(picture.with_suffix(".csv"))
+                with Table(picture.with_suffix(".csv"), faces.layout) as table:
+                    table.write(photo.source, 0, 0.0, faces)
+                written.append(table.path)
         except OSError as error:
             raise with_kept(error, written) from error
         return written
 
-    def _write_table(self, path: Path, photo: Photo, faces: FaceLandmarks) -> None:
-        table = Table(path, faces.layout)
-        try:
-            table.write(photo.source, 0, 0.0, faces)
-            table.finish()
-        finally:
-            table.discard()
-
-    def _summarise(self, seconds: float) -> None:
-        parts = [f"{self._done} of {counted(len(self._photos), 'photo')} done"]
-        if self._interrupted:
-            parts.append("interrupted")
+    def _summarise(self, seconds: float, interrupted: bool) -> None:
+        parts = [
+            f"{self._done} of {counted(len(self._photos), 'photo')} done",
+            *(["interrupted"] if interrupted else []),
+        ]
         parts += [how_many(self._faces) + doubtful(self._skipped), f"{counted(self._without, 'photo')} without a face"]
         print(", ".join(parts) + (f"; {speed(self._done, 'photo', seconds)}" if self._done else ""))
 
 
 def surest(faces: FaceLandmarks, min_score: float, most: int | None) -> tuple[FaceLandmarks, int]:
-    """The faces that are worth showing.
-
-    Args:
-        faces: Best detection first.
-        min_score: Of a face as a whole; those below are skipped.
-        most: At most so many of the others; None is all.
-
-    Returns:
-        The faces, and how many were skipped for their score.
-    """
+    """The faces whose score is at least ``min_score``, at most ``most``, and how many were skipped for their score."""
     sure = faces.face_scores >= min_score
     return faces[np.flatnonzero(sure)[:most]], int((~sure).sum())

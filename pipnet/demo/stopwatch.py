@@ -1,4 +1,4 @@
-"""How long each part of a frame takes, measured from outside: nothing in the measured code knows of it."""
+"""Latency of each part of a frame, measured from outside: nothing in the measured code knows of it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Stopwatch:
         self._frame: dict[str, float] = defaultdict(float)
         self._seconds: dict[str, deque[float]] = {part: deque(maxlen=_REMEMBERED) for part in PARTS}
         self._ends: deque[float] = deque(maxlen=_REMEMBERED)
-        self._first: float | None = None
+        self._first = 0.0
         self.frames = 0
 
     def add(self, part: str, seconds: float) -> None:
@@ -60,22 +60,17 @@ class Stopwatch:
     def frame_done(self) -> dict[str, float]:
         """The frame that was under way is finished; returns the seconds of its parts."""
         parts = dict(self._frame)
-        for part, seconds in self._frame.items():
+        for part, seconds in parts.items():
             self._seconds[part].append(seconds)
         self._frame.clear()
-        now = time.perf_counter()
-        self._first = now if self._first is None else self._first
-        self._ends.append(now)
+        self._ends.append(time.perf_counter())
+        self._first = self._first if self.frames else self._ends[-1]
         self.frames += 1
         return parts
 
     def frames_per_second(self, over_s: float | None = None) -> float:
-        """Frames finished a second.
-
-        Args:
-            over_s: In the last so many seconds; None is since the first frame.
-        """
-        if self.frames < 2 or self._first is None:
+        """Frames finished a second, in the last ``over_s`` seconds; None is since the first frame."""
+        if self.frames < 2:
             return 0.0
         if over_s is None:
             return (self.frames - 1) / max(self._ends[-1] - self._first, 1e-9)
@@ -84,21 +79,12 @@ class Stopwatch:
         return (len(recent) - 1) / max(recent[0] - recent[-1], 1e-9) if len(recent) > 1 else 0.0
 
     def summary(self, last: int = _REMEMBERED) -> dict[str, dict[str, float]]:
-        """For each part that ran: median and 95th percentile in milliseconds, and the frames in which it ran.
-
-        Args:
-            last: So many frames are looked at, the newest ones of each part.
-        """
+        """For each part that ran in its ``last`` frames: median and 95th percentile in ms, and in how many it ran."""
         result = {}
         for part in PARTS:
-            seconds = list(self._seconds[part])[-last:]
-            if seconds:
-                median, p95 = 1000 * np.percentile(seconds, (50, 95))
-                result[part] = {
-                    "median_ms": round(float(median), 3),
-                    "p95_ms": round(float(p95), 3),
-                    "frames": len(seconds),
-                }
+            if seconds := list(self._seconds[part])[-last:]:
+                median, p95 = (round(float(value), 3) for value in 1000 * np.percentile(seconds, (50, 95)))
+                result[part] = {"median_ms": median, "p95_ms": p95, "frames": len(seconds)}
         return result
 
     def watch(self, landmarker: Any) -> Any:
@@ -121,8 +107,7 @@ class _WatchedLandmarker:
     """Stands in front of a landmarker; its detector and its network report to the stopwatch."""
 
     def __init__(self, landmarker: Any, watch: Stopwatch) -> None:
-        self._watch = watch
-        self._network = _WatchedNetwork(landmarker.runtime, watch)
+        self._watch, self._network = watch, _WatchedNetwork(landmarker.runtime, watch)
         self._landmarker = copy.copy(landmarker)  # shares weights and detector
         self._landmarker.runtime = self._network
 
@@ -138,10 +123,9 @@ class _WatchedLandmarker:
         self._network.first = self._network.last = None
         start = time.perf_counter()
         faces = self._landmarker(image, boxes=boxes, angles=angles)
-        end = time.perf_counter()
-        if self._network.first is not None:
+        if self._network.first is not None and self._network.last is not None:
             self._watch.add("crop", self._network.first - start)
-            self._watch.add("decode", end - self._network.last)
+            self._watch.add("decode", time.perf_counter() - self._network.last)
         return faces
 
 
@@ -149,8 +133,7 @@ class _WatchedNetwork:
     """Stands in front of a runtime, and remembers when it was entered first and left last."""
 
     def __init__(self, runtime: Any, watch: Stopwatch) -> None:
-        self._runtime = runtime
-        self._watch = watch
+        self._runtime, self._watch = runtime, watch
         self.first: float | None = None
         self.last: float | None = None
 

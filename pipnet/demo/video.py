@@ -1,7 +1,4 @@
-"""A video from a file or an address: decoded ahead on a thread, every frame once, past frames that are broken.
-
-The speed of a video in a window: its own.
-"""
+"""A video from a file or an address: decoded ahead on a thread, every frame once, past frames that are broken."""
 
 from __future__ import annotations
 
@@ -22,6 +19,8 @@ from pipnet.demo.camera import (
     CaptureError,
     Frame,
     OpenCapture,
+    Picture,
+    as_rgb,
     gives_nothing,
     open_capture,
     open_deinterlaced,
@@ -31,7 +30,7 @@ from pipnet.demo.camera import (
 from pipnet.demo.output import name_of_address
 
 # Where nobody knows how many frames there are, so many failed reads in a row are the end, not damage.
-_PATIENCE = 30
+PATIENCE = 30
 # A stretch of damage may be long where the file says how much is to come; but a file may lie.
 _LONGEST_DAMAGE = 2000
 _DEFAULT_FPS = 30.0
@@ -48,27 +47,23 @@ class VideoFile:
     Args:
         source: A file, or an address that OpenCV's FFmpeg reads.
         ahead: Frames that may be decoded before they are asked for.
-        opener: Opens it, as :func:`pipnet.demo.camera.open_capture` does, which is the default.
+        opener: Opens it; None is :func:`pipnet.demo.camera.open_capture`.
 
     Raises:
         CaptureError: No such file, no video, or none of its frames can be read.
     """
 
-    live = False
-    trouble = None
-
     def __init__(self, source: str, *, ahead: int = 4, opener: OpenCapture | None = None) -> None:
         self.source = source
         self.name = name_of_address(source) if "://" in source else Path(source).stem
-        self.ended = False
-        self.broken = 0
+        self.live, self.ended, self.broken = False, False, 0
+        self.trouble: str | None = None
         capture = _open(source, opener or open_capture)
         fps = float(capture.get(cv2.CAP_PROP_FPS))
         self.fps = fps if _USUAL_RATES[0] <= fps <= _USUAL_RATES[1] else _DEFAULT_FPS
         self.count = _frame_count(capture, fps)
-        self._counted = self.count is not None and source.lower().endswith(_COUNTED)
         self._capture = capture
-        self._sample: np.ndarray | None = None  # of the picture before this one
+        self._sample: Picture | None = None  # of the picture before this one
         self._believed = opener is not None  # only OpenCV's own captures go wrong as _read says
         self._origin: float | None = None  # the container's time of the first frame
         self._previous = -math.inf
@@ -80,7 +75,7 @@ class VideoFile:
         if first is None:
             self._capture.release()
             raise CaptureError(f"{source}: not one frame of this video can be read; is the file damaged?")
-        self.size: tuple[int, int] = first.image.shape[1::-1]
+        self.size = (first.image.shape[1], first.image.shape[0])
         ready: list[Frame | None] = [first]
         if fps != self.fps:
             ready.append(self._next())
@@ -116,7 +111,7 @@ class VideoFile:
         try:
             while (frame := ready.pop(0) if ready else self._next()) is not None and not self._closing.is_set():
                 self._frames.put(frame)
-            if self._counted and not self._closing.is_set():
+            if self.count is not None and self.source.lower().endswith(_COUNTED) and not self._closing.is_set():
                 self.broken = max(self.broken, self.count - self._number)
         except Exception as error:
             self._failure = error
@@ -137,12 +132,11 @@ class VideoFile:
                 return None
         self.broken += failed
         now = time.perf_counter()
-        image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
-        frame = Frame(image, self._number, self._time_s(), now - start, now)
+        frame = Frame(as_rgb(image), self._number, self._time_s(), now - start, now)
         self._number += 1
         return frame
 
-    def _read(self) -> np.ndarray | None:
+    def _read(self) -> Picture | None:
         """The next picture, or None.
 
         OpenCV may say that it has one and hand out memory that nobody wrote to, see
@@ -158,7 +152,7 @@ class VideoFile:
             return image
         return self._second_look(image, first=before is None)
 
-    def _second_look(self, image: np.ndarray, *, first: bool) -> np.ndarray:
+    def _second_look(self, image: Picture, *, first: bool) -> Picture:
         """The picture of the same time through the filters, which are kept where they are needed."""
         other = open_deinterlaced(self.source, self._capture.get(cv2.CAP_PROP_ORIENTATION_META))
         whole, origin = self._picture_after(other, self._previous)
@@ -175,7 +169,7 @@ class VideoFile:
         self._capture, self._origin, self._believed = other, origin, True
         return whole
 
-    def _picture_after(self, capture: Any, time_s: float) -> tuple[np.ndarray | None, float]:
+    def _picture_after(self, capture: Any, time_s: float) -> tuple[Picture | None, float]:
         """The first picture of a later time, counted from the first one's own, which is returned too."""
         origin = None
         with suppress(cv2.error):
@@ -188,7 +182,7 @@ class VideoFile:
 
     def _most_failures(self) -> int:
         if self.count is None:
-            return _PATIENCE
+            return PATIENCE
         return min(max(self.count - self._number - self.broken, 0), _LONGEST_DAMAGE)
 
     def _time_s(self) -> float:
@@ -237,49 +231,3 @@ def _rate_by_times(second: Frame | None, claimed: float, default: float) -> floa
     if _RATES[0] <= claimed <= _RATES[1] and 0.9 < seen / claimed < 1.1:
         return claimed
     return min(max(seen, _RATES[0]), _USUAL_RATES[1])
-
-
-_LONGEST_WAIT_S = 10.0  # a file's time stamps may jump; but slides may stand for seconds
-_BEHIND_FRAMES = 1.5  # from which frames are skipped
-_BEHIND_S = 1.0  # from which the clock is set anew: the machine can't keep up at all
-_MOST_SKIPPED = 10  # in a row
-
-
-class Pace:
-    """Says when a frame is due, and which are skipped where showing all would fall behind.
-
-    Args:
-        fps: Frames a second.
-        may_skip: False shows every frame, late if need be.
-
-    Example:
-        >>> pace = Pace(25.0, may_skip=True)
-        >>> pace.wait_s(0.0)
-        0.0
-        >>> 0.03 < pace.wait_s(0.04) <= 0.04
-        True
-    """
-
-    def __init__(self, fps: float, *, may_skip: bool) -> None:
-        self._frame_s, self._may_skip = 1 / fps, may_skip
-        self._start: float | None = None  # when the frame of time 0 was due
-        self._skipped = 0
-
-    def restart(self) -> None:
-        """The next frame is due at once, after a pause for instance."""
-        self._start = None
-
-    def wait_s(self, time_s: float) -> float | None:
-        """How long until a frame of this time is due; 0 if it is late, None if it is skipped."""
-        now = time.perf_counter()
-        if self._start is None:
-            self._start = now - time_s
-        wait = self._start + time_s - now
-        if wait < -_BEHIND_S or wait > _LONGEST_WAIT_S:
-            self._start = now - time_s
-            wait = 0.0
-        if self._may_skip and wait < -_BEHIND_FRAMES * self._frame_s and self._skipped < _MOST_SKIPPED:
-            self._skipped += 1
-            return None
-        self._skipped = 0
-        return max(wait, 0.0)

@@ -1,8 +1,7 @@
 """A page in the browser, on this machine only: ``python -m pipnet.demo --web [PORT]``.
 
-Two tabs: the browser's own camera, live, and photos. The server is aiohttp (extra ``web``) and the page plain
-JavaScript, where Gradio was the other choice: a camera over a WebSocket of its own keeps one frame under way, so there
-is no queue that could grow, the points are drawn in the page over the live picture, and it is one small dependency.
+Two tabs: the browser's own camera, live, and photos. The server is aiohttp (extra ``web``), the page plain JavaScript.
+The camera's WebSocket has one frame under way, so no queue can grow; the page draws the points over its live picture.
 
 ``POST /photo?name=NAME`` with the file as its body answers what ``--image NAME --json`` writes, and how many doubtful
 faces were skipped, so it can be used without the page:
@@ -34,8 +33,8 @@ import numpy as np
 from aiohttp import WSCloseCode, WSMsgType, web
 
 from pipnet.console import complain, version
-from pipnet.data.images import MAX_PIXELS, BadSampleError, claimed_size, foreign_kind, is_cut_off
-from pipnet.demo.options import DEFAULT_MIN_SCORE, DEFAULT_PORT
+from pipnet.data.images import MAX_PIXELS, BadSampleError, claimed_size, decode_image, foreign_kind, is_cut_off
+from pipnet.demo.command import DEFAULT_MIN_SCORE, DEFAULT_PORT
 from pipnet.demo.photos import surest
 from pipnet.demo.stopwatch import Stopwatch
 from pipnet.inference.drawing import part_colours, point_colours
@@ -60,19 +59,12 @@ HEADERS: Mapping[str, str] = {
 
 
 def refusal(host: str | None, origin: str | None) -> str | None:
-    """Why a request is turned away.
+    """Why a request is turned away, by its headers ``Host`` and ``Origin``: a sentence, or None where it is fine.
 
     Listening on the loopback address keeps other machines out, but not pages in this machine's browser. A foreign page
     can give its own name this machine's address (DNS rebinding): then ``Host`` is that name. And it can open a
     WebSocket or send a photo here under its own name: then ``Origin`` is another one than ``Host``. Programs that are
-    no browser send no ``Origin``.
-
-    Args:
-        host: The request's ``Host`` header; any port will do, for tunnels.
-        origin: Its ``Origin`` header.
-
-    Returns:
-        A sentence, or None where the request is fine.
+    no browser send no ``Origin``. Any port will do, for tunnels.
 
     Example:
         >>> refusal("localhost:7860", "http://localhost:7860") is None
@@ -97,22 +89,14 @@ def _name(host: str) -> str | None:
         return None
 
 
-def decode_image(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
-    """What :func:`pipnet.data.images.read_image` makes of a file, from bytes and with advice for a page.
-
-    Args:
-        data: An image file, whole.
-        name: What to call it in an error.
-        max_pixels: It may not claim more; checked before anything is decoded.
-
-    Returns:
-        RGB uint8 ``(H, W, 3)``, turned upright where EXIF says so.
+def decode_page_image(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """What :func:`pipnet.data.images.decode_image` makes of a file, with errors that help who sees a page.
 
     Raises:
-        BadSampleError: Empty, no image, cut off, or too large.
+        BadSampleError: Empty, no image, cut off, or above ``max_pixels``, which is checked before anything is decoded.
 
     Example:
-        >>> decode_image(b"some words", "notes.txt")
+        >>> decode_page_image(b"some words", "notes.txt")
         Traceback (most recent call last):
         ...
         pipnet.data.images.BadSampleError: notes.txt: not an image, or a damaged one; JPEG, PNG, WebP, BMP and TIFF work
@@ -126,13 +110,10 @@ def decode_image(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> np.
     if is_cut_off(data):
         raise BadSampleError(f"{name}: the image is cut off after {len(data)} bytes; load or save it again")
     try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-    except (cv2.error, MemoryError):  # not a format, or a size, that OpenCV takes
-        image = None
-    if image is None:
+        return decode_image(data, name)
+    except BadSampleError:
         what = foreign_kind(data) or "not an image, or a damaged one; JPEG, PNG, WebP, BMP and TIFF work"
-        raise BadSampleError(f"{name}: {what}")
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
+        raise BadSampleError(f"{name}: {what}") from None
 
 
 LARGEST_PHOTO_BYTES = 64 * 2**20
@@ -143,7 +124,7 @@ MOST_PAGES = 8  # with a camera at once: each takes its share of the same cores
 # Two, so that the page of one can decode its frame while the network runs for another; frames queue in the order in
 # which they came, and a page has only one under way, so pages take turns. Photos never take both.
 _WORKERS = 2
-_PAGE = Path(__file__).resolve().parent / "page"
+PAGE = Path(__file__).resolve().parent / "page"
 _TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 _LONGEST_REASON = 123  # bytes, by the WebSocket standard
 _MISTAKE = "something went wrong in the server; its terminal says what"
@@ -156,7 +137,7 @@ _Result = TypeVar("_Result")
 def make_app(
     landmarker: FaceLandmarker, *, max_faces: int | None = None, min_score: float = DEFAULT_MIN_SCORE
 ) -> web.Application:
-    """The application that :func:`pipnet.demo.web.serve` runs.
+    """The application that :func:`serve` runs; its arguments are those of :func:`serve`.
 
     ======================== =========================================================================================
     ``GET /``                the page, and its files beside it
@@ -170,11 +151,6 @@ def make_app(
 
     Points are pixels of the picture sent, upright. ``skipped`` counts faces below ``min_score``, ``ms`` is how long
     each part took. What can't be done is answered by ``{"error": SENTENCE}``.
-
-    Args:
-        landmarker: One for all pages; loads its detector now.
-        max_faces: Only the so many surest faces; None is all.
-        min_score: Of faces in photos; those below are skipped. On the camera the tracking decides.
     """
     server = _Server(landmarker, max_faces, min_score)
     app = web.Application(middlewares=[_guard], client_max_size=LARGEST_PHOTO_BYTES)
@@ -222,7 +198,7 @@ class _Server:
         self._one_photo = asyncio.Semaphore(_WORKERS - 1)
         self._sockets: set[web.WebSocketResponse] = set()
         self._files = {
-            path.name: (path.read_bytes(), _TYPES[path.suffix]) for path in _PAGE.iterdir() if path.suffix in _TYPES
+            path.name: (path.read_bytes(), _TYPES[path.suffix]) for path in PAGE.iterdir() if path.suffix in _TYPES
         }
         self._about = _about(landmarker)
 
@@ -237,8 +213,8 @@ class _Server:
         return web.json_response(self._about)
 
     async def photo(self, request: web.Request) -> web.Response:
-        if (request.content_length or 0) > LARGEST_PHOTO_BYTES:
-            raise web.HTTPRequestEntityTooLarge(LARGEST_PHOTO_BYTES, request.content_length)
+        if (size := request.content_length or 0) > LARGEST_PHOTO_BYTES:
+            raise web.HTTPRequestEntityTooLarge(LARGEST_PHOTO_BYTES, size)
         name = request.query.get("name", "")[:200] or "photo"
         data = await request.read()
         async with self._one_photo:
@@ -293,7 +269,7 @@ class _Server:
         watch = Stopwatch()
         landmarker = watch.watch(self._landmarker)
         with watch.part("read"):
-            image = decode_image(data, name)
+            image = decode_page_image(data, name)
         found = landmarker(image, boxes=landmarker.detector(image))
         faces, skipped = surest(found, self._min_score, self._max_faces)
         height, width = image.shape[:2]
@@ -323,7 +299,7 @@ class _Follower:
         if not math.isfinite(now):
             raise ValueError(f"the time of a frame must be a number of seconds, got {now}")
         with self._watch.part("read"):
-            image = decode_image(message[_TIME.size :], "the frame", max_pixels=MOST_FRAME_PIXELS)
+            image = decode_page_image(message[_TIME.size :], "the frame", max_pixels=MOST_FRAME_PIXELS)
         faces = self._watch.track(self._tracker, image, now)
         height, width = image.shape[:2]
         answer = {"frame": self._frame, "time": now, "width": width, "height": height}
@@ -377,11 +353,11 @@ def serve(
     """Serve the page until Ctrl-C (SIGINT) or SIGTERM.
 
     Args:
-        landmarker: One for all; its detector is loaded before the page can be reached.
+        landmarker: One for all pages; its detector is loaded before the page can be reached.
         host: A loopback address or name; the page is for this machine only.
         port: To listen on; 0 takes any free one.
         max_faces: Only the so many surest faces of each picture; None is all.
-        min_score: Of faces in photos; those below are skipped, and counted.
+        min_score: Of faces in photos; those below are skipped, and counted. On the camera the tracking decides.
         open_browser: Also open the page in the default browser.
 
     Returns:
@@ -395,8 +371,8 @@ def serve(
         raise ValueError(f"the page is for this machine only: host must be one of {', '.join(LOOPBACK)}, got {host!r}")
     # OpenCV's threads would fight those of the network for the cores.
     cv2.setNumThreads(1)
-    try:
-        listening = _listen(host, port)
+    try:  # before the event loop starts, so that a taken port is known at once
+        listening = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except (OSError, OverflowError) as error:
         complain("demo", _why_not(port, error))
         return 2
@@ -408,12 +384,6 @@ def serve(
             asyncio.run(_run(app, listening, url, open_browser))
     print("stopped", flush=True)
     return 0
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    """A listening socket; made before the event loop starts, so that a taken port is known at once."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    return socket.create_server((host, port), family=family)
 
 
 def _why_not(port: int, error: Exception) -> str:

@@ -1,7 +1,4 @@
-"""The window: the picture, under it a bar with figures and keys that never covers a face, and what keys do.
-
-Whether a window can be opened here, found out without risk: Qt ends the whole process when it can't.
-"""
+"""A window on the screen: the picture, and a bar of text under it that covers no face; keys; whether one can open."""
 
 from __future__ import annotations
 
@@ -47,10 +44,7 @@ class Overlay:
 
 
 class Window:
-    """A window on the screen. Belongs to the main thread, as user interfaces do.
-
-    Args:
-        title: In its frame.
+    """A window on the screen, titled. Belongs to the main thread, as user interfaces do.
 
     Attributes:
         closed: By a key or the mouse; nothing is shown any more.
@@ -59,7 +53,7 @@ class Window:
         overlay: What the user wants to see drawn.
 
     Raises:
-        cv2.error: No window can be opened (where that does not end the process, see :mod:`pipnet.demo.window`).
+        cv2.error: No window can be opened (where that does not end the process, see :class:`DisplayProbe`).
     """
 
     def __init__(self, title: str) -> None:
@@ -89,10 +83,7 @@ class Window:
         cv2.imshow(self._title, self._canvas)
 
     def poll(self, wait_s: float = 0.0) -> bool:
-        """Do what the user asked for by keys and mouse.
-
-        Args:
-            wait_s: Waits so long for it; a millisecond at least, in which the window is painted.
+        """Do what the user asks for by keys and mouse within ``wait_s``, a millisecond at least, to paint the window.
 
         Returns:
             Whether a key with a letter was pressed or the window closed.
@@ -102,7 +93,11 @@ class Window:
         # The lower 16 bits, over which GTK puts shift and the like. Arrows and other keys without a letter have codes
         # beyond 8 bits: cut to these, as waitKey does, the left arrow is a Q and quits.
         key = cv2.waitKeyEx(max(round(1000 * wait_s), 1)) & 0xFFFF
-        if not self._visible():
+        try:
+            visible = cv2.getWindowProperty(self._title, cv2.WND_PROP_VISIBLE) >= 1
+        except cv2.error:  # with the last window OpenCV's whole user interface is gone
+            visible = False
+        if not visible:
             self.closed = True
             return True
         if key > 0xFF:  # no key at all among them
@@ -117,13 +112,6 @@ class Window:
             with suppress(cv2.error):  # gone already
                 cv2.destroyWindow(self._title)
                 cv2.waitKey(1)
-
-    def _visible(self) -> bool:
-        """Whether the user has not closed the window; with the last one OpenCV's whole user interface is gone."""
-        try:
-            return cv2.getWindowProperty(self._title, cv2.WND_PROP_VISIBLE) >= 1
-        except cv2.error:
-            return False
 
     def _press(self, key: int) -> None:
         letter = chr(key).lower()
@@ -156,16 +144,11 @@ class Window:
 
 def _put_text(bar: np.ndarray, text: str, x: int, y: int, room: int, colour: tuple[int, int, int]) -> None:
     """Text on a line that ends at ``y``, smaller where it would not fit into ``room`` pixels."""
-    text = _plain(text)
+    text = text.encode("ascii", errors="replace").decode()  # OpenCV's own font has no other letters
     scale = bar.shape[1] / _TEXT_WIDTH
     size, stroke = _TEXT_SCALE * scale, max(round(scale), 1)
     size *= min(1.0, room / max(cv2.getTextSize(text, _FONT, size, stroke)[0][0], 1))
     cv2.putText(bar, text, (x, y - round(2 * scale)), _FONT, size, colour, stroke, cv2.LINE_AA)
-
-
-def _plain(text: str) -> str:
-    """OpenCV's own font has no other letters."""
-    return text.encode("ascii", errors="replace").decode("ascii")
 
 
 _PROBE = "import cv2; cv2.namedWindow('pipnet'); cv2.destroyAllWindows()"
@@ -173,10 +156,9 @@ _PATIENCE_S = 20.0
 
 
 class DisplayProbe:
-    """Asks in the background, while the network loads.
+    """Asks in the background, while the network loads, whether a window can be opened: Qt ends the process if not.
 
-    Args:
-        wanted: False asks nothing; there is no window then, and no reason why.
+    Where none is ``wanted``, nothing is asked, and there is no reason why there is no window.
     """
 
     def __init__(self, wanted: bool = True) -> None:
@@ -193,7 +175,7 @@ class DisplayProbe:
 
     def problem(self) -> str | None:
         """Why no window can be opened, None where one can; empty where none is wanted. Waits for the answer."""
-        if self._problem is None and not _has_windows():
+        if self._problem is None and cv2.currentUIFramework() == "":
             self._problem = "this OpenCV has no windows (opencv-python has, opencv-python-headless has not)"
         if self._child is not None:
             try:
@@ -206,13 +188,6 @@ class DisplayProbe:
                 self._problem = "the display does not answer"
             self._child = None
         return self._problem
-
-
-def _has_windows() -> bool:
-    """Whether OpenCV was built with a user interface."""
-    import cv2
-
-    return cv2.currentUIFramework() != ""
 
 
 def _reason(complaint: str) -> str:
