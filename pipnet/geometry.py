@@ -37,10 +37,23 @@ def tight_box(points: np.ndarray, angles: np.ndarray | float | None = None) -> n
     if angles is None:
         return np.concatenate([np.nanmin(points, axis=-2), np.nanmax(points, axis=-2)], axis=-1)
     angles = np.asarray(angles, dtype=np.float64)
-    box = tight_box(turned(points, -angles[..., None]))
-    centre = turned((box[..., :2] + box[..., 2:]) / 2, angles)
-    half = (box[..., 2:] - box[..., :2]) / 2
-    return np.concatenate([centre - half, centre + half], axis=-1)
+    centre, size = centre_and_size(tight_box(turned(points, -angles[..., None])))
+    return box_around(turned(centre, angles), size)
+
+
+def centre_and_size(boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Centres, and widths with heights, ``(..., 2)`` each, of boxes ``(..., 4)``."""
+    return (boxes[..., :2] + boxes[..., 2:]) / 2, boxes[..., 2:] - boxes[..., :2]
+
+
+def box_around(centre: np.ndarray, size: np.ndarray) -> np.ndarray:
+    """Boxes ``(..., 4)`` of a width and height ``(..., 2)`` about their centres ``(..., 2)``.
+
+    Example:
+        >>> box_around(*centre_and_size(np.array([0.0, 0.0, 4.0, 8.0]))).tolist()
+        [0.0, 0.0, 4.0, 8.0]
+    """
+    return np.concatenate([centre - size / 2, centre + size / 2], axis=-1)
 
 
 def turned(vectors: np.ndarray, angles: np.ndarray | float) -> np.ndarray:
@@ -74,20 +87,14 @@ def box_corners(boxes: np.ndarray, angles: np.ndarray) -> np.ndarray:
         >>> box_corners(np.array([0.0, 0.0, 4.0, 2.0]), 90).round(6).tolist()
         [[3.0, -1.0], [3.0, 3.0], [1.0, 3.0], [1.0, -1.0]]
     """
-    centre = (boxes[..., None, :2] + boxes[..., None, 2:]) / 2
-    half = (boxes[..., None, 2:] - boxes[..., None, :2]) / 2
-    return centre + turned(half * [[-1, -1], [1, -1], [1, 1], [-1, 1]], np.asarray(angles)[..., None])
+    centre, size = centre_and_size(boxes[..., None, :])
+    return centre + turned(size / 2 * [[-1, -1], [1, -1], [1, 1], [-1, 1]], np.asarray(angles)[..., None])
 
 
 def scale_boxes(boxes: np.ndarray, factor: float) -> np.ndarray:
-    """Boxes ``(..., 4)`` made larger or smaller about their centres.
-
-    Example:
-        >>> scale_boxes(np.array([0.0, 0.0, 4.0, 8.0]), 0.5).tolist()
-        [1.0, 2.0, 3.0, 6.0]
-    """
-    centre, half = (boxes[..., :2] + boxes[..., 2:]) / 2, (boxes[..., 2:] - boxes[..., :2]) / 2 * factor
-    return np.concatenate([centre - half, centre + half], axis=-1)
+    """Boxes ``(..., 4)`` made larger or smaller about their centres."""
+    centre, size = centre_and_size(boxes)
+    return box_around(centre, size * factor)
 
 
 def boxes_seen_turned(boxes: np.ndarray, by: np.ndarray | float, aspect: float = 1.0) -> np.ndarray:
@@ -108,13 +115,12 @@ def boxes_seen_turned(boxes: np.ndarray, by: np.ndarray | float, aspect: float =
         >>> boxes_seen_turned(np.array([[1.0, 0, 5, 2]] * 3), np.array([0, 90, 45])).round(3).tolist()
         [[1.0, 0.0, 5.0, 2.0], [2.0, -1.0, 4.0, 3.0], [1.586, -0.414, 4.414, 2.414]]
     """
-    centre, size = (boxes[..., :2] + boxes[..., 2:]) / 2, boxes[..., 2:] - boxes[..., :2]
+    centre, size = centre_and_size(boxes)
     own = np.maximum(size[..., 0], 1e-9) / np.maximum(size[..., 1], 1e-9)
     share = np.cos(2 * np.deg2rad(by))  # 1 upright, -1 at right angles
     stretch = np.sqrt(own**share * aspect ** (1 - np.abs(share)))
     side = box_size(boxes)
-    half = np.stack([side * stretch, side / stretch], axis=-1) / 2
-    return np.concatenate([centre - half, centre + half], axis=-1)
+    return box_around(centre, np.stack([side * stretch, side / stretch], axis=-1))
 
 
 def roll_angles(points: np.ndarray, upright: np.ndarray) -> np.ndarray:

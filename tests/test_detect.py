@@ -15,17 +15,15 @@ import pytest
 from skimage.data import astronaut
 
 from pipnet.geometry import angle_between, box_corners, box_iou, tight_box, turned
-from pipnet.inference.detections import (
-    _FIVE_UPRIGHT,
-    UNCALIBRATED,
-    CalibratedDetections,
-    Calibration,
-    Detections,
-    Passes,
+from pipnet.inference.detections import UNCALIBRATED, Calibration, Detections
+from pipnet.inference.detectors import (
+    FIVE_UPRIGHT,
+    RETINAFACE_CALIBRATION,
+    MultiScaleDetector,
+    RetinaFace,
+    detector_factory,
     five_point_rolls,
-    search_in_passes,
 )
-from pipnet.inference.detectors import RETINAFACE_CALIBRATION, RetinaFace, detector_factory
 
 ROOT = Path(__file__).resolve().parent.parent
 RECORD = ROOT / "experiments" / "detector_boxes"
@@ -283,7 +281,7 @@ def test_angles_are_sorted_sliced_and_checked_with_their_boxes():
     scores, angles = [0.2, 0.9, 0.5], np.array([30.0, 90, np.nan])
     calibration = Calibration(shift=(0.0, 0.25), scale=(1.0, 0.5))
     plain = Detections(boxes, scores, angles)
-    calibrated = CalibratedDetections.of(boxes, scores, calibration, angles)
+    calibrated = Detections.calibrated(boxes, scores, calibration, angles)
     for found in (plain, calibrated):
         np.testing.assert_array_equal(found.angles, [90, np.nan, 30])
         np.testing.assert_array_equal(found[1:].angles, [np.nan, 30])
@@ -291,8 +289,8 @@ def test_angles_are_sorted_sliced_and_checked_with_their_boxes():
         np.testing.assert_array_equal(found[1:].boxes, found.boxes[1:])
         assert type(found[:0]) is type(found)
         assert len(found[:0]) == 0
-    np.testing.assert_array_equal(calibrated.found, boxes[[1, 2, 0]])
-    np.testing.assert_array_equal(calibrated[1:].found, boxes[[2, 0]])
+    np.testing.assert_array_equal(calibrated.framed, boxes[[1, 2, 0]])
+    np.testing.assert_array_equal(calibrated[1:].framed, boxes[[2, 0]])
     np.testing.assert_allclose(calibrated.boxes, calibration.apply(boxes, np.array([30.0, 90, 0]))[[1, 2, 0]])
     np.testing.assert_array_equal(Detections(boxes, scores).angles, [np.nan] * 3)
     with pytest.raises(ValueError, match=r"angles \(F,\), got"):
@@ -305,7 +303,7 @@ def test_a_box_seen_turned_counts_from_its_own_angle():
     box = np.array([[0.0, 0, 10, 20]])
     calibration = Calibration(shift=(0.0, 0.25), scale=(1.0, 0.5))
     for told, by in ((np.nan, 90.0), (30.0, 60.0), (-90.0, 180.0)):
-        calibrated = CalibratedDetections.of(box, [1.0], calibration, np.array([told]))
+        calibrated = Detections.calibrated(box, [1.0], calibration, np.array([told]))
         np.testing.assert_allclose(calibrated.seen_turned(0, by), calibration.apply(box, np.array([90.0]))[0])
         np.testing.assert_allclose(calibrated.boxes_at(np.array([90.0])), calibration.apply(box, np.array([90.0])))
         np.testing.assert_array_equal(calibrated.boxes_at(np.array([np.nan])), calibrated.boxes)
@@ -316,7 +314,7 @@ def test_a_box_seen_turned_counts_from_its_own_angle():
 
 def test_five_points_are_believed_up_to_75_degrees():
     angles = np.arange(-180, 180, 10.0)
-    points = 80 * turned(_FIVE_UPRIGHT, angles[:, None]) + 500
+    points = 80 * turned(FIVE_UPRIGHT, angles[:, None]) + 500
     rolls = five_point_rolls(points)
     near = np.abs(angles) < 75
     np.testing.assert_allclose(rolls[near], angles[near], atol=1e-6)
@@ -324,18 +322,22 @@ def test_five_points_are_believed_up_to_75_degrees():
     assert five_point_rolls(np.zeros((0, 5, 2))).shape == (0,)
 
 
-def quarter_search(score: float, seen: list):
+class Marks(MultiScaleDetector):
     """Sees a mark that is red above and green below, 20 x 40 px, and its five points; nothing that is turned."""
 
-    def search(image):
-        seen.append(image.shape[:2])
-        red, green = (np.argwhere(image[..., channel] > 100) for channel in (0, 1))
-        (y0, x0), (y1, x1) = np.minimum(red.min(0), green.min(0)), np.maximum(red.max(0), green.max(0)) + 1
-        if red.max(0)[0] >= green.min(0)[0]:
-            return np.zeros((0, 4)), np.zeros(0), np.zeros((0, 5, 2))
-        return np.array([[x0, y0, x1, y1]], float), np.array([score]), _FIVE_UPRIGHT[None] * (y1 - y0) + (x0, y0)
+    largest, smallest = 420.0, 65.0
 
-    return search
+    def __init__(self, score: float, max_side: int = 1024, calibration: Calibration = UNCALIBRATED) -> None:
+        super().__init__(0.5, 0.4, max_side, calibration)
+        self.score, self.seen = score, []
+
+    def search(self, image):
+        self.seen.append(image.shape[:2])
+        red, green = (np.argwhere(image[..., channel] > 100) for channel in (0, 1))
+        if not len(red) or red.max(0)[0] >= green.min(0)[0]:
+            return np.zeros((0, 4)), np.zeros(0), np.zeros((0, 5, 2))
+        (y0, x0), (y1, x1) = np.minimum(red.min(0), green.min(0)), np.maximum(red.max(0), green.max(0)) + 1
+        return np.array([[x0, y0, x1, y1]], float), np.array([self.score]), FIVE_UPRIGHT[None] * (y1 - y0) + (x0, y0)
 
 
 @pytest.mark.parametrize("quarters", [0, 1, 2, 3])
@@ -344,20 +346,12 @@ def test_a_photo_is_searched_in_quarter_turns_until_somebody_is_sure(quarters, s
     upright = np.zeros((200, 300, 3), np.uint8)
     upright[60:80, 30:50, 0] = upright[80:100, 30:50, 1] = 200
     photo = np.ascontiguousarray(np.rot90(upright, -quarters))  # heads tilted clockwise
-    seen: list = []
-    calibration = Calibration(shift=(0.0, 0.25), scale=(1.0, 0.5))
-    found = search_in_passes(
-        photo,
-        quarter_search(score, seen),
-        Passes(largest=420.0, smallest=65.0),
-        max_side=max_side,
-        nms_threshold=0.4,
-        calibration=calibration,
-    )
-    assert len(seen) == ([1, 2, 4, 3][quarters] if score > 0.8 else 4)
+    detector = Marks(score, max_side, Calibration(shift=(0.0, 0.25), scale=(1.0, 0.5)))
+    found = detector(photo)
+    assert len(detector.seen) == ([1, 2, 4, 3][quarters] if score > 0.8 else 4)
     mark = np.argwhere(photo.max(axis=2) > 0)
     (y0, x0), (y1, x1) = mark.min(axis=0), mark.max(axis=0)
-    np.testing.assert_allclose(found.found, [[x0 - 0.5, y0 - 0.5, x1 + 0.5, y1 + 0.5]], atol=1e-9)
+    np.testing.assert_allclose(found.framed, [[x0 - 0.5, y0 - 0.5, x1 + 0.5, y1 + 0.5]], atol=1e-9)
     np.testing.assert_allclose(angle_between(found.angles, 90.0 * quarters), 0, atol=1e-6)
     green = np.argwhere(photo[..., 1] > 0)[:, ::-1]  # what the calibration leaves of the mark: its lower half
     np.testing.assert_allclose(
@@ -369,13 +363,6 @@ def test_a_photo_is_searched_in_quarter_turns_until_somebody_is_sure(quarters, s
 
 
 def test_nobody_is_searched_for_four_times_and_not_found():
-    seen: list = []
-
-    def search(image):
-        seen.append(image.shape[:2])
-        return np.zeros((0, 4)), np.zeros(0), np.zeros((0, 5, 2))
-
-    passes = Passes(largest=420.0, smallest=65.0)
-    arguments = {"max_side": 1024, "nms_threshold": 0.4, "calibration": UNCALIBRATED}
-    assert len(search_in_passes(np.zeros((20, 30, 3), np.uint8), search, passes, **arguments)) == 0
-    assert seen == [(20, 30), (30, 20), (30, 20), (20, 30)]
+    detector = Marks(0.95)
+    assert len(detector(np.zeros((20, 30, 3), np.uint8))) == 0
+    assert detector.seen == [(20, 30), (30, 20), (30, 20), (20, 30)]

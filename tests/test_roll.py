@@ -13,7 +13,7 @@ from skimage.data import astronaut
 
 from pipnet.demo import main
 from pipnet.geometry import angle_between, box_corners, box_size, tight_box, turned
-from pipnet.inference.detections import CalibratedDetections, Calibration, Detections
+from pipnet.inference.detections import Calibration, Detections
 from pipnet.inference.landmarker import FaceLandmarker
 from pipnet.landmarks import FaceLandmarks
 from pipnet.layouts import PointLayout
@@ -222,7 +222,7 @@ def test_a_detectors_box_is_calibrated_for_the_angle_that_the_caller_gives(netwo
     box = tight_box(turned(upright.reshape(2, 2), 90.0)) + np.tile([160.0, 120.0], 2)
 
     def detector(image: np.ndarray) -> Detections:
-        return CalibratedDetections.of(box[None], np.ones(1), calibration)
+        return Detections.calibrated(box[None], np.ones(1), calibration)
 
     landmarker = FaceLandmarker(network, layout=LAYOUT, crop_scale=2.2, mean_face=MEAN_FACE, detector=detector)
     for faces in (landmarker(picture(face_at(90)), angles=90), landmarker([picture(face_at(90))], angles=[90])[0]):

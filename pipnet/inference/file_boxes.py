@@ -37,7 +37,7 @@ from typing import Any
 import numpy as np
 
 from pipnet.console import as_text
-from pipnet.inference.detections import UNCALIBRATED, CalibratedDetections, Calibration, Detections
+from pipnet.inference.detections import UNCALIBRATED, Calibration, Detections
 from pipnet.text_files import csv_rows, read_text
 
 _CORNERS = ("x0", "y0", "x1", "y1")
@@ -359,7 +359,7 @@ def _detections(entries: list[Entry], calibration: Calibration) -> Detections:
     angles = np.array([entry.angle for entry in entries], dtype=np.float64)
     if calibration == UNCALIBRATED:
         return Detections(boxes, [entry.score for entry in entries], angles)
-    return CalibratedDetections.of(boxes, np.array([entry.score for entry in entries]), calibration, angles)
+    return Detections.calibrated(boxes, np.array([entry.score for entry in entries]), calibration, angles)
 
 
 def _parts(name: str) -> tuple[str, ...]:
