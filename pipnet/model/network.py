@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -152,33 +152,3 @@ def checked_mean_face(mean_face: Sequence[Sequence[float]] | np.ndarray) -> np.n
     if mean_face.ndim != 2 or mean_face.shape[1] != 2 or not np.isfinite(mean_face).all():
         raise ValueError(f"mean_face must be finite (N, 2), got shape {mean_face.shape}")
     return mean_face
-
-
-@torch.inference_mode()
-def flip_votes(net: LandmarkNet, crops: Tensor, mirror: Sequence[int]) -> Votes:
-    """Two votes for every point, from a crop and from its mirror image: all that coordinate regression can give.
-
-    Twice the work of one prediction.
-
-    Args:
-        net: In eval mode.
-        crops: uint8 RGB ``(B, 3, S, S)``.
-        mirror: ``(N,)``, which point each becomes in a mirror image
-            (:attr:`pipnet.layouts.PointLayout.mirror`).
-
-    Returns:
-        The mean of both; its spread is half their distance, in cells, and its peak the mean of both.
-
-    Example:
-        >>> from pipnet.model.rivals import Coordinate
-        >>> net = Coordinate([[0.25, 0.5], [0.75, 0.5]], "mobilenet_v3_small", input_size=64).eval()
-        >>> votes = flip_votes(net, torch.zeros(1, 3, 64, 64, dtype=torch.uint8), [1, 0])
-        >>> votes.points_unit.shape, votes.spread.shape
-        (torch.Size([1, 2, 2]), torch.Size([1, 2]))
-    """
-    seen: Callable[[Tensor], Votes] = lambda images: net.count_votes(net(net.normalize(images)))  # noqa: E731
-    straight, mirrored = seen(crops), seen(crops.flip(-1))
-    back = mirrored.points_unit[:, list(mirror)] * torch.tensor([-1.0, 1.0], device=net.device)
-    back = back + torch.tensor([1.0, 0.0], device=net.device)
-    apart = (straight.points_unit - back).square().sum(dim=-1).sqrt() * net.grid
-    return Votes((straight.points_unit + back) / 2, apart / 2, (straight.peak + mirrored.peak[:, list(mirror)]) / 2)
