@@ -13,8 +13,8 @@ import numpy as np
 
 from pipnet.data.images import BadSampleError, header_size, image_size
 from pipnet.data.sample import BadItems, Sample, Validation, check_options, require, sample_at, wanted_keys
+from pipnet.files import csv_rows, read_text
 from pipnet.layouts import PointLayout
-from pipnet.text_files import csv_rows, read_text
 
 _log = logging.getLogger(__name__)
 

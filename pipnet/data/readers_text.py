@@ -10,8 +10,8 @@ import numpy as np
 
 from pipnet.data.images import IMAGE_SUFFIXES, BadSampleError
 from pipnet.data.sample import BadItems, Sample, Validation, check_options, is_wanted, require, sample_at
+from pipnet.files import read_text
 from pipnet.layouts import PointLayout
-from pipnet.text_files import read_text
 
 _log = logging.getLogger(__name__)
 
