@@ -306,3 +306,14 @@ def test_no_angle_is_much_worse_than_upright():
         for way in ("labels", "detector"):
             assert ways[way]["median"] <= 1.05 * upright[way]["median"], angle
             assert ways[way]["face_score"] >= upright[way]["face_score"] - 0.05, angle
+
+
+def test_the_data_path_keeps_its_budget():
+    """2.5 milliseconds a face at 256 px on one core, decoding included."""
+    metrics = record("data_path")
+    assert metrics["input_size"] == 256
+    assert set(metrics["milliseconds"]) == {"none", "paper", "modern"}
+    for name, figures in metrics["milliseconds"].items():
+        assert figures["total"] <= 2.5, name
+        parts = sum(figures[stage] for stage in ("read", "warp", "paint", "rest"))
+        assert abs(parts - figures["total"]) < 1e-6, name

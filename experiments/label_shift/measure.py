@@ -1,7 +1,6 @@
-"""How far the labels of a set sit beside what they mark, left or right: write metrics.json and print the table.
+"""How far the labels of a set sit beside what they mark, left or right: metrics.json.
 
 python experiments/label_shift/measure.py CHECKPOINT DATA_ROOT      # a network trained with label_shift=0
-python experiments/label_shift/measure.py --table
 """
 
 from __future__ import annotations
@@ -88,29 +87,12 @@ def _figures(shift: np.ndarray, side: np.ndarray) -> dict[str, float]:
     }
 
 
-def table(metrics: dict[str, Any]) -> str:
-    """The table of README.md."""
-    lines = ["| faces | count | shift to the right, px | % of the box side |", "|---|---|---|---|"]
-    for name, f in metrics["groups"].items():
-        lines.append(
-            f"| {name} | {f['faces']} | {f['pixels']:.2f} ± {f['pixels_error']:.2f} |"
-            f" {f['percent_of_box']:.2f} ± {f['percent_of_box_error']:.2f} |"
-        )
-    lines += ["", "| mean signed x error, px | |", "|---|---|"]
-    lines += [f"| {name} | {value:+.2f} |" for name, value in metrics["signed_error_px"].items()]
-    lines += ["", "| NME on the 202 validation faces, % | |", "|---|---|"]
-    lines += [f"| {name} | {value:.2f} |" for name, value in metrics["validation_nme"].items()]
-    return "\n".join(lines)
-
-
 def main(arguments: list[str]) -> None:
     """Command line."""
-    target = HERE / "metrics.json"
-    if arguments != ["--table"]:
-        weights, data_root = map(Path, arguments)
-        with replacing(target) as temporary:
-            temporary.write_text(json.dumps(measure(weights, data_root), indent=1) + "\n", encoding="utf-8")
-    print(table(json.loads(target.read_text(encoding="utf-8"))))
+    weights, data_root = map(Path, arguments)
+    metrics = measure(weights, data_root)
+    with replacing(HERE / "metrics.json") as temporary:
+        temporary.write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
