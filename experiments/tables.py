@@ -3,10 +3,11 @@
     python experiments/tables.py [RECORD ...]            # rewrites the rows of these records' tables; of all
     python experiments/tables.py --check [RECORD ...]    # changes nothing, and fails where a row differs
 
-Above a table of ``experiments/RECORD/README.md`` stands ``<!-- table of SOURCE: CELLS -->``. SOURCE is a function of
-``table_rows.py``, or a file with keys in it, ``metrics.json/cases``: a mapping of titles to the values of a row, or a
-list of such values; in brackets, the values of the only row. CELLS is a row as for ``str.format``: ``{row}`` is its
-title, its values go by their names, and one that has none is ``{value}``.
+Above a table of ``experiments/RECORD/README.md`` stands ``<!-- table of SOURCE: CELLS -->``. SOURCE is a file and keys
+in it, ``metrics.json/cases``: a mapping of titles to the values of a row, or a list of such values. In square brackets
+it is the values of the only row, and ``function(FILE/KEY, …)`` is what that function of ``table_rows.py`` makes of it.
+CELLS is a row as for ``str.format``: ``{row}`` is its title, its values go by their names, and one that has none is
+``{value}``.
 """
 
 from __future__ import annotations
@@ -21,11 +22,11 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
-TABLE = re.compile(r"(<!-- table of (\S+): (.+?) -->\n\n\|.*\n\|[-| ]+\|\n)((?:\|.*\n)*)")
+TABLE = re.compile(r"(<!-- table of (.+?): (.+?) -->\n\n\|.*\n\|[-| ]+\|\n)((?:\|.*\n)*)")
 
 
 class Cells(string.Formatter):
-    """Formats an interval as ``value (low … high)``, and None as a dash.
+    """Formats an interval as ``value (low … high)``, one without width as its value, and None as a dash.
 
     An interval is a mapping of ``value`` (or ``median``), ``low`` and ``high``, or a list of the three.
 
@@ -42,7 +43,7 @@ class Cells(string.Formatter):
             value = [middle, value["low"], value["high"]]
         if isinstance(value, list):
             middle, low, high = (self.format_field(part, format_spec) for part in value)
-            return middle if low == high == "–" else f"{middle} ({low} … {high})"
+            return middle if value[1] == value[2] else f"{middle} ({low} … {high})"
         return super().format_field(value, format_spec)
 
 
@@ -50,14 +51,16 @@ def rows_of(source: str, folder: Path) -> Mapping[Any, Any]:
     """Titles and values of the rows that a mark asks for."""
     from experiments import table_rows
 
-    def read(name: str) -> Any:
-        return json.loads((folder / name).read_text(encoding="utf-8"))
+    def part(of_file: str) -> Any:
+        name, _, keys = of_file.partition(".json")
+        content = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
+        for key in keys.split("/")[1:]:
+            content = content[key]
+        return content
 
-    name, *keys = source.strip("[]").split("/")
-    found = read(name) if name.endswith(".json") else getattr(table_rows, name)(read)
-    for key in keys:
-        found = found[key]
-    found = [found] if source.startswith("[") else found
+    if call := re.fullmatch(r"(\w+)\((.+)\)", source):
+        return getattr(table_rows, call[1])(*map(part, call[2].split(", ")))
+    found = [part(source[1:-1])] if source.startswith("[") else part(source)
     return found if isinstance(found, Mapping) else dict(enumerate(found))
 
 

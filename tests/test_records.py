@@ -11,8 +11,6 @@ import pytest
 from experiments import tables
 
 PAGES = {page.parent.name: page for page in sorted(tables.HERE.glob("*/README.md"))}
-for old in ("cross_domain", "efficiency"):
-    del PAGES[old]  # still to be converted
 RECORDS = pytest.mark.parametrize("name", PAGES)
 
 

@@ -155,7 +155,7 @@ def installed_peers(
     if find_spec("dlib"):
         found.append(_dlib(dlib_model or os.environ.get(DLIB_MODEL_VARIABLE)))
     if find_spec("mediapipe"):
-        from peers_mediapipe import mediapipe_detectors
+        from experiments.efficiency.peers_mediapipe import mediapipe_detectors
 
         found += mediapipe_detectors(mediapipe_task or os.environ.get(MEDIAPIPE_TASK_VARIABLE))
     if find_spec("face_alignment"):

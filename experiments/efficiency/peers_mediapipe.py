@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from peers import (
+
+from experiments.efficiency.peers import (
     INNER_OF_MESH,
     MEDIAPIPE_TASK_VARIABLE,
     Peer,
