@@ -100,6 +100,22 @@ def sway(
     return _path(centre, scale * zoom ** np.sin(phase + 2), degrees * np.sin(phase + 1), place, size)
 
 
+def spun(matrices: np.ndarray, degrees: np.ndarray, *, size: tuple[int, int] = _FRAME) -> np.ndarray:
+    """A path turned clockwise about the middle of the frame, by so many degrees ``(T,)`` in each frame.
+
+    Example:
+        >>> spun(still(1, (0.0, 0.0), 1.0, size=(3, 3)), np.array([90.0]), size=(3, 3)).round(6).tolist()
+        [[[0.0, -1.0, 1.0], [1.0, 0.0, 1.0]]]
+    """
+    middle, radians = (np.array(size) - 1) / 2, np.deg2rad(degrees)
+    path = matrices.copy()
+    path[:, :, 2] -= middle
+    cos, sin = np.cos(radians), np.sin(radians)
+    path = np.moveaxis(np.array([[cos, -sin], [sin, cos]]), -1, 0) @ path
+    path[:, :, 2] += middle
+    return path
+
+
 def moved(points: np.ndarray, matrices: np.ndarray) -> np.ndarray:
     """Where points of the photo are in every frame.
 

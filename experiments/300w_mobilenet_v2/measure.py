@@ -5,17 +5,16 @@ python experiments/300w_mobilenet_v2/measure.py DATA_ROOT [CHECKPOINT]
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
+from experiments.record import write
 from pipnet.data.datasets import read_dataset
 from pipnet.evaluation.evaluate import box_noise_curve, evaluate
 from pipnet.evaluation.report import write_report
-from pipnet.files import replacing
 from pipnet.inference.landmarker import SHIPPED_WEIGHTS, FaceLandmarker
 from pipnet.layouts import get_layout
 
@@ -52,8 +51,7 @@ def measure(data_root: Path, weights: Path | None) -> dict[str, Any]:
 def main(arguments: list[str]) -> None:
     """Command line."""
     metrics = measure(Path(arguments[0]), Path(arguments[1]) if len(arguments) > 1 else None)
-    with replacing(HERE / "metrics.json") as temporary:
-        temporary.write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
+    write(HERE / "metrics.json", metrics)
 
 
 if __name__ == "__main__":

@@ -5,19 +5,16 @@ python experiments/ablation/measure.py RUNS DATA_ROOT     # RUNS holds ablation_
 
 from __future__ import annotations
 
-import hashlib
-import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from experiments.cross_domain.pairs import remembered
+from experiments.record import write
 from pipnet.data.datasets import read_dataset
 from pipnet.evaluation.evaluate import evaluate
-from pipnet.files import replacing
-from pipnet.inference.detections import Detections
 from pipnet.inference.detectors import RetinaFace
 from pipnet.inference.landmarker import FaceLandmarker
 from pipnet.layouts import get_layout
@@ -47,19 +44,6 @@ COLUMNS: dict[str, tuple[str, dict[str, str], str, str]] = {
 }
 
 
-def remembered(detector: Callable[[np.ndarray], Detections]) -> Callable[[np.ndarray], Detections]:
-    """A detector that looks at each photo once, however many networks ask."""
-    seen: dict[str, Detections] = {}
-
-    def detect(image: np.ndarray) -> Detections:
-        key = hashlib.sha1(image.tobytes()).hexdigest()
-        if key not in seen:
-            seen[key] = detector(image)
-        return seen[key]
-
-    return detect
-
-
 def with_merge(loaded: checkpoint.LoadedModel, merge: str | None) -> checkpoint.LoadedModel:
     """The same weights, merged in another way."""
     if merge is None:
@@ -71,7 +55,7 @@ def with_merge(loaded: checkpoint.LoadedModel, merge: str | None) -> checkpoint.
 
 def measure(runs: Path, data_root: Path) -> dict[str, Any]:
     """Errors of every variant, seed and column; percent."""
-    detector = remembered(RetinaFace())
+    detector = remembered(RetinaFace)
     errors: dict[str, dict[str, list[np.ndarray]]] = {}
     for variant, (run, merge) in VARIANTS.items():
         errors[variant] = {column: [] for column in COLUMNS}
@@ -115,8 +99,7 @@ def main(arguments: list[str]) -> None:
     """Command line."""
     runs, data_root = map(Path, arguments)
     metrics = measure(runs, data_root)
-    with replacing(HERE / "metrics.json") as temporary:
-        temporary.write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
+    write(HERE / "metrics.json", metrics)
 
 
 if __name__ == "__main__":

@@ -11,8 +11,6 @@ not hold.
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,7 +21,7 @@ import numpy as np
 from experiments.cross_domain.figures import INTERVAL, difference, figures
 from experiments.cross_domain.pairs import errors_of, pair_named, read_faces, remembered
 from experiments.cross_domain.runs import command, find_runs
-from pipnet.files import replacing
+from experiments.record import command_line, write
 from pipnet.inference.detectors import RetinaFace
 
 HERE = Path(__file__).resolve().parent
@@ -113,7 +111,7 @@ def compare(errors: dict[str, list[dict[str, np.ndarray]]], chosen: np.ndarray |
 
 def main(arguments: Sequence[str]) -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument("runs", type=Path, metavar="RUNS")
     parser.add_argument("data_root", type=Path, metavar="DATA_ROOT")
     parser.add_argument("--pair", default="300w_wflw")
@@ -130,8 +128,7 @@ def main(arguments: Sequence[str]) -> None:
         )
     except (OSError, ValueError) as error:
         sys.exit(f"error: {error}")
-    with replacing(target) as temporary:
-        temporary.write_text(json.dumps(metrics, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    write(target, metrics)
 
 
 if __name__ == "__main__":

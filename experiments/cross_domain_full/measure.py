@@ -7,9 +7,7 @@
 
 from __future__ import annotations
 
-import argparse
 import hashlib
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +17,7 @@ import numpy as np
 
 from experiments.cross_domain.figures import INTERVAL, difference, figures
 from experiments.cross_domain.pairs import errors_of, pair_named, read_faces, remembered
-from pipnet.files import replacing
+from experiments.record import command_line, write
 from pipnet.inference.detectors import RetinaFace
 
 HERE = Path(__file__).resolve().parent
@@ -66,7 +64,7 @@ def measure(checkpoints: dict[str, Path], data_root: Path, pair_name: str) -> di
 
 def main(arguments: Sequence[str]) -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument("before", type=Path, metavar="BEFORE.pt")
     parser.add_argument("after", type=Path, metavar="AFTER.pt")
     parser.add_argument("data_root", type=Path, metavar="DATA_ROOT")
@@ -77,8 +75,7 @@ def main(arguments: Sequence[str]) -> None:
         metrics = measure({"before": options.before, "after": options.after}, options.data_root, options.pair)
     except (OSError, ValueError) as error:
         sys.exit(f"error: {error}")
-    with replacing(options.output) as temporary:
-        temporary.write_text(json.dumps(metrics, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    write(options.output, metrics)
 
 
 if __name__ == "__main__":

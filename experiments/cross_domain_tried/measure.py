@@ -10,14 +10,13 @@ part. Variants with (*) need commit 0b33c47, the last one with the code that the
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pipnet.files import replacing
+from experiments.record import command_line, write
 
 HERE = Path(__file__).resolve().parent
 FIRST = "labels"
@@ -112,7 +111,7 @@ def measure(runs: Path, folder: Path) -> dict[str, Any]:
 
 def main(arguments: Sequence[str]) -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument("paths", nargs="*", type=Path, metavar="RUNS FOLDER")
     parser.add_argument("--commands", type=Path, metavar="FOLDER", help="print the trainings, FOLDER being turned.py's")
     parser.add_argument("--output", type=Path, default=HERE / "metrics.json")
@@ -129,8 +128,7 @@ def main(arguments: Sequence[str]) -> None:
     if options.output.is_file():  # rows whose runs lie elsewhere stay
         rows = json.loads(options.output.read_text(encoding="utf-8"))["rows"] | metrics["rows"]
         metrics["rows"] = {name: rows[name] for name in VARIANTS if name in rows}
-    with replacing(options.output) as temporary:
-        temporary.write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
+    write(options.output, metrics)
 
 
 if __name__ == "__main__":

@@ -13,8 +13,6 @@ fastest pass, since other work on the core empties the caches; the mean over all
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import time
 from collections import defaultdict
@@ -28,6 +26,7 @@ import torch
 import yaml
 
 import pipnet.data.dataset
+from experiments.record import data_root, processor, write
 from pipnet.config import config_dir
 from pipnet.data.dataset import FaceCrops
 from pipnet.data.datasets import read_dataset
@@ -126,17 +125,9 @@ def summary(times: list[list[dict[str, float]]]) -> dict[str, float]:
     }
 
 
-def processor() -> str:
-    """Model name of the processor."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "unknown")
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("root", type=Path, metavar="DATA_ROOT")
-    metrics = measure(parser.parse_args().root)
-    (HERE / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
+    metrics = measure(data_root(__doc__))
+    write(HERE / "metrics.json", metrics)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ Environment variables that set threads or the allocator are dropped: what a user
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import platform
 import sys
@@ -27,6 +26,7 @@ import numpy as np
 from skimage.data import astronaut
 
 from experiments.motion import move, sway
+from experiments.record import command_line, drop_settings, processor, write
 from pipnet.demo.camera import quiet_opencv
 from pipnet.demo.live import FrameLoop, Results
 from pipnet.demo.stopwatch import Stopwatch
@@ -121,27 +121,14 @@ def summary(runs: list[dict[str, Any]]) -> dict[str, Any]:
     return {**ordered[len(ordered) // 2], "all_runs": [run["frames_per_second"] for run in runs]}
 
 
-def processor() -> str:
-    """Model name of the processor."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "unknown")
-
-
-def drop_settings() -> None:
-    """Start again without the environment variables that set threads or the allocator: they are read at the start."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "OMP_"))}
-    if len(kept) < len(os.environ):
-        os.execve(sys.executable, [sys.executable, *sys.argv], kept)
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument("--seconds", type=float, default=SECONDS, help="of video; fewer than the default write nothing")
     arguments = parser.parse_args()
     drop_settings()
     metrics = measure(arguments.seconds)
     if arguments.seconds == SECONDS:
-        (HERE / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
+        write(HERE / "metrics.json", metrics)
 
 
 if __name__ == "__main__":

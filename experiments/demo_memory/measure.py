@@ -14,10 +14,8 @@ from __future__ import annotations
 
 import argparse
 import gc
-import json
 import os
 import platform
-import sys
 import tempfile
 import time
 from importlib.metadata import version
@@ -26,9 +24,9 @@ from typing import Any
 
 import cv2
 import numpy as np
-from skimage.data import astronaut
 
-from experiments.motion import move, sway
+from experiments.demo_latency.measure import write_video
+from experiments.record import command_line, drop_settings, write
 from pipnet.demo.camera import Frame, quiet_opencv
 from pipnet.demo.live import FrameLoop, Results
 from pipnet.demo.stopwatch import Stopwatch
@@ -38,7 +36,6 @@ from pipnet.inference.tracking import FaceTracker
 
 HERE = Path(__file__).resolve().parent
 SECONDS, EVERY_S, WARM_SHARE = 300.0, 10.0, 0.2
-FPS, SIZE = 30.0, (640, 480)
 BAR_MIB_PER_MINUTE = 1.0
 
 
@@ -87,16 +84,6 @@ def resident_mib() -> float:
     """Resident memory of this process."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
-
-
-def write_video(path: Path, seconds: float) -> None:
-    """The swaying portrait."""
-    frames = round(seconds * FPS)
-    path_of = sway(frames, (224.0, 133.0), 2.2, fps=FPS, amplitude_px=80, degrees=10, zoom=1.15, size=SIZE)
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), FPS, SIZE)
-    for frame in move(astronaut(), path_of, size=SIZE, noise=2.0, border=(110, 110, 110)):
-        writer.write(np.ascontiguousarray(frame[..., ::-1]))
-    writer.release()
 
 
 class HeldUpOnce:
@@ -165,21 +152,14 @@ def measure(seconds: float) -> dict[str, Any]:
     }
 
 
-def drop_settings() -> None:
-    """Start again without the environment variables that set threads or the allocator: they are read at the start."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "OMP_"))}
-    if len(kept) < len(os.environ):
-        os.execve(sys.executable, [sys.executable, *sys.argv], kept)
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument("--seconds", type=float, default=SECONDS, help="fewer than the default write nothing")
     arguments = parser.parse_args()
     drop_settings()
     metrics = measure(arguments.seconds)
     if arguments.seconds == SECONDS:
-        (HERE / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
+        write(HERE / "metrics.json", metrics)
     print(f"{metrics['slope_mib_per_minute']:+.2f} MiB a minute")
 
 

@@ -13,7 +13,6 @@ is that of the labelled points against the mean face of the network that ships.
 
 from __future__ import annotations
 
-import argparse
 import json
 from functools import cache
 from importlib.metadata import version
@@ -23,6 +22,7 @@ import cv2
 import numpy as np
 from scipy.optimize import minimize
 
+from experiments.record import command_line, write
 from pipnet.data.datasets import read_dataset
 from pipnet.data.images import read_image
 from pipnet.data.sample import Sample
@@ -191,7 +191,7 @@ def spread(left: dict[str, dict[str, float] | float]) -> dict[str, float]:
 
 def main() -> None:
     """Fit, measure, write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument("data_root", type=Path, help="folder that holds 300W/")
     parser.add_argument("--yunet", metavar="FILE", help="fit YuNet, from this model file, instead of RetinaFace")
     options = parser.parse_args()
@@ -235,7 +235,7 @@ def main() -> None:
     }
     if target.exists():  # what five_points.py added
         metrics = json.loads(target.read_text(encoding="utf-8")) | metrics
-    target.write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
+    write(target, metrics)
 
     print(f"calibration: shift {calibration.shift}, scale {calibration.scale}, aspect {calibration.aspect}")
 

@@ -10,13 +10,13 @@ parts; then the shipped network on the validation faces in boxes of each kind. A
 
 from __future__ import annotations
 
-import argparse
 import json
 from pathlib import Path
 
 import cv2
 import numpy as np
 
+from experiments.record import command_line, write
 from pipnet.data.datasets import read_dataset
 from pipnet.data.images import read_image
 from pipnet.data.sample import Sample
@@ -113,7 +113,7 @@ def landmark_error(samples: list[Sample], boxes: dict[str, np.ndarray]) -> dict[
 
 def main() -> None:
     """Fit, measure, add to the record."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument("data_root", type=Path, help="folder that holds 300W/")
     options = parser.parse_args()
     metrics = json.loads(METRICS.read_text(encoding="utf-8"))
@@ -139,7 +139,7 @@ def main() -> None:
         record[part] = {kind: residuals(tight, of_kind) for kind, of_kind in of_kinds.items()}
         if part == "validation":
             record["nme"] = landmark_error(samples, {"label": tight} | of_kinds)
-    METRICS.write_text(json.dumps(metrics | {"five_points": record}, indent=1) + "\n", encoding="utf-8")
+    write(METRICS, metrics | {"five_points": record})
 
 
 if __name__ == "__main__":

@@ -9,12 +9,13 @@ boxes of the scenes, for its face score.
 
 from __future__ import annotations
 
-import argparse
 import json
 import time
 from pathlib import Path
 
 import numpy as np
+
+from experiments.record import command_line, write
 
 HERE = Path(__file__).resolve().parent
 METRICS = HERE / "metrics.json"
@@ -52,7 +53,7 @@ def verdicts(faces: np.ndarray, labelled: int, judged: dict[str, list]) -> list[
 
 def count_part(part: str, runs: dict[str, dict], truth: dict[str, np.ndarray], judgement: dict) -> dict:
     """Counts of one set of photos: for each setting faces by verdict, and of the true faces how many by size."""
-    from faces import clusters
+    from experiments.detectors.faces import clusters
 
     rows = {name: dict.fromkeys(("labelled", "face", *VERDICTS), 0) for name, _, _ in SETTINGS}
     sizes = {name: [0] * len(SIZES) for name, _, _ in SETTINGS}
@@ -91,8 +92,7 @@ def count_part(part: str, runs: dict[str, dict], truth: dict[str, np.ndarray], j
 
 def count_scored(root: Path, runs: dict[str, dict], judgement: dict) -> dict:
     """Boxes of RetinaFace on the scenes that also have a face score: counts by verdict, faces by size."""
-    from faces import clusters
-
+    from experiments.detectors.faces import clusters
     from pipnet.data.images import read_image
     from pipnet.inference.landmarker import FaceLandmarker
 
@@ -119,7 +119,7 @@ def count_scored(root: Path, runs: dict[str, dict], judgement: dict) -> dict:
 
 def count(root: Path, cache: Path) -> dict:
     """All sets."""
-    from faces import SAME_FACE, load_runs, tight_boxes
+    from experiments.detectors.faces import SAME_FACE, load_runs, tight_boxes
 
     judgement = json.loads((HERE / "judgement.json").read_text(encoding="utf-8"))
     runs, calibrations = load_runs(cache, root)
@@ -154,7 +154,7 @@ def video() -> dict:
 
 def main() -> None:
     """Measure a part."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument("data_root", type=Path, nargs="?")
     parser.add_argument("cache", type=Path, nargs="?")
     parser.add_argument("--video", action="store_true")
@@ -166,7 +166,7 @@ def main() -> None:
         metrics |= count(options.data_root, options.cache)
     else:
         parser.error("give DATA_ROOT and CACHE, or --video")
-    METRICS.write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
+    write(METRICS, metrics)
 
 
 if __name__ == "__main__":

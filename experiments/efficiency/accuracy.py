@@ -26,9 +26,7 @@ the mesh, in the given box. Ratios are of the same round; in parentheses the qua
 
 from __future__ import annotations
 
-import argparse
 import itertools
-import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,8 +34,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from experiments.efficiency.accuracy_picture import picture
+from experiments.record import command_line, write
 from pipnet.benchmark.machine import describe
-from pipnet.files import replacing
 from pipnet.geometry import tight_box
 from pipnet.layouts import get_layout, map_points
 
@@ -173,7 +171,7 @@ def processor() -> str:
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument("data_root", type=Path, metavar="DATA_ROOT")
     parser.add_argument("--faces", type=int, help="only so many of each set, and few rounds; needs --output")
     parser.add_argument("--output", type=Path, default=HERE, help="folder of accuracy.json and accuracy.png")
@@ -182,8 +180,7 @@ def main() -> None:
         parser.error("--faces would replace the record; give --output")
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     metrics = measure(options.data_root, options.faces, 3 if options.faces else ROUNDS)
-    with replacing(options.output / "accuracy.json") as temporary:
-        temporary.write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
+    write(options.output / "accuracy.json", metrics)
     picture(metrics, options.output / "accuracy.png")
 
 

@@ -16,19 +16,17 @@ averaged down before it is warped, which makes that width the dearest.
 
 from __future__ import annotations
 
-import argparse
-import json
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 
+from experiments.record import command_line, write
 from pipnet.benchmark.machine import describe, load_average
 from pipnet.benchmark.timing import Timed, of_rounds, ratio, spread, time_interleaved
 from pipnet.data.synthetic.dataset import draw_face
 from pipnet.demo.stopwatch import Stopwatch
-from pipnet.files import replacing
 from pipnet.geometry import crop_of_square, crop_squares
 from pipnet.inference.landmarker import SHIPPED_GRAPH, FaceLandmarker
 
@@ -136,13 +134,12 @@ def crops(landmarker: FaceLandmarker, rounds: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument("--quick", action="store_true", help="a few rounds, nothing is kept")
     quick = parser.parse_args().quick
     metrics = measure(QUICK_ROUNDS if quick else ROUNDS)
     if not quick:
-        with replacing(FILE) as temporary:
-            temporary.write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+        write(FILE, metrics)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ ratios are of rounds, with quartiles.
 
 from __future__ import annotations
 
-import json
 import time
 from pathlib import Path
 from typing import Any
@@ -20,9 +19,9 @@ import cv2
 import numpy as np
 from skimage.data import astronaut
 
+from experiments.record import write
 from pipnet.benchmark.machine import describe, load_average
 from pipnet.benchmark.timing import Timed, of_rounds, ratio, time_interleaved
-from pipnet.files import replacing
 from pipnet.inference.landmarker import SHIPPED_GRAPH, FaceLandmarker
 
 FILE = Path(__file__).with_suffix(".json")
@@ -76,8 +75,7 @@ def measure() -> dict[str, Any]:
 
 
 def main() -> None:
-    with replacing(FILE) as temporary:
-        temporary.write_text(json.dumps(measure(), indent=2) + "\n", encoding="utf-8")
+    write(FILE, measure())
 
 
 if __name__ == "__main__":

@@ -24,6 +24,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from experiments.record import command_line, write
+
 HERE = Path(__file__).resolve().parent
 SIZES, PROCESSES, INDEX = (500, 4000), (1, 2), 1_000_000
 
@@ -136,7 +138,7 @@ def measure(data_root: Path, sizes: Sequence[int], index: int) -> dict[str, Any]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument("data_root", nargs="?", type=Path)
     parser.add_argument("--sizes", nargs="+", type=int, default=SIZES, help="photos of each pool")
     parser.add_argument("--index", type=int, default=INDEX, help="invented faces")
@@ -152,7 +154,7 @@ def main() -> None:
     if arguments.data_root is None:
         parser.error("give DATA_ROOT")
     metrics = measure(arguments.data_root, arguments.sizes, arguments.index)
-    (HERE / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
+    write(HERE / "metrics.json", metrics)
 
 
 if __name__ == "__main__":

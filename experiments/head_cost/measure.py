@@ -20,8 +20,6 @@ its heatmaps gain little). Heads take turns, for many rounds; figures are median
 
 from __future__ import annotations
 
-import argparse
-import json
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -32,9 +30,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from experiments.record import command_line, write
 from pipnet.benchmark.machine import describe, load_average
 from pipnet.benchmark.timing import Timed, of_rounds, ratio, time_interleaved
-from pipnet.files import replacing
 from pipnet.inference.sessions import onnx_session
 
 HERE = Path(__file__).resolve().parent
@@ -130,13 +128,12 @@ def measure(rounds: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument("--quick", action="store_true", help="a few rounds, nothing is kept")
     quick = parser.parse_args().quick
     metrics = measure(QUICK_ROUNDS if quick else ROUNDS)
     if not quick:
-        with replacing(HERE / "metrics.json") as temporary:
-            temporary.write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+        write(HERE / "metrics.json", metrics)
 
 
 if __name__ == "__main__":

@@ -15,8 +15,6 @@ pose is then asked for as a user does, who knows neither head nor camera.
 
 from __future__ import annotations
 
-import argparse
-import json
 import time
 from pathlib import Path
 from typing import Any
@@ -24,6 +22,7 @@ from typing import Any
 import numpy as np
 from skimage.data import astronaut
 
+from experiments.record import data_root, write
 from pipnet.data.datasets import read_dataset
 from pipnet.data.images import read_image
 from pipnet.inference.landmarker import FaceLandmarker
@@ -158,11 +157,9 @@ def on_the_portrait() -> dict[str, list[float]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("root", type=Path, metavar="DATA_ROOT")
-    root = parser.parse_args().root
+    root = data_root(__doc__)
     metrics = {"made": on_made_heads(), "real": on_mirrored_photos(root), "portrait": on_the_portrait()}
-    (HERE / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
+    write(HERE / "metrics.json", metrics)
 
 
 if __name__ == "__main__":

@@ -8,8 +8,6 @@ its 32-bit graph on the 202 validation faces of DATA_ROOT/300W: what was chosen 
 
 from __future__ import annotations
 
-import argparse
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +16,7 @@ from unittest import mock
 
 import numpy as np
 
-from pipnet.files import replacing
+from experiments.record import data_root, write
 
 FILE = Path(__file__).with_suffix(".json")
 # key: (ranges are means over faces, offsets are stretched)
@@ -91,11 +89,8 @@ def measure(data_root: Path) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data_root", type=Path)
-    metrics = measure(parser.parse_args().data_root)
-    with replacing(FILE) as temporary:
-        temporary.write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+    metrics = measure(data_root(__doc__))
+    write(FILE, metrics)
 
 
 if __name__ == "__main__":

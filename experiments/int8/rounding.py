@@ -11,7 +11,6 @@ chosen was chosen here. Run it on a CPU without VNNI; only there sums can overfl
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import json
 from collections.abc import Iterator
@@ -23,7 +22,7 @@ from unittest import mock
 import numpy as np
 
 from experiments.efficiency.accuracy import processor
-from pipnet.files import replacing
+from experiments.record import command_line, write
 
 FILE = Path(__file__).with_suffix(".json")
 CALIBRATION_FACES, LOOSE, OFF = 100, 0.3, 0.2
@@ -134,7 +133,7 @@ def _points(runtime: Any, crops: list[np.ndarray]) -> np.ndarray:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument("data_root", type=Path)
     parser.add_argument("--before", type=Path, metavar="FILE", help="only time this graph against the one that ships")
     arguments = parser.parse_args()
@@ -144,8 +143,7 @@ def main() -> None:
     else:
         times = time_both(arguments.data_root, arguments.before)
         metrics.setdefault("times", {})[times["processor"]] = times
-    with replacing(FILE) as temporary:
-        temporary.write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+    write(FILE, metrics)
 
 
 if __name__ == "__main__":

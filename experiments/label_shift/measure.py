@@ -5,17 +5,16 @@ python experiments/label_shift/measure.py CHECKPOINT DATA_ROOT      # a network 
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from experiments.record import write
 from pipnet.data.datasets import read_dataset
 from pipnet.data.images import read_image
 from pipnet.data.sample import in_validation
-from pipnet.files import replacing
 from pipnet.inference.landmarker import SHIPPED_WEIGHTS, FaceLandmarker
 from pipnet.layouts import get_layout
 from pipnet.metrics import nme, norm_distances
@@ -91,8 +90,7 @@ def main(arguments: list[str]) -> None:
     """Command line."""
     weights, data_root = map(Path, arguments)
     metrics = measure(weights, data_root)
-    with replacing(HERE / "metrics.json") as temporary:
-        temporary.write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
+    write(HERE / "metrics.json", metrics)
 
 
 if __name__ == "__main__":

@@ -13,24 +13,23 @@ The network is the checkpoint that ships, in 32 bits, on ONNX Runtime.
 
 from __future__ import annotations
 
-import argparse
 import csv
 import json
 import platform
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from matplotlib.figure import Figure
 
+from experiments.detector_boxes.fit import turned_photo
+from experiments.record import command_line, write
 from pipnet.data.datasets import read_dataset
 from pipnet.data.images import read_image
 from pipnet.data.readers_text import read_pts
 from pipnet.data.sample import Sample
 from pipnet.evaluation.evaluate import Evaluation, evaluate
 from pipnet.files import replacing
-from pipnet.geometry import turned
 from pipnet.inference.landmarker import SHIPPED_WEIGHTS, FaceLandmarker
 from pipnet.layouts import get_layout
 from pipnet.metrics import bootstrap, error_statistics
@@ -55,15 +54,8 @@ class UprightOnly:
 
 def turned_sample(sample: Sample, degrees: float) -> Sample:
     """A photo turned clockwise about its middle, with its points."""
-    image = read_image(sample.image)
-    height, width = image.shape[:2]
-    corners = turned(np.array([[width, height], [width, -height]]), degrees)
-    size = np.ceil(np.abs(corners).max(axis=0) - 1e-6).astype(int)
-    middle, new_middle = (np.array([width, height]) - 1) / 2, (size - 1) / 2
-    linear = np.stack([turned(np.array(axis), degrees) for axis in ((1.0, 0.0), (0.0, 1.0))], axis=1)
-    matrix = np.column_stack([linear, new_middle - linear @ middle])
-    image = cv2.warpAffine(image, matrix, size.tolist(), flags=cv2.INTER_CUBIC)
-    return Sample(image, turned(sample.points - middle, degrees) + new_middle, sample.name, sample.subsets)
+    image, points = turned_photo(read_image(sample.image), sample.points, degrees)
+    return Sample(image, points, sample.name, sample.subsets)
 
 
 def infants(root: Path) -> list[Sample]:
@@ -156,7 +148,7 @@ def draw(metrics: dict[str, Any], path: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument("data_root", type=Path)
     parser.add_argument("--set", choices=SETS, default="common")
     options = parser.parse_args()
@@ -166,8 +158,7 @@ def main() -> None:
     if options.set == "common":
         metrics["infants"] = measure_infants(landmarker, options.data_root / "infants" / "test")
         draw(metrics, HERE / "roll.png")
-    with replacing(HERE / ("metrics.json" if options.set == "common" else "validation.json")) as temporary:
-        temporary.write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
+    write(HERE / ("metrics.json" if options.set == "common" else "validation.json"), metrics)
 
 
 if __name__ == "__main__":

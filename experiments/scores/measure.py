@@ -9,8 +9,6 @@ DATA_ROOT holds ``300W/`` and ``WFLW/``. Writes ``metrics.json`` and ``risk_cove
 
 from __future__ import annotations
 
-import argparse
-import json
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -20,6 +18,7 @@ import numpy as np
 import torch
 from scipy.stats import rankdata, spearmanr
 
+from experiments.record import data_root, write
 from pipnet.data.datasets import read_dataset
 from pipnet.data.images import read_image
 from pipnet.data.sample import Sample
@@ -291,10 +290,8 @@ def plot(metrics: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("root", type=Path, metavar="DATA_ROOT")
-    metrics = measure(parser.parse_args().root)
-    (HERE / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
+    metrics = measure(data_root(__doc__))
+    write(HERE / "metrics.json", metrics)
     plot(metrics)
 
 

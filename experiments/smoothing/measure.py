@@ -11,7 +11,6 @@ points. All of it takes 15 minutes on one core; with ``--cache`` the points are 
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -21,7 +20,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from experiments.motion import move, moved, still, sway
+from experiments.motion import move, moved, spun, still, sway
+from experiments.record import command_line, write
 from pipnet.data.datasets import read_dataset
 from pipnet.data.images import read_image
 from pipnet.data.sample import Sample
@@ -78,12 +78,8 @@ def turning(sample: Sample, number: int) -> dict[str, tuple[np.ndarray, float]]:
     """As :func:`paths`: a head that turns about itself. Sixty of them, each six degrees on, go all the way round."""
     centre, scale = tuple((sample.box[:2] + sample.box[2:]) / 2), FACE_PX / float(box_size(sample.box))
     path = still(FRAMES, centre, scale, size=FRAME)
-    turn = np.deg2rad(6 * number + TURN * np.arange(FRAMES) / FPS)
-    middle = (np.array(FRAME) - 1) / 2
-    path[:, :, 2] -= middle
-    path = np.moveaxis(np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]]), -1, 0) @ path
-    path[:, :, 2] += middle
-    return {TURNING: (path, MOVING_NOISE)}
+    degrees = 6 * number + TURN * np.arange(FRAMES) / FPS
+    return {TURNING: (spun(path, degrees, size=FRAME), MOVING_NOISE)}
 
 
 def points_of(
@@ -338,7 +334,7 @@ def _left(row: dict[str, Any]) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument("root", type=Path, metavar="DATA_ROOT")
     parser.add_argument("--faces", type=int, metavar="N", help="faces of each part, for a trial; writes nothing")
     parser.add_argument("--cache", type=Path, metavar="DIR", help="where the network's points are kept")
@@ -351,7 +347,7 @@ def main() -> None:
     else:
         metrics = measure(arguments.root, counts, arguments.cache)
     if not arguments.faces:
-        (HERE / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
+        write(HERE / "metrics.json", metrics)
         if not arguments.turning:
             draw(metrics, HERE / "curve.png")
 

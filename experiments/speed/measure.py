@@ -14,8 +14,6 @@ points. Memory: the largest resident set of that process up to its first points.
 
 from __future__ import annotations
 
-import argparse
-import json
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
@@ -23,6 +21,7 @@ from typing import Any
 
 import cv2
 
+from experiments.record import command_line, write
 from experiments.speed.peak import SIZES, network_work, peaks, products
 from experiments.speed.starts import measure_starts, one_per_network
 from pipnet.benchmark.cases import build_cases
@@ -115,7 +114,7 @@ def picture(results: dict[str, Any], path: Path) -> None:
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument("--quick", action="store_true", help="one network on one thread, two rounds; needs --output")
     parser.add_argument("--output", type=Path, default=HERE, help="folder (default: beside this file)")
     options = parser.parse_args()
@@ -123,8 +122,7 @@ def main() -> None:
         parser.error("--quick would replace the record; give --output")
     results = measure(options.quick)
     options.output.mkdir(parents=True, exist_ok=True)
-    with replacing(options.output / "benchmark.json") as temporary:
-        temporary.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    write(options.output / "benchmark.json", results)
     picture(results, options.output / "speed.png")
 
 

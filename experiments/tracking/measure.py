@@ -11,7 +11,6 @@ comes from is compared on validation faces, all the rest is measured on Common-5
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections import Counter
 from pathlib import Path
@@ -19,7 +18,10 @@ from typing import Any
 
 import cv2
 import numpy as np
-from videos import (
+
+from experiments.motion import moved
+from experiments.record import command_line, write
+from experiments.tracking.videos import (
     CIRCLING,
     FPS,
     LAYOUT,
@@ -36,8 +38,6 @@ from videos import (
     three,
     wall,
 )
-
-from experiments.motion import moved
 from pipnet.geometry import box_size, tight_box
 from pipnet.inference.landmarker import FaceLandmarker
 from pipnet.inference.tracking import FaceTracker, match
@@ -291,7 +291,7 @@ def measure(root: Path, *, quick: bool) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument("root", type=Path, metavar="DATA_ROOT")
     parser.add_argument("--quick", action="store_true", help="a trial with fewer faces; writes nothing")
     parser.add_argument("--turning", action="store_true", help="only the turning head; the rest is kept as it is")
@@ -303,7 +303,7 @@ def main() -> None:
     else:
         metrics = measure(arguments.root, quick=arguments.quick)
     if not arguments.quick:
-        (HERE / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
+        write(HERE / "metrics.json", metrics)
 
 
 if __name__ == "__main__":
