@@ -74,9 +74,7 @@ def test_a_store_of_other_settings_is_refused(tmp_path):
         FaceStore(tmp_path / "new", {**SETTINGS, "face_size": 112})
     (tmp_path / "old").mkdir()
     (tmp_path / "old" / "store.json").write_text('{"format": 1}')
-    with pytest.raises(
-        ValueError, match=r"old holds faces that an earlier pipnet kept in another way; the faces"
-    ):
+    with pytest.raises(ValueError, match=r"old holds faces that an earlier pipnet kept in another way; the faces"):
         FaceStore(tmp_path / "old", SETTINGS)
     (tmp_path / "file").touch()
     with pytest.raises(OSError, match="file can't be made: File exists; choose another folder"):

@@ -22,9 +22,9 @@ from pipnet.self_training.face_store import FILE, Database, UnlabelledFaces
 from pipnet.self_training.ingest import FaceRules, ingest
 from pipnet.self_training.pseudo_labels import PseudoLabels
 from pipnet.training.distributed import Processes
-from pipnet.training.monitor import Monitor
 from pipnet.training.optimization import Schedule
 from pipnet.training.state import TrainingError
+from pipnet.training.trainer import Monitor
 from pipnet.training.validation import Validation
 
 ALONE = Processes(0, 1, torch.device("cpu"))
