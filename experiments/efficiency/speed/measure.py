@@ -27,9 +27,8 @@ from peak import SIZES, network_work, peaks, products
 from report import markdown, picture, read_results
 from starts import measure_starts, one_per_network
 
-from pipnet.benchmark.cases import build_cases
+from pipnet.benchmark.cases import build_cases, find_network
 from pipnet.benchmark.machine import describe, load_average
-from pipnet.benchmark.networks import find_network
 from pipnet.benchmark.report import case_rows
 from pipnet.benchmark.timing import time_interleaved
 from pipnet.files import replacing
