@@ -136,9 +136,9 @@ def _unlabelled_faces(settings: dict[str, Any], records: StageRecords, processes
         sources = [sources]
     one_machine = processes.on_one_machine
 
-    def has_them() -> bool:
+    def has(digest: str) -> bool:
         try:
-            UnlabelledFaces(store, known["digest"]).database.share(one_machine=one_machine)
+            UnlabelledFaces(store, digest).database.share(one_machine=one_machine)
         except FileNotFoundError:
             return False
         return True
@@ -150,7 +150,7 @@ def _unlabelled_faces(settings: dict[str, Any], records: StageRecords, processes
         folder = Path(settings["folder"]) / "drawn_photos" / "_".join(str(source[key]) for key in sorted(source))
         return called(write_synthetic_photos, "unlabelled", source, folder=folder)
 
-    if known and known["sources"] == sources and processes.from_main(has_them):
+    if known and known["sources"] == sources and processes.from_main(lambda: has(known["digest"])):
         return UnlabelledFaces(store, known["digest"])
     ingested = ingest(
         processes.from_main(lambda: [place(source) for source in sources]),

@@ -103,10 +103,7 @@ def _bounds(rows: np.ndarray, step: np.ndarray) -> tuple[np.ndarray, np.ndarray]
 def _rounded(rows: np.ndarray, step: np.ndarray, covariances: Sequence[np.ndarray] | None) -> np.ndarray:
     """Whole numbers for weights ``(G, O, K)`` in units of ``step`` ``(G, O)``.
 
-    Args:
-        rows: Weights of each group and output channel.
-        step: Size of a step.
-        covariances: Of the inputs, block after block of them, each ``(G or 1, k, k)``; None rounds to the nearest.
+    ``covariances`` are of the inputs, block after block of them, each ``(G or 1, k, k)``; None rounds to the nearest.
     """
     low, high = _bounds(rows, step)
     if covariances is None:

@@ -157,11 +157,14 @@ def curriculum_of(config: Mapping[str, Any]) -> Curriculum:
         ValueError: It has no stages, or a key or value that means nothing; the message names it.
     """
     options = {key: value for key, value in config.items() if key not in ("name", "stages", "repeat")}
-    listed, repeat, stages = config.get("stages"), config.get("repeat") or {}, []
+    listed: Any = config.get("stages")
+    repeat, stages = config.get("repeat") or {}, []
     _check(isinstance(listed, list) and all(isinstance(values, Mapping) for values in listed), _NO_STAGES)
     _check(isinstance(repeat, Mapping), f"repeat has the keys most and tolerance, got {repeat!r}")
-    for number, written in enumerate(listed or ()):
-        values = {_OF_0_4.get(key, key): _OF_0_4.get(str(value), value) for key, value in written.items()}
+    for number, written in enumerate(listed):
+        values: dict[str, Any] = {
+            str(_OF_0_4.get(key, key)): _OF_0_4.get(str(value), value) for key, value in written.items()
+        }
         if values.get("select") is not None:
             values["select"] = called(Selection, f"curriculum.stages.{number}.select", values["select"])
         stages.append(called(Stage, f"curriculum.stages.{number}", values))

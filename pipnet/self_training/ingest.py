@@ -281,7 +281,8 @@ def find_faces(photo: OpenedPhoto, detector: Detector, face_size: int) -> tuple[
     try:
         found = detector(photo.image)
         # A detector of the user's own may say nothing of angles.
-        found = Detections(found.boxes, found.scores, getattr(found, "angles", None))
+        angles = getattr(found, "angles", np.full(len(found.scores), np.nan))
+        found = Detections(found.boxes, found.scores, angles)
     except Exception as error:  # the photo is good, the detector is not: not to be passed over
         error.add_note(f"the detector failed on {photo.path}; choose another detector, or take the photo out")
         raise
