@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _CHUNK_FACES = 64
-_CHUNK_BYTES = 256 * 2**20  # photos held at once; large ones make the chunk shorter
+CHUNK_BYTES = 256 * 2**20  # photos held at once; large ones make the chunk shorter
 
 
 def compared_layout(model: PointLayout, data: PointLayout) -> PointLayout:
@@ -120,7 +120,7 @@ def photo_chunks(samples: Sequence[Sample], bad: BadItems, kept: np.ndarray) -> 
                 continue
             held += image.nbytes
         chunk.append((index, image))
-        if len(chunk) == _CHUNK_FACES or held > _CHUNK_BYTES:
+        if len(chunk) == _CHUNK_FACES or held > CHUNK_BYTES:
             yield chunk
             chunk, held = [], image.nbytes
     if chunk:

@@ -64,7 +64,7 @@ class Predictor(nn.Module):
     def forward(self, crops: Tensor) -> Prediction:
         """Points on uint8 RGB crops with channels last, as images lie in memory: ``(B, S, S, 3)``."""
         n, grid = self.num_points, self.grid
-        features = self.neck(self.backbone(self._pixels(crops)))  # (B, D, H, W)
+        features = self.neck(self.backbone(self.pixels(crops)))  # (B, D, H, W)
         channels = features.shape[1]
         peak, cell = self.score_head(features).reshape(-1, n, grid * grid).max(dim=-1)  # (B, N)
         rows = features.permute(0, 2, 3, 1).reshape(-1, channels)  # (B * H * W, D)
@@ -105,7 +105,8 @@ class Predictor(nn.Module):
         shape = (self.num_points, self.votes_each, 2)
         self.offset_scale, self.offset_shift = scale.reshape(shape), shift.reshape(shape)
 
-    def _pixels(self, crops: Tensor) -> Tensor:
+    def pixels(self, crops: Tensor) -> Tensor:
+        """What the backbone is given: ``(B, 3, S, S)``, with a margin for a first convolution that pads nothing."""
         if self.margin is not None:
             crops = functional.pad(crops, (0, 0, *self.margin, *self.margin), value=self.grey)
             return crops.permute(0, 3, 1, 2).float() / 255
