@@ -179,7 +179,7 @@ class FaceLandmarks:
         width, height = (int(side) for side in image_size)
         if not (width > 0 and height > 0):
             raise ValueError(f"image_size must be (width, height), both larger than 0, got {tuple(image_size)}")
-        labelled = np.isfinite(self.points).all(axis=2, keepdims=True)  # (F, N, 1)
+        labelled = np.all(np.isfinite(self.points), axis=2, keepdims=True)  # (F, N, 1)
         # COCO's v: 0 not labelled, 2 labelled and not said to be hidden
         keypoints = np.where(labelled, np.dstack([self.points, np.full(self.scores.shape, 2)]), 0)
         # COCO's boxes are upright.

@@ -7,8 +7,7 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,6 +18,7 @@ import numpy.typing as npt
 
 from pipnet.demo.output import name_of_address
 from pipnet.files import openable
+from pipnet.inference.sessions import quiet_opencv as quiet_opencv
 
 Picture = npt.NDArray[np.uint8]  # (H, W, 3); RGB in a Frame, BGR from read_bgr
 # What opens a camera by index, or an address, as cv2.VideoCapture does.
@@ -32,7 +32,6 @@ PAUSE_S, _LONGEST_PAUSE_S = 0.5, 5.0  # between attempts to open it again; doubl
 _HIGHEST_INDEX = 10
 OPEN_TIMEOUT_MS = 10_000
 JOIN_S = 3.0  # for a thread that may hang in a driver, or in the net
-_SILENT = 0  # OpenCV's log level
 _SAMPLE = 8  # every eighth pixel of every eighth row
 _STILL_FRAMES = 50
 _FORGETFUL_AVCODEC = 62  # of FFmpeg 8, whose errors of conversion OpenCV 4.13 and 5.0 don't look at
@@ -319,19 +318,6 @@ def read_bgr(capture: Any) -> Picture | None:
 def as_rgb(image: Picture) -> Picture:
     """A picture from BGR, in place."""
     return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image), np.uint8)
-
-
-@contextmanager
-def quiet_opencv() -> Iterator[None]:
-    """OpenCV and the FFmpeg inside it print no warnings: what goes wrong, pipnet says in its own words."""
-    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # read when the first video is opened
-    logging: Any = getattr(cv2.utils, "logging", cv2)  # OpenCV 5, OpenCV 4
-    before = logging.getLogLevel()
-    logging.setLogLevel(_SILENT)
-    try:
-        yield
-    finally:
-        logging.setLogLevel(before)
 
 
 def camera_indices() -> list[int]:

@@ -409,7 +409,7 @@ def _boxes(parser: argparse.ArgumentParser, options: argparse.Namespace) -> Any:
     from pipnet.inference.file_boxes import FileBoxes
 
     try:
-        return FileBoxes(options.boxes).detector()
+        return FileBoxes(options.boxes)
     except (ValueError, OSError) as error:
         parser.error(said(error))
 

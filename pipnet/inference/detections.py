@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -168,7 +168,8 @@ def as_detections(boxes: Boxes, *, checked: bool = True) -> Detections:
     """
     if isinstance(boxes, Detections):
         return boxes
-    angles, given = getattr(boxes, "angles", None), getattr(boxes, "boxes", boxes)
+    given: Any = getattr(boxes, "boxes", boxes)
+    angles = getattr(boxes, "angles", None)
     numbers = as_boxes(given) if checked else np.asarray(given, dtype=np.float64).reshape(-1, 4)
     return Detections(numbers, np.ones(len(numbers)), as_angles(angles, len(numbers)))
 
