@@ -13,9 +13,9 @@ import pytest
 from test_capture import read_all, write_video
 
 from pipnet.demo import video as video_module
-from pipnet.demo.camera import CaptureError, open_deinterlaced, quiet_opencv
+from pipnet.demo.camera import CaptureError, quiet_opencv
 from pipnet.demo.output import Recording
-from pipnet.demo.video import VideoFile
+from pipnet.demo.video import VideoFile, open_deinterlaced
 from pipnet.files import openable
 
 SIZE = (160, 120)
