@@ -129,10 +129,8 @@ class FaceLandmarks:
             time_s: Time of the frame in seconds, likewise.
 
         Returns:
-            Columns in this order: those given of ``source``, ``frame``, ``time_s``; ``face`` (position in this result),
-            ``id`` (None without ids), ``score``, ``box_x0``, ``box_y0``, ``box_x1``, ``box_y1``, ``angle``, and
-            ``x_0``, ``y_0``, ``s_0`` (score) to the last point. Pixels and scores have three decimals.
-            :func:`pipnet.formats.row_columns` lists them, also for a table without a face.
+            ``face`` is the position in this result, ``id`` None without ids, ``s_0`` the score of point 0. Pixels and
+            scores have three decimals. :func:`pipnet.formats.row_columns` lists the columns, also without a face.
 
         Example:
             >>> from pipnet.layouts import PointLayout
@@ -157,7 +155,7 @@ class FaceLandmarks:
 
         Args:
             file_name: Name of the photo, as COCO's ``images`` shall have it.
-            image_size: Width and height of the photo.
+            image_size: Its width and height.
 
         Returns:
             ``images``, ``annotations`` (``keypoints`` as ``x, y, v``, pixels counted from 0, with v = 2 for every point
@@ -168,13 +166,6 @@ class FaceLandmarks:
 
         Raises:
             ValueError: The size is not positive.
-
-        Example:
-            >>> from pipnet.layouts import PointLayout
-            >>> nose = PointLayout("nose", 1, mirror=(0,))
-            >>> document = FaceLandmarks([[[3.5, 4]]], [[0.75]], [[1, 2, 6, 8]], nose).to_coco("a.jpg", (640, 480))
-            >>> document["annotations"][0]["keypoints"], document["annotations"][0]["bbox"]
-            ([3.5, 4.0, 2], [1.0, 2.0, 5.0, 6.0])
         """
         width, height = (int(side) for side in image_size)
         if not (width > 0 and height > 0):
@@ -281,20 +272,14 @@ class FaceLandmarks:
     def eye_opening(self) -> np.ndarray:
         """Eye aspect ratio of left and right eye of the picture, ``(F, 2)``: near 0 closed, about 0.3 open.
 
-        See :func:`pipnet.measurements.eye_openings`.
-
-        Raises:
-            ValueError: The layout lacks the 68 points of 300W.
+        See :func:`pipnet.measurements.eye_openings`. A layout without the 68 points of 300W raises a ValueError.
         """
         return measurements.eye_openings(self._as_68("eye_opening"))
 
     def mouth_opening(self) -> np.ndarray:
         """Height of the mouth's opening over its width, ``(F,)``: near 0 closed, about 1 wide open.
 
-        See :func:`pipnet.measurements.mouth_openings`.
-
-        Raises:
-            ValueError: The layout lacks the 68 points of 300W.
+        See :func:`pipnet.measurements.mouth_openings`. A layout without the 68 points of 300W raises a ValueError.
         """
         return measurements.mouth_openings(self._as_68("mouth_opening"))
 
