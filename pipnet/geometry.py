@@ -128,7 +128,7 @@ def roll_angles(points: np.ndarray, upright: np.ndarray) -> np.ndarray:
     return np.angle(found @ (wanted - wanted.mean()), deg=True)
 
 
-def angle_between(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def angle_between(a: np.ndarray, b: np.ndarray | float) -> np.ndarray:
     """How far ``a`` is turned from ``b``, the shorter way: degrees in [-180, 180)."""
     return (a - b + 180.0) % 360.0 - 180.0
 

@@ -107,23 +107,7 @@ def load_reference_weights(
 
 
 def read_mean_face(path: str | Path) -> np.ndarray:
-    """The authors' ``meanface.txt``: one line, ``x0 y0 x1 y1 ...``, fractions of the crop.
-
-    Returns:
-        ``(N, 2)`` float64.
-
-    Raises:
-        FileNotFoundError: No such file.
-        ValueError: Not such a file.
-
-    Example:
-        >>> import tempfile
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     path = Path(folder) / "meanface.txt"
-        ...     _ = path.write_text("0.25 0.5 0.75 0.5\\n")
-        ...     read_mean_face(path).tolist()
-        [[0.25, 0.5], [0.75, 0.5]]
-    """
+    """The authors' ``meanface.txt``: one line, ``x0 y0 x1 y1 ...``, fractions of the crop; as ``(N, 2)`` float64."""
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no mean face {path}; the authors' code keeps it as data/DATASET/meanface.txt")
