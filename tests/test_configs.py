@@ -305,7 +305,7 @@ def test_debug_overfit_batch_leaves_nothing_random(experiment):
 
 @pytest.mark.slow
 def test_debug_overfit_batch_reaches_a_small_loss(tmp_path):
-    history = run_debug("overfit_batch", tmp_path, "model.input_size=64", "fit.epochs=60", "schedule.milestones=[45]")
+    history = run_debug("overfit_batch", tmp_path, "model.input_size=64", "fit.epochs=35", "schedule.milestones=[28]")
     assert history[0]["loss"] > 2
     assert history[-1]["loss"] < 0.1
 
