@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import doctest
+import importlib.util
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -30,6 +32,17 @@ def test_a_record_is_short_and_says_how_it_was_made(name: str):
     scripts = re.findall(r"^python (experiments/\S+\.py)", page, re.MULTILINE)
     assert scripts
     assert all((tables.HERE.parent / script).is_file() for script in scripts)
+
+
+@pytest.mark.parametrize("script", sorted(tables.HERE.glob("*/*.py")), ids=str)
+def test_every_script_finds_what_it_uses(script: Path):
+    spec = importlib.util.spec_from_file_location(f"record_{script.stem}", script)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # where a dataclass looks for its own
+    spec.loader.exec_module(module)
+    del sys.modules[spec.name]
 
 
 @pytest.fixture

@@ -4,7 +4,8 @@
 
 DATA_ROOT holds ``300W/``; the training faces are read. Writes ``metrics.json`` beside this file. Takes 1 to 3 minutes.
 The stages of a face are timed one by one within ``FaceCrops.__getitem__``: ``read`` is file to RGB pixels, ``warp`` the
-crop, ``photometric`` light, sharpness and occlusion, ``rest`` the drawing of random numbers, the points and the tensors.
+crop, ``photometric`` light, sharpness and occlusion, ``rest`` the drawing of random numbers, the points and the
+tensors.
 
 Times are processor time of all threads, so that waiting for a turn on a busy machine costs nothing. The same work is
 done in 10 passes: each face by each recipe in turn, its random numbers the same in every pass. A face counts with its

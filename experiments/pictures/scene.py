@@ -1,6 +1,6 @@
 """A drawn scene for the picture of tracking: three people who walk round each other, turn, talk and blink.
 
-Everything repeats after one loop, so that the picture has no seam. Drawn with :mod:`pipnet.data.drawn`.
+Everything repeats after one loop, so that the picture has no seam. Drawn with :mod:`pipnet.data.synthetic`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from unittest import mock
 import cv2
 import numpy as np
 
-from pipnet.data.synthetic.dataset import cartoon
+from pipnet.data.synthetic import cartoon
 from pipnet.data.synthetic.face import SyntheticFace
 from pipnet.data.synthetic.outlines import Look, outlines
 
