@@ -24,9 +24,8 @@ import cv2
 from experiments.record import command_line, write
 from experiments.speed.peak import SIZES, network_work, peaks, products
 from experiments.speed.starts import measure_starts, one_per_network
-from pipnet.benchmark.cases import build_cases
+from pipnet.benchmark.cases import build_cases, find_network
 from pipnet.benchmark.machine import describe, load_average
-from pipnet.benchmark.networks import find_network
 from pipnet.benchmark.report import case_rows
 from pipnet.benchmark.timing import time_interleaved
 from pipnet.files import replacing

@@ -120,14 +120,7 @@ def case_table(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table with columns of even width; empty without rows.
-
-    Example:
-        >>> print(table(["a", "b"], [["1", "x|y"]]))
-        | a   | b   |
-        | --- | --- |
-        | 1   | x/y |
-    """
+    """A Markdown table with columns of even width; empty without rows."""
     if not rows:
         return ""
     lines = [head, *([cell.replace("|", "/") for cell in row] for row in rows)]
