@@ -9,17 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from pipnet.console import as_text
 from pipnet.files import replacing
-from pipnet.geometry import box_corners, tight_box
 from pipnet.layouts import PointLayout
 
 _BOX = ("box_x0", "box_y0", "box_x1", "box_y1")
 
 
 def row_columns(layout: PointLayout, given: Sequence[str] = ()) -> list[str]:
-    """Names of the columns of :func:`rows_of`, in order: the header of a table, also of one without faces.
+    """Columns of :meth:`pipnet.landmarks.FaceLandmarks.to_rows`, in order: a table's header, also of one without faces.
 
     Args:
         layout: Says how many points there are.
@@ -33,70 +32,6 @@ def row_columns(layout: PointLayout, given: Sequence[str] = ()) -> list[str]:
     first = [name for name in ("source", "frame", "time_s") if name in given]
     points = [f"{what}_{point}" for point in range(layout.num_points) for what in "xys"]
     return [*first, "face", "id", "score", *_BOX, "angle", *points]
-
-
-def rows_of(
-    points: np.ndarray,
-    scores: np.ndarray,
-    boxes: np.ndarray,
-    angles: np.ndarray,
-    face_scores: np.ndarray,
-    ids: np.ndarray | None,
-    layout: PointLayout,
-    **given: Any,
-) -> list[dict[str, Any]]:
-    """One flat dict a face, see :meth:`pipnet.landmarks.FaceLandmarks.to_rows`."""
-    faces = len(points)
-    columns = row_columns(layout, list(given))[len(given) :]
-    first = {name: given[name] for name in ("source", "frame", "time_s") if name in given}
-    values = np.dstack([points, scores]).reshape(faces, 3 * layout.num_points)
-    numbers = _rounded(np.column_stack([face_scores, boxes, angles, values]))
-    names = [None] * faces if ids is None else ids.tolist()
-    return [first | dict(zip(columns, (face, names[face], *numbers[face]), strict=True)) for face in range(faces)]
-
-
-def coco_of(
-    points: np.ndarray,
-    scores: np.ndarray,
-    boxes: np.ndarray,
-    angles: np.ndarray,
-    face_scores: np.ndarray,
-    ids: np.ndarray | None,
-    layout: PointLayout,
-    *,
-    file_name: str,
-    image_size: tuple[int, int],
-) -> dict[str, Any]:
-    """The faces of one photo as COCO keypoints, see :meth:`pipnet.landmarks.FaceLandmarks.to_coco`."""
-    width, height = (int(side) for side in image_size)
-    if not (width > 0 and height > 0):
-        raise ValueError(f"image_size must be (width, height), both larger than 0, got {tuple(image_size)}")
-    labelled = np.isfinite(points).all(axis=2)  # (F, N)
-    xy = _rounded(np.where(labelled[..., None], points, 0))
-    visible = (2 * labelled.astype(int)).tolist()  # COCO's v: 0 not labelled, 2 labelled and not said to be hidden
-    around = tight_box(box_corners(boxes, angles)) if angles.any() else boxes  # COCO's boxes are upright
-    xywh = np.concatenate([around[:, :2], around[:, 2:] - around[:, :2]], axis=1)
-    annotations = [
-        {
-            "id": face + 1,
-            "image_id": 1,
-            "category_id": 1,
-            "keypoints": [n for (x, y), v in zip(xy[face], visible[face], strict=True) for n in (x, y, v)],
-            "num_keypoints": int(labelled[face].sum()),
-            "bbox": _rounded(xywh[face]),
-            "area": round(float(xywh[face, 2]) * float(xywh[face, 3]), 3),
-            "iscrowd": 0,
-            "score": _rounded(face_scores)[face],
-            "keypoint_scores": _rounded(scores[face]),
-        }
-        | ({} if ids is None else {"track_id": int(ids[face])})
-        for face in range(len(points))
-    ]
-    return {
-        "images": [{"id": 1, "file_name": as_text(file_name), "width": width, "height": height}],
-        "annotations": annotations,
-        "categories": [coco_category(layout)],
-    }
 
 
 def coco_category(layout: PointLayout) -> dict[str, Any]:
@@ -130,14 +65,6 @@ def merge_coco(documents: Iterable[dict[str, Any]]) -> dict[str, Any]:
 
     Raises:
         ValueError: No document, two layouts, or one photo in two sizes; the message names it.
-
-    Example:
-        >>> from pipnet import FaceLandmarks
-        >>> from pipnet.layouts import get_layout
-        >>> nobody = FaceLandmarks.empty(get_layout("300w_68"))
-        >>> merged = merge_coco(nobody.to_coco(name, (640, 480)) for name in ("a.jpg", "b.jpg"))
-        >>> [(image["id"], image["file_name"]) for image in merged["images"]]
-        [(1, 'a.jpg'), (2, 'b.jpg')]
     """
     images: dict[str, dict[str, Any]] = {}
     annotations: list[dict[str, Any]] = []
@@ -180,11 +107,7 @@ def write_coco(path: str | Path, documents: Iterable[dict[str, Any]]) -> None:
 
 
 def write_pts(path: str | Path, points: np.ndarray) -> None:
-    """Write the points of one face as iBUG's ``.pts``: version, count, then 1-based ``x y`` in braces.
-
-    Args:
-        path: The file; it appears whole or not at all.
-        points: ``(N, 2)``, source pixels, 0-based as everywhere here; 1 is added on the way out.
+    """Write the points ``(N, 2)`` of one face, 0-based, as iBUG's 1-based ``.pts``, whole or not at all.
 
     Raises:
         ValueError: A point is not finite; the format has no way to leave one out.
@@ -199,6 +122,6 @@ def write_pts(path: str | Path, points: np.ndarray) -> None:
         temporary.write_text(text + "\n", encoding="utf-8")
 
 
-def _rounded(values: np.ndarray) -> list[Any]:
+def rounded(values: ArrayLike) -> Any[Any]:
     """Plain numbers with three decimals: a thousandth of a pixel, and a tenth of the file."""
     return np.round(np.asarray(values, dtype=np.float64), 3).tolist()

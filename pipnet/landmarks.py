@@ -8,13 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
+from numpy.typing import ArrayLike
 
 from pipnet import alignment, formats, measurements
-from pipnet.geometry import Crop
+from pipnet.console import as_text
+from pipnet.geometry import Crop, box_corners, tight_box
 from pipnet.layouts import PointLayout, can_map, get_layout, map_points
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, init=False)
 class FaceLandmarks:
     """Points on every face of an image.
 
@@ -35,44 +38,42 @@ class FaceLandmarks:
 
     Raises:
         ValueError: If shapes disagree; the message says which.
-
-    Example:
-        >>> from pipnet.layouts import get_layout
-        >>> none = FaceLandmarks.empty(get_layout("300w_68"))
-        >>> len(none), none.points.shape
-        (0, (0, 68, 2))
     """
 
-    points: np.ndarray
-    scores: np.ndarray
-    boxes: np.ndarray
+    points: npt.NDArray[np.float32]
+    scores: npt.NDArray[np.float32]
+    boxes: npt.NDArray[np.float32]
     layout: PointLayout
-    face_scores: np.ndarray = None  # type: ignore[assignment]  # always an array once built
-    ids: np.ndarray | None = None
-    angles: np.ndarray = None  # type: ignore[assignment]  # likewise
+    face_scores: npt.NDArray[np.float32]
+    ids: npt.NDArray[np.int64] | None
+    angles: npt.NDArray[np.float32]
 
-    def __post_init__(self) -> None:
-        for name in ("points", "scores", "boxes"):
-            object.__setattr__(self, name, np.array(getattr(self, name), dtype=np.float32))
-        faces = len(self.points)
-        expected = {
-            "points": (faces, self.layout.num_points, 2),
-            "scores": (faces, self.layout.num_points),
-            "boxes": (faces, 4),
-        }
-        for name, shape in expected.items():
-            if getattr(self, name).shape != shape:
-                raise ValueError(f"{name} must have shape {shape}, got {getattr(self, name).shape}")
-        of_faces = self.scores.mean(axis=1) if self.face_scores is None else self.face_scores
-        object.__setattr__(self, "face_scores", np.array(of_faces, dtype=np.float32))
-        angles = np.zeros(faces) if self.angles is None else self.angles
-        object.__setattr__(self, "angles", np.array(angles, dtype=np.float32))
-        if self.ids is not None:
-            object.__setattr__(self, "ids", np.array(self.ids, dtype=np.int64))
-        for name in ("face_scores", "ids", "angles"):
-            value = getattr(self, name)
-            if value is not None and value.shape != (faces,):
-                raise ValueError(f"{name} must have shape {(faces,)}, got {value.shape}")
+    def __init__(
+        self,
+        points: ArrayLike,
+        scores: ArrayLike,
+        boxes: ArrayLike,
+        layout: PointLayout,
+        face_scores: ArrayLike | None = None,
+        ids: ArrayLike | None = None,
+        angles: ArrayLike | None = None,
+    ) -> None:
+        def keep(name: str, values: ArrayLike, shape: tuple[int, ...], dtype: type = np.float32) -> None:
+            array = np.array(values, dtype=dtype)
+            if array.shape != shape:
+                raise ValueError(f"{name} must have shape {shape}, got {array.shape}")
+            object.__setattr__(self, name, array)
+
+        faces = np.shape(points)[0] if np.ndim(points) else 0
+        object.__setattr__(self, "layout", layout)
+        keep("points", points, (faces, layout.num_points, 2))
+        keep("scores", scores, (faces, layout.num_points))
+        keep("boxes", boxes, (faces, 4))
+        keep("face_scores", self.scores.mean(axis=1) if face_scores is None else face_scores, (faces,))
+        keep("angles", np.zeros(faces) if angles is None else angles, (faces,))
+        object.__setattr__(self, "ids", None)
+        if ids is not None:
+            keep("ids", ids, (faces,), np.int64)
 
     @classmethod
     def empty(cls, layout: PointLayout) -> FaceLandmarks:
@@ -110,20 +111,11 @@ class FaceLandmarks:
             ``{"layout", "faces"}``; each face is ``{"box", "angle", "score", "points", "scores"}``, and ``"id"`` first
             where there are ids.
         """
-        faces = [
-            {
-                "box": np.round(box.astype(float), 3).tolist(),
-                "angle": round(float(angle), 3),
-                "score": round(float(score), 3),
-                "points": np.round(points.astype(float), 3).tolist(),
-                "scores": np.round(scores.astype(float), 3).tolist(),
-            }
-            for box, angle, score, points, scores in zip(
-                self.boxes, self.angles, self.face_scores, self.points, self.scores, strict=True
-            )
-        ]
-        if self.ids is not None:
-            faces = [{"id": int(of_face)} | face for of_face, face in zip(self.ids, faces, strict=True)]
+        columns: dict[str, Any] = {} if self.ids is None else {"id": self.ids.tolist()}
+        columns |= {"box": self.boxes, "angle": self.angles, "score": self.face_scores}
+        columns |= {"points": self.points, "scores": self.scores}
+        columns = {name: formats.rounded(values) if name != "id" else values for name, values in columns.items()}
+        faces = [dict(zip(columns, face, strict=True)) for face in zip(*columns.values(), strict=True)]
         return {"layout": self.layout.name, "faces": faces}
 
     def to_rows(
@@ -137,10 +129,8 @@ class FaceLandmarks:
             time_s: Time of the frame in seconds, likewise.
 
         Returns:
-            Columns in this order: those given of ``source``, ``frame``, ``time_s``; ``face`` (position in this result),
-            ``id`` (None without ids), ``score``, ``box_x0``, ``box_y0``, ``box_x1``, ``box_y1``, ``angle``, and
-            ``x_0``, ``y_0``, ``s_0`` (score) to the last point. Pixels and scores have three decimals.
-            :func:`pipnet.formats.row_columns` lists them, also for a table without a face.
+            ``face`` is the position in this result, ``id`` None without ids, ``s_0`` the score of point 0. Pixels and
+            scores have three decimals. :func:`pipnet.formats.row_columns` lists the columns, also without a face.
 
         Example:
             >>> from pipnet.layouts import PointLayout
@@ -150,14 +140,22 @@ class FaceLandmarks:
               'box_y1': 7.0, 'angle': 0.0, 'x_0': 3.5, 'y_0': 4.0, 's_0': 0.75}]
         """
         given = {"source": source, "frame": frame, "time_s": time_s}
-        return formats.rows_of(*self._arrays(), **{name: value for name, value in given.items() if value is not None})
+        given = {name: value for name, value in given.items() if value is not None}
+        columns = formats.row_columns(self.layout, list(given))
+        ids = [None] * len(self) if self.ids is None else self.ids.tolist()
+        by_point = np.dstack([self.points, self.scores]).reshape(len(self), 3 * self.layout.num_points)
+        numbers = formats.rounded(np.column_stack([self.face_scores, self.boxes, self.angles, by_point]))
+        return [
+            dict(zip(columns, (*given.values(), face, ids[face], *numbers[face]), strict=True))
+            for face in range(len(self))
+        ]
 
     def to_coco(self, file_name: str, image_size: tuple[int, int]) -> dict[str, Any]:
         """The faces of one photo as a COCO keypoints document, plain types ready for JSON.
 
         Args:
             file_name: Name of the photo, as COCO's ``images`` shall have it.
-            image_size: Width and height of the photo.
+            image_size: Its width and height.
 
         Returns:
             ``images``, ``annotations`` (``keypoints`` as ``x, y, v``, pixels counted from 0, with v = 2 for every point
@@ -168,15 +166,40 @@ class FaceLandmarks:
 
         Raises:
             ValueError: The size is not positive.
-
-        Example:
-            >>> from pipnet.layouts import PointLayout
-            >>> nose = PointLayout("nose", 1, mirror=(0,))
-            >>> document = FaceLandmarks([[[3.5, 4]]], [[0.75]], [[1, 2, 6, 8]], nose).to_coco("a.jpg", (640, 480))
-            >>> document["annotations"][0]["keypoints"], document["annotations"][0]["bbox"]
-            ([3.5, 4.0, 2], [1.0, 2.0, 5.0, 6.0])
         """
-        return formats.coco_of(*self._arrays(), file_name=str(file_name), image_size=image_size)
+        width, height = (int(side) for side in image_size)
+        if not (width > 0 and height > 0):
+            raise ValueError(f"image_size must be (width, height), both larger than 0, got {tuple(image_size)}")
+        labelled = np.all(np.isfinite(self.points), axis=2, keepdims=True)  # (F, N, 1)
+        # COCO's v: 0 not labelled, 2 labelled and not said to be hidden
+        keypoints = np.where(labelled, np.dstack([self.points, np.full(self.scores.shape, 2)]), 0)
+        # COCO's boxes are upright.
+        around = tight_box(box_corners(self.boxes, self.angles)) if self.angles.any() else self.boxes
+        size = around[:, 2:] - around[:, :2]
+        annotations: list[dict[str, Any]] = []
+        for face in range(len(self)):
+            flat = formats.rounded(keypoints[face].reshape(-1))
+            flat[2::3] = map(int, flat[2::3])
+            annotation = {
+                "id": face + 1,
+                "image_id": 1,
+                "category_id": 1,
+                "keypoints": flat,
+                "num_keypoints": int(labelled[face].sum()),
+                "bbox": formats.rounded(np.concatenate([around[face, :2], size[face]])),
+                "area": round(float(size[face, 0]) * float(size[face, 1]), 3),
+                "iscrowd": 0,
+                "score": formats.rounded(self.face_scores)[face],
+                "keypoint_scores": formats.rounded(self.scores[face]),
+            }
+            if self.ids is not None:
+                annotation["track_id"] = int(self.ids[face])
+            annotations.append(annotation)
+        return {
+            "images": [{"id": 1, "file_name": as_text(str(file_name)), "width": width, "height": height}],
+            "annotations": annotations,
+            "categories": [formats.coco_category(self.layout)],
+        }
 
     def save_pts(self, path: str | Path) -> None:
         """Write the one face as iBUG's ``.pts`` file, 1-based; the file appears whole or not at all.
@@ -204,9 +227,8 @@ class FaceLandmarks:
     def align(self, image: np.ndarray, size: int) -> np.ndarray:
         """Upright crops of the faces: a similarity transform puts the eyes where :data:`pipnet.alignment.EYES_AT` says.
 
-        That is 0.36 and 0.64 of the side from the left, 0.38 from the top. A face larger than the crop is averaged
-        down, not sampled; beyond the photo's border the crop is black. A head in profile, whose eyes come close
-        together, is cut smaller, so that it stays whole. :meth:`upright_crops` has the transforms.
+        That is 0.36 and 0.64 of the side from the left, 0.38 from the top. Beyond the photo's border the crop is black.
+        A head in profile, whose eyes come close together, is cut smaller, so that it stays whole.
 
         Args:
             image: The photo the points were found in: RGB uint8 ``(H, W, 3)``. From a file, take
@@ -218,12 +240,6 @@ class FaceLandmarks:
 
         Raises:
             ValueError: The image is no such array, or see :func:`pipnet.alignment.upright_crops`.
-
-        Example:
-            >>> from pipnet.layouts import get_layout
-            >>> photo = np.zeros((480, 640, 3), dtype=np.uint8)
-            >>> FaceLandmarks.empty(get_layout("300w_68")).align(photo, 112).shape
-            (0, 112, 112, 3)
         """
         if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
             what = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
@@ -256,25 +272,16 @@ class FaceLandmarks:
     def eye_opening(self) -> np.ndarray:
         """Eye aspect ratio of left and right eye of the picture, ``(F, 2)``: near 0 closed, about 0.3 open.
 
-        See :func:`pipnet.measurements.eye_openings`.
-
-        Raises:
-            ValueError: The layout lacks the 68 points of 300W.
+        See :func:`pipnet.measurements.eye_openings`. A layout without the 68 points of 300W raises a ValueError.
         """
         return measurements.eye_openings(self._as_68("eye_opening"))
 
     def mouth_opening(self) -> np.ndarray:
         """Height of the mouth's opening over its width, ``(F,)``: near 0 closed, about 1 wide open.
 
-        See :func:`pipnet.measurements.mouth_openings`.
-
-        Raises:
-            ValueError: The layout lacks the 68 points of 300W.
+        See :func:`pipnet.measurements.mouth_openings`. A layout without the 68 points of 300W raises a ValueError.
         """
         return measurements.mouth_openings(self._as_68("mouth_opening"))
-
-    def _arrays(self) -> tuple[Any, ...]:
-        return self.points, self.scores, self.boxes, self.angles, self.face_scores, self.ids, self.layout
 
     def _as_68(self, what: str) -> np.ndarray:
         """The points as those of 300W, ``(F, 68, 2)``."""

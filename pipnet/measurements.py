@@ -47,19 +47,7 @@ TEMPLATE_MM = np.concatenate([_HALF[:, 1:], _HALF[_SIDE, 1:] * [-1.0, 1.0, 1.0]]
 
 
 def head_angles(points: np.ndarray, image_size: tuple[int, int], *, focal: float | None = None) -> np.ndarray:
-    """Yaw, pitch and roll of heads, in degrees, counted from the line of sight.
-
-    Args:
-        points: ``(F, 68, 2)``, source pixels, points of ``300w_68``.
-        image_size: Width and height of the photo.
-        focal: Focal length in pixels; None takes the longer side of the photo.
-
-    Returns:
-        ``(F, 3)``.
-
-    Raises:
-        ValueError: See :func:`solve_pose`.
-    """
+    """Yaw, pitch and roll of heads, in degrees, counted from the line of sight, ``(F, 3)``; see :func:`solve_pose`."""
     return angles_of(from_line_of_sight(*solve_pose(points, image_size, focal=focal)))
 
 
@@ -104,14 +92,9 @@ def solve_pose(
 
 
 def from_line_of_sight(rotations: np.ndarray, translations: np.ndarray) -> np.ndarray:
-    """Rotations as they look from the camera turned towards each head, the shortest way.
+    """Rotations ``(F, 3, 3)`` as they look from the camera turned towards each head, the shortest way.
 
-    Args:
-        rotations: ``(F, 3, 3)``, in the camera's frame.
-        translations: ``(F, 3)``, where the heads are in that frame.
-
-    Returns:
-        ``(F, 3, 3)``: for a head in the middle of the photo the same.
+    ``translations`` ``(F, 3)`` say where the heads are in the camera's frame.
 
     Example:
         >>> seen = from_line_of_sight(rotation_of(yaw=-45, pitch=0, roll=0)[None], np.array([[5.0, 0.0, 5.0]]))
@@ -142,12 +125,7 @@ def rotation_of(yaw: float, pitch: float, roll: float) -> np.ndarray:
 def angles_of(rotations: np.ndarray) -> np.ndarray:
     """Yaw, pitch and roll in degrees, ``(..., 3)``, of rotations ``(..., 3, 3)``; undoes :func:`rotation_of`.
 
-    Returns:
-        Yaw and roll in (-180, 180], pitch in [-90, 90].
-
-    Example:
-        >>> angles_of(rotation_of(yaw=-70, pitch=20, roll=40)).round(6).tolist()
-        [-70.0, 20.0, 40.0]
+    Yaw and roll lie in (-180, 180], pitch in [-90, 90].
     """
     # Third row of tilt @ nod @ turn: (cp * sy, sp, cp * cy); second column: (-sr * cp, cr * cp, sp).
     yaw = np.arctan2(rotations[..., 2, 0], rotations[..., 2, 2])
@@ -190,11 +168,8 @@ def eye_openings(points: np.ndarray) -> np.ndarray:
 def mouth_openings(points: np.ndarray) -> np.ndarray:
     """Mean distance between the inner edges of the lips over the distance between the inner corners of the mouth.
 
-    Args:
-        points: ``(F, 68, 2)``, points of ``300w_68``, any frame that keeps angles.
-
-    Returns:
-        ``(F,)``: near 0 closed, about 1 wide open. NaN where both corners lie on one spot.
+    Points as in :func:`eye_openings`; ``(F,)``: near 0 closed, about 1 wide open, NaN where both corners lie on one
+    spot.
 
     Example:
         >>> face = np.zeros((1, 68, 2))

@@ -23,6 +23,7 @@ from pipnet.demo import photos as photos_module
 from pipnet.demo.command import parse
 from pipnet.geometry import box_iou, turned
 from pipnet.inference.detections import Detections
+from pipnet.inference.landmarker import FaceLandmarker
 from pipnet.landmarks import FaceLandmarks
 from pipnet.layouts import get_layout
 from pipnet.model import checkpoint
@@ -51,6 +52,12 @@ def weights(tmp_path_factory) -> Path:
     return path
 
 
+@pytest.fixture
+def demo(weights):
+    """The demo with that network."""
+    return lambda *arguments: main([*map(str, arguments), "--weights", str(weights), "--device", "cpu"])
+
+
 def write_photo(path: Path, image: np.ndarray) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(cv2.imencode(path.suffix, image[..., ::-1])[1].tobytes())
@@ -68,11 +75,11 @@ def points_in(face: dict) -> np.ndarray:
     return np.array([(x0 + x1) / 2, (y0 + y1) / 2]) + turned((MEAN_FACE - 0.5) * side, face["angle"])
 
 
-def test_default_portrait_as_a_command(weights, tmp_path):
+def test_default_portrait_as_a_command(tmp_path):
     """In an empty folder, without a display: one line printed, picture and points written there, nothing else."""
     environment = {name: value for name, value in os.environ.items() if name not in ("DISPLAY", "WAYLAND_DISPLAY")}
     run = subprocess.run(
-        [sys.executable, "-m", "pipnet.demo", "--json", "--weights", str(weights), "--device", "cpu"],
+        [sys.executable, "-m", "pipnet.demo", "--json", "--device", "cpu", "--runtime", "onnxruntime"],
         cwd=tmp_path,
         env=environment | {"PYTHONPATH": str(ROOT)},
         capture_output=True,
@@ -86,16 +93,10 @@ def test_default_portrait_as_a_command(weights, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["astronaut_landmarks.json", "astronaut_landmarks.png"]
 
     record = json.loads((tmp_path / "astronaut_landmarks.json").read_text())
-    assert {key: record[key] for key in ("image", "width", "height", "layout")} == {
-        "image": "astronaut",
-        "width": 512,
-        "height": 512,
-        "layout": "300w_68",
-    }
+    expected = FaceLandmarker.load(device="cpu", runtime="onnxruntime")(portrait()).to_dict()
+    assert record == {"image": "astronaut", "width": 512, "height": 512, **expected}
     (face,) = record["faces"]
     assert box_iou(ASTRONAUT_FACE, np.array([face["box"]]))[0, 0] > 0.85
-    np.testing.assert_allclose(face["points"], points_in(face), atol=0.01)
-    assert len(face["scores"]) == 68
 
     picture = read(tmp_path / "astronaut_landmarks.png")
     changed = (picture != portrait()).any(axis=2)
@@ -105,18 +106,14 @@ def test_default_portrait_as_a_command(weights, tmp_path):
     assert not changed.any()
 
 
-def test_bad_photos_are_named_and_the_others_done(weights, tmp_path, capsys):
+def test_bad_photos_are_named_and_the_others_done(demo, tmp_path, capsys):
     good = write_photo(tmp_path / "in" / "good.jpg", astronaut())
-    text = tmp_path / "in" / "text.jpg"
+    text, cut, missing = (tmp_path / "in" / f"{name}.jpg" for name in ("text", "cut", "missing"))
     text.write_text("no photo")
-    cut = tmp_path / "in" / "cut.jpg"
     cut.write_bytes(good.read_bytes()[:5000])
-    missing = tmp_path / "in" / "missing.jpg"
     output = tmp_path / "new" / "folder"
-    images = [str(path) for path in (text, missing, good, cut)]
-    status = main(["--image", *images, "--output", str(output), "--weights", str(weights), "--device", "cpu"])
+    assert demo("--image", text, missing, good, cut, "--output", output) == 1
     printed, complaints = capsys.readouterr()
-    assert status == 1
     assert printed.count("\n") == 2
     assert "good.jpg: 1 face" in printed
     assert "1 of 4 photos done, 1 face, 0 photos without a face; " in printed
@@ -128,31 +125,16 @@ def test_bad_photos_are_named_and_the_others_done(weights, tmp_path, capsys):
     assert [path.name for path in output.iterdir()] == ["good_landmarks.png"]
 
 
-def test_no_face_is_said_and_is_no_failure(weights, tmp_path, capsys):
+def test_no_face_is_said_and_is_no_failure(demo, tmp_path, capsys):
     blank = np.full((40, 50, 3), 200, dtype=np.uint8)
     photo = write_photo(tmp_path / "blank.png", blank)
-    arguments = ["--image", str(photo), "--output", str(tmp_path), "--json", "--weights", str(weights)]
-    assert main([*arguments, "--device", "cpu"]) == 0
+    assert demo("--image", photo, "--output", tmp_path, "--json") == 0
     assert "blank.png: no face in " in capsys.readouterr().out
     np.testing.assert_array_equal(read(tmp_path / "blank_landmarks.png"), blank)
     assert json.loads((tmp_path / "blank_landmarks.json").read_text())["faces"] == []
 
 
-def test_max_faces_keeps_the_surest(weights, tmp_path, capsys):
-    portrait = astronaut()[:256, 100:356]
-    pair = write_photo(tmp_path / "pair.png", np.hstack([portrait // 5, portrait]))
-    found = {}
-    for most in (None, 1):
-        extra = [] if most is None else ["--max-faces", str(most)]
-        arguments = ["--image", str(pair), "--output", str(tmp_path), "--json", "--weights", str(weights)]
-        assert main([*arguments, "--device", "cpu", *extra]) == 0
-        found[most] = json.loads((tmp_path / "pair_landmarks.json").read_text())["faces"]
-    assert [len(faces) for faces in found.values()] == [2, 1]
-    assert found[1][0] == found[None][0]
-    assert "2 faces in" in capsys.readouterr().out
-
-
-def test_photos_of_one_name_and_inputs_are_never_overwritten(weights, tmp_path, capsys):
+def test_photos_of_one_name_and_inputs_are_never_overwritten(demo, tmp_path):
     small = astronaut()[:200, 120:320]
     folder = tmp_path / "a"
     images = [
@@ -160,14 +142,13 @@ def test_photos_of_one_name_and_inputs_are_never_overwritten(weights, tmp_path, 
         write_photo(tmp_path / "b" / "x.png", small[:, ::-1]),
         write_photo(folder / "x_landmarks.png", small),  # has the name of the first one's picture
     ]
-    arguments = ["--image", *map(str, images), "--output", str(folder), "--weights", str(weights), "--device", "cpu"]
-    assert main(arguments) == 0
+    assert demo("--image", *images, "--output", folder) == 0
     np.testing.assert_array_equal(read(images[2]), small)
     expected = ["x.png", "x_landmarks.png", "x_landmarks_2.png", "x_landmarks_3.png", "x_landmarks_landmarks.png"]
     assert sorted(path.name for path in folder.iterdir()) == expected
 
 
-def test_folder_with_subfolders(weights, tmp_path, capsys):
+def test_folder_with_subfolders(demo, tmp_path, capsys):
     """Sorted, subfolders kept, hidden and foreign files skipped, what an earlier run wrote too; a bad one is named."""
     folder = tmp_path / "photos"
     small = astronaut()[:200, 120:320]
@@ -175,10 +156,9 @@ def test_folder_with_subfolders(weights, tmp_path, capsys):
         write_photo(folder / name, small)
     (folder / "notes.txt").write_text("no photo")
     (folder / "broken.jpg").write_bytes(b"no photo either")
-    arguments = ["--folder", str(folder), "--output", str(folder), "--csv", "--weights", str(weights)]
     expected = ["a/deep/y_landmarks.png", "a/x_landmarks.png", "b_landmarks.png", "landmarks.csv"]
     for _ in range(2):  # the second time the results of the first are there
-        assert main([*arguments, "--device", "cpu"]) == 1
+        assert demo("--folder", folder, "--output", folder, "--csv") == 1
         printed, complaints = capsys.readouterr()
         lines = printed.splitlines()
         assert [line.split(":")[0] for line in lines[:3]] == [
@@ -201,32 +181,30 @@ def test_folder_with_subfolders(weights, tmp_path, capsys):
     assert (rows[0]["frame"], rows[0]["time_s"], rows[0]["face"], rows[0]["id"]) == ("0", "0.0", "0", "")
 
 
-def test_folder_that_holds_the_working_folder(weights, tmp_path, monkeypatch, capsys):
+def test_folder_that_holds_the_working_folder(demo, tmp_path, monkeypatch, capsys):
     """Results go to the working folder, which is searched all the same; they are no photos, numbered ones neither."""
     small = astronaut()[:200, 120:320]
     for name in ("a.jpg", "a.png", "here/b.jpg"):
         write_photo(tmp_path / name, small)
     monkeypatch.chdir(tmp_path / "here")
     for _ in range(2):
-        assert main(["--folder", "..", "--weights", str(weights), "--device", "cpu"]) == 0
+        assert demo("--folder", "..") == 0
         assert "3 of 3 photos done" in capsys.readouterr().out
     written = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*landmarks*")}
     assert written == {f"here/{name}_landmarks.png" for name in ("a", "here/b")} | {"here/a_landmarks_2.png"}
 
 
-def test_a_table_that_is_read_is_not_replaced(weights, tmp_path, capsys):
+def test_a_table_that_is_read_is_not_replaced(demo, tmp_path, capsys):
     """The table of a first run, given back as boxes."""
     photos = [write_photo(tmp_path / name, astronaut()[:200, 120:320]) for name in ("a.png", "b.png")]
-    arguments = ["--image", *map(str, photos), "--output", str(tmp_path), "--csv", "--weights", str(weights)]
-    assert main([*arguments, "--device", "cpu"]) == 0
+    assert demo("--image", *photos, "--output", tmp_path, "--csv") == 0
     table = tmp_path / "landmarks.csv"
     table.write_text(before := table.read_text().replace(",0.0,", ",0.00,"))  # the same to whoever reads it
-    assert main([*arguments, "--device", "cpu", "--detector", "boxes", str(table)]) == 0
+    assert demo("--image", *photos, "--output", tmp_path, "--csv", "--detector", "boxes", table) == 0
     assert table.read_text() == before
     assert (tmp_path / "landmarks_2.csv").read_text().count("\n") == 3
-    arguments[1:5] = [str(photos[0]), "--output", str(tmp_path / "landmarks.png")]
     with pytest.raises(SystemExit):
-        main([*arguments, "--detector", "boxes", str(table)])
+        demo("--image", photos[0], "--output", tmp_path / "landmarks.png", "--csv", "--detector", "boxes", table)
     assert "landmarks.png would replace what is read" in capsys.readouterr().err
     assert table.read_text() == before
 
@@ -240,21 +218,20 @@ def test_a_folder_without_photos_ends_with_1(what, tmp_path, capsys):
     assert {"missing": "no such folder", "empty": "no photo in this folder; looked for .jpg"}[what] in line
 
 
-def test_output_may_be_a_file_name(weights, tmp_path, capsys):
+def test_output_may_be_a_file_name(demo, tmp_path, capsys):
     photo = write_photo(tmp_path / "a.png", astronaut()[:200, 120:320])
-    arguments = ["--image", str(photo), "--weights", str(weights), "--device", "cpu", "--json", "--csv"]
-    assert main([*arguments, "--output", str(tmp_path / "new" / "found.jpg")]) == 0
+    assert demo("--image", photo, "--json", "--csv", "--output", tmp_path / "new" / "found.jpg") == 0
     assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["found.csv", "found.jpg", "found.json"]
     assert read(tmp_path / "new" / "found.jpg").shape == (200, 200, 3)
     assert "found.jpg, found.json and found.csv" in capsys.readouterr().out
 
 
-def test_boxes_from_a_file(weights, tmp_path, capsys):
+def test_boxes_from_a_file(demo, tmp_path, capsys):
     """The file's boxes are taken as they are; a photo that it leaves out is named and the others done."""
     photos = [write_photo(tmp_path / name, astronaut()[:200, 120:320]) for name in ("a.png", "b.png")]
     (tmp_path / "boxes.csv").write_text("image,x0,y0,x1,y1\na.png,10,20,50,60\n")
-    arguments = ["--image", *map(str, photos), "--output", str(tmp_path), "--json", "--weights", str(weights)]
-    assert main([*arguments, "--device", "cpu", "--detector", "boxes", str(tmp_path / "boxes.csv")]) == 1
+    boxes = "--image", *photos, "--output", tmp_path, "--json", "--detector", "boxes", tmp_path / "boxes.csv"
+    assert demo(*boxes) == 1
     (face,) = json.loads((tmp_path / "a_landmarks.json").read_text())["faces"]
     assert face["box"] == [10, 20, 50, 60]
     np.testing.assert_allclose(face["points"], points_in(face), atol=0.01)
@@ -263,7 +240,7 @@ def test_boxes_from_a_file(weights, tmp_path, capsys):
     assert "b.png" in line
 
 
-def test_nothing_half_written_stays(weights, tmp_path, monkeypatch, capsys):
+def test_nothing_half_written_stays(demo, tmp_path, monkeypatch, capsys):
     photo = write_photo(tmp_path / "in" / "good.png", astronaut())
     old = tmp_path / "good_landmarks.png"
     old.write_bytes(b"old")
@@ -274,8 +251,7 @@ def test_nothing_half_written_stays(weights, tmp_path, monkeypatch, capsys):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "write_bytes", full_disk)
-    arguments = ["--image", str(photo), "--output", str(tmp_path), "--weights", str(weights), "--device", "cpu"]
-    assert main(arguments) == 1
+    assert demo("--image", photo, "--output", tmp_path) == 1
     assert "good_landmarks.png can't be written: No space left" in capsys.readouterr().err
     assert old.read_bytes() == b"old"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["good_landmarks.png", "in"]
@@ -367,6 +343,19 @@ class KnownScores:
         )
 
 
+@pytest.fixture
+def known(monkeypatch, tmp_path):
+    """The demo with :class:`KnownScores` on blank photos of these names; results go beside them."""
+
+    def run(names: list[str], *arguments: str, landmarker: KnownScores | None = None) -> int:
+        found = landmarker or KnownScores()
+        monkeypatch.setattr(command, "load_landmarker", lambda parser, options, boxes=None: found)
+        photos = [write_photo(tmp_path / name, np.full((130, 130, 3), 200, np.uint8)) for name in names]
+        return main(["--image", *map(str, photos), "--output", str(tmp_path), *arguments])
+
+    return run
+
+
 @pytest.mark.parametrize(
     ("extra", "kept", "said"),
     [
@@ -378,76 +367,65 @@ class KnownScores:
         (["--min-score", "1"], [], "no face (and 3 doubtful ones skipped; --min-score 0 keeps them) in "),
     ],
 )
-def test_doubtful_faces_are_skipped(extra, kept, said, tmp_path, monkeypatch, capsys):
+def test_doubtful_faces_are_skipped(extra, kept, said, known, tmp_path, capsys):
     """Neither drawn, nor written, nor counted; and what is left is cut to the number that was asked for."""
-    monkeypatch.setattr(command, "load_landmarker", lambda parser, options, boxes=None: KnownScores())
-    blank = np.full((130, 130, 3), 200, dtype=np.uint8)
-    photo = write_photo(tmp_path / "a.png", blank)
-    assert main(["--image", str(photo), "--output", str(tmp_path), "--json", "--csv", *extra]) == 0
+    assert known(["a.png"], "--json", "--csv", *extra) == 0
     assert f"a.png: {said}" in capsys.readouterr().out
     faces = json.loads((tmp_path / "a_landmarks.json").read_text())["faces"]
     np.testing.assert_array_equal([face["box"] for face in faces], KnownScores.boxes[kept] if kept else [])
     assert (tmp_path / "a_landmarks.csv").read_text().count("\n") == 1 + len(kept)
-    drawn = (read(tmp_path / "a_landmarks.png") != blank).any(axis=2)
+    drawn = (read(tmp_path / "a_landmarks.png") != 200).any(axis=2)
     for number, (x0, y0, x1, y1) in enumerate(KnownScores.boxes.astype(int)):
         assert drawn[y0:y1, x0:x1].any() == (number in kept)
 
 
-def test_boxes_that_the_user_brings_are_all_kept_unless_he_says_so(tmp_path):
+def test_boxes_that_the_user_brings_are_all_kept_unless_he_says_so():
     boxes = ["--image", "a.png", "--detector", "boxes", "a.csv"]
     assert parse([])[1].min_score == parse(["--web"])[1].min_score == 0.05
     assert parse(boxes)[1].min_score == 0
     assert parse([*boxes, "--min-score", "0.2"])[1].min_score == 0.2
 
 
-def test_several_photos_count_what_was_skipped(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(command, "load_landmarker", lambda parser, options, boxes=None: KnownScores())
-    photos = [write_photo(tmp_path / name, np.zeros((130, 130, 3), np.uint8)) for name in ("a.png", "b.png")]
-    assert main(["--image", *map(str, photos), "--output", str(tmp_path), "--csv", "--min-score", "0.5"]) == 0
+def test_several_photos_count_what_was_skipped(known, capsys):
+    assert known(["a.png", "b.png"], "--csv", "--min-score", "0.5") == 0
     *_, table, last = capsys.readouterr().out.splitlines()
     assert table.startswith("2 rows written to ")
     assert last.startswith("2 of 2 photos done, 2 faces (and 4 doubtful ones skipped), 0 photos without a face; ")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_folder_that_is_stopped_says_so(number, tmp_path, monkeypatch, capsys):
+def test_photos_that_are_stopped_say_so(number, known, tmp_path, capsys):
     class Stopped(KnownScores):
         def __call__(self, image: np.ndarray, boxes, angles=None) -> FaceLandmarks:
             signal.raise_signal(number)
             return super().__call__(image, boxes)
 
-    monkeypatch.setattr(command, "load_landmarker", lambda parser, options, boxes=None: Stopped())
-    for name in ("a.png", "b.png", "c.png"):
-        write_photo(tmp_path / "in" / name, np.zeros((130, 130, 3), np.uint8))
-    arguments = ["--folder", str(tmp_path / "in"), "--output", str(tmp_path), "--csv", "--min-score", "0.5"]
-    assert main(arguments) == 0
+    names = ["a.png", "b.png", "c.png"]
+    assert known(names, "--csv", "--min-score", "0.5", landmarker=Stopped()) == 0
     *_, table, last = capsys.readouterr().out.splitlines()
     assert table.startswith("1 row written to ")
     assert last.startswith("1 of 3 photos done, interrupted, 1 face (and 2 doubtful ones skipped), 0 photos without")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a_landmarks.png", "in", "landmarks.csv"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*names, "a_landmarks.png", "landmarks.csv"])
 
 
-def test_of_several_results_those_that_could_be_written_are_named(tmp_path, monkeypatch, capsys):
+def test_of_several_results_those_that_could_be_written_are_named(known, tmp_path, monkeypatch, capsys):
     def full_disk(*arguments: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(command, "load_landmarker", lambda parser, options, boxes=None: KnownScores())
     monkeypatch.setattr(output.Table, "write", full_disk)
-    photo = write_photo(tmp_path / "a.png", np.zeros((130, 130, 3), np.uint8))
-    assert main(["--image", str(photo), "--output", str(tmp_path), "--json", "--csv"]) == 1
-    complaint = capsys.readouterr().err
-    assert complaint.endswith("a_landmarks.png and a_landmarks.json were kept, whole\n")
+    assert known(["a.png"], "--json", "--csv") == 1
+    assert capsys.readouterr().err.endswith("a_landmarks.png and a_landmarks.json were kept, whole\n")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "a_landmarks.json", "a_landmarks.png"]
 
 
 @pytest.mark.parametrize("what", ["video by content", "video by name", "folder", "text"])
-def test_what_is_no_photo_gets_the_option_for_it(what, weights, tmp_path, capsys):
+def test_what_is_no_photo_gets_the_option_for_it(what, demo, tmp_path, capsys):
     path = tmp_path / {"video by content": "clip.jpg", "video by name": "clip.mpg"}.get(what, "some.jpg")
     if what == "folder":
         path.mkdir()
     else:
         path.write_bytes(b"\0\0\0\x18ftypmp42" + bytes(50) if what == "video by content" else b"some words")
-    assert main(["--image", str(path), "--output", str(tmp_path), "--weights", str(weights)]) == 1
+    assert demo("--image", path, "--output", tmp_path) == 1
     (line,) = capsys.readouterr().err.splitlines()
     wanted = {"folder": f"{path} is a folder; use --folder", "text": f"{path}: not an image, or a damaged one; replace"}
     assert line.startswith(f"pipnet.demo: {wanted.get(what, f'{path} is a video, not a photo; use --video')}")
@@ -463,20 +441,17 @@ def test_weights_that_are_none_are_said_without_a_bare_number(text, tmp_path, ca
     assert f"{path} is damaged or not a checkpoint; copy or train it again" in line
 
 
-def test_errors_of_the_system_have_no_numbers(tmp_path, monkeypatch, capsys):
+def test_errors_of_the_system_have_no_numbers(known, tmp_path, monkeypatch, capsys):
     def refuse(*arguments: object, **settings: object) -> None:
         raise PermissionError(13, "Permission denied", str(tmp_path / "sub"))
 
-    monkeypatch.setattr(command, "load_landmarker", lambda parser, options, boxes=None: KnownScores())
-    photo = write_photo(tmp_path / "a.png", np.zeros((130, 130, 3), np.uint8))
-    monkeypatch.setattr("tempfile.mkstemp", refuse)
-    assert main(["--image", str(photo), "--output", str(tmp_path)]) == 1
+    with monkeypatch.context() as patch:
+        patch.setattr("tempfile.mkstemp", refuse)
+        assert known(["a.png"]) == 1
     written = tmp_path / "a_landmarks.png"
     assert capsys.readouterr().err == f"pipnet.demo: {written} can't be written: Permission denied; check the folder\n"
-    monkeypatch.undo()
-    monkeypatch.setattr(command, "load_landmarker", lambda parser, options, boxes=None: KnownScores())
     monkeypatch.setattr(photos_module, "write_image", refuse)
-    assert main(["--image", str(photo), "--output", str(tmp_path)]) == 1
+    assert known(["a.png"]) == 1
     line = capsys.readouterr().err
     assert line == f"pipnet.demo: {tmp_path / 'sub'}: Permission denied; check the rights, or choose another folder\n"
 

@@ -10,7 +10,7 @@ import pytest
 from pipnet.demo import stopwatch
 from pipnet.demo.stopwatch import Stopwatch
 from pipnet.inference.detections import Detections
-from pipnet.inference.landmarker import FaceLandmarker
+from pipnet.landmarks import FaceLandmarks
 from pipnet.layouts import get_layout
 
 
@@ -31,27 +31,30 @@ def clock(monkeypatch) -> Clock:
     return clock
 
 
-@pytest.fixture
-def landmarker(clock) -> FaceLandmarker:
-    def network(crops):
-        clock.pass_(0.02)
-        return np.full((len(crops), 68, 2), 0.5), np.ones((len(crops), 68)), np.ones(len(crops))
+class SlowLandmarker:
+    """Takes its time before the network and after it."""
 
-    def detector(image):
-        clock.pass_(0.04)
+    layout = get_layout("300w_68")
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self.runtime = lambda crops: clock.pass_(0.02)
+
+    def detector(self, image: np.ndarray) -> Detections:
+        self.clock.pass_(0.04)
         return Detections([[10, 10, 40, 40]], [0.9])
 
-    class Slow(FaceLandmarker):
-        """Takes its time before the network and after it."""
+    def __call__(self, image: np.ndarray, boxes: np.ndarray, angles: np.ndarray | None = None) -> FaceLandmarks:
+        if len(boxes):
+            self.clock.pass_(0.003)
+            self.runtime(image)
+            self.clock.pass_(0.001)
+        return FaceLandmarks(np.zeros((len(boxes), 68, 2)), np.ones((len(boxes), 68)), boxes, self.layout)
 
-        def _predict(self, *arguments):
-            clock.pass_(0.003)
-            faces = super()._predict(*arguments)
-            clock.pass_(0.001)
-            return faces
 
-    network.input_size = 32
-    return Slow(network, layout=get_layout("300w_68"), crop_scale=1.2, detector=detector)
+@pytest.fixture
+def landmarker(clock) -> SlowLandmarker:
+    return SlowLandmarker(clock)
 
 
 def test_parts_of_a_tracked_frame(landmarker, clock):

@@ -95,7 +95,7 @@ def test_window_keys_snapshot_and_the_mouse(screen, tmp_path):
     """What is seen, what keys switch off, a snapshot of it, and the end by closing the window."""
     from PIL import ImageGrab
 
-    write_clip(tmp_path / "clip.mp4", 600)
+    write_clip(tmp_path / "clip.mp4", 300)
     run = subprocess.Popen(
         [sys.executable, "-m", "pipnet.demo", "--video", "clip.mp4", "--device", "cpu"],
         cwd=tmp_path,
@@ -114,7 +114,7 @@ def test_window_keys_snapshot_and_the_mouse(screen, tmp_path):
 
     def press(key: str) -> None:
         xdotool("key", key)
-        time.sleep(0.3)
+        time.sleep(0.2)
 
     try:
         number = int(wait_for(lambda: run.poll() is not None or xdotool("search", "--name", "^clip.mp4$"))[-1])

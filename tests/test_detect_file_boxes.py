@@ -111,7 +111,7 @@ def test_a_number_of_thousands_of_digits_is_one_sentence(tmp_path):
 
 
 def test_as_a_detector(tmp_path):
-    detector = boxes_of(tmp_path, CSV).detector()
+    detector = boxes_of(tmp_path, CSV)
     image = np.zeros((8, 8, 3), np.uint8)
     with pytest.raises(ValueError, match=r"which photo\? call seek"):
         detector(image)

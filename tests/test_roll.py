@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from skimage.data import astronaut
 
-from pipnet.demo import main
+from pipnet.demo import command, main
 from pipnet.geometry import angle_between, box_corners, box_size, tight_box, turned
 from pipnet.inference.detections import Calibration, Detections
 from pipnet.inference.landmarker import FaceLandmarker
@@ -21,7 +21,7 @@ from pipnet.layouts import PointLayout
 LAYOUT = PointLayout("three", 3, mirror=(1, 0, 2), norm_pair=(0, 1))
 FACE = np.array([[-30.0, -20.0], [30.0, -20.0], [0.0, 40.0]])  # a red eye, a green one, a blue mouth; pixels
 SURE, UNSURE = 0.95, 0.1
-ANGLES = range(0, 360, 15)
+ANGLES = range(0, 360, 30)
 # As fractions of the crops around their tight boxes.
 _BOX = np.concatenate([FACE.min(axis=0), FACE.max(axis=0)])
 MEAN_FACE = 0.5 + (FACE - (_BOX[:2] + _BOX[2:]) / 2) / (2.2 * (_BOX[2:] - _BOX[:2]).max())
@@ -255,7 +255,7 @@ def upright(shipped) -> FaceLandmarks:
     return shipped(astronaut())
 
 
-@pytest.mark.parametrize("degrees", [45, 90, 135, 180, -90])
+@pytest.mark.parametrize("degrees", [45, 135, 180, -90])
 @pytest.mark.parametrize("boxes", ["detector", "labels"])
 def test_the_portrait_at_every_angle(shipped, upright, degrees, boxes):
     image, true = portrait_turned(degrees, upright.points[0].astype(np.float64))
@@ -270,7 +270,7 @@ def test_the_portrait_at_every_angle(shipped, upright, degrees, boxes):
     assert angle_between(faces.angles[0], roll) == pytest.approx(0, abs=18)
 
 
-@pytest.mark.parametrize("degrees", [90, 180, 45])
+@pytest.mark.parametrize("degrees", [180, 45])
 def test_align_and_head_pose_follow_the_turn(shipped, upright, degrees):
     image, _ = portrait_turned(degrees)
     faces = shipped(image)
@@ -282,11 +282,17 @@ def test_align_and_head_pose_follow_the_turn(shipped, upright, degrees):
     np.testing.assert_allclose(pose_turned[:2], pose[:2], atol=12)  # seen from another side of the line of sight
 
 
-def test_the_demo_shows_points_on_a_person_who_lies_and_takes_its_tables_back(tmp_path, shipped, upright, capsys):
+def test_the_demo_shows_points_on_a_person_who_lies_and_takes_its_tables_back(tmp_path, shipped, upright, monkeypatch):
     image, true = portrait_turned(90, upright.points[0].astype(np.float64))
     photo = tmp_path / "lying.png"
     photo.write_bytes(cv2.imencode(".png", image[..., ::-1])[1].tobytes())
-    common = ["--image", str(photo), "--device", "cpu", "--json", "--csv"]
+    known = {name: getattr(shipped, name) for name in ("layout", "crop_scale", "mean_face")}
+
+    def load(parser, options, boxes=None):
+        return shipped if boxes is None else FaceLandmarker(shipped.runtime, detector=boxes, **known)
+
+    monkeypatch.setattr(command, "load_landmarker", load)
+    common = ["--image", str(photo), "--json", "--csv"]
     assert main([*common, "--output", str(tmp_path / "out")]) == 0
     table, record = (tmp_path / "out" / f"lying_landmarks.{kind}" for kind in ("csv", "json"))
     face = face_in(record)
@@ -301,7 +307,6 @@ def test_the_demo_shows_points_on_a_person_who_lies_and_takes_its_tables_back(tm
         again = face_in(folder / "lying_landmarks.json")
         assert again["angle"] == face["angle"]
         np.testing.assert_allclose(again["points"], face["points"], atol=0.5)  # of boxes with three decimals
-    capsys.readouterr()
 
 
 def face_in(path: Path) -> dict:

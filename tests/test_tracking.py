@@ -6,6 +6,8 @@ import json
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
+from typing import ClassVar
 
 import cv2
 import numpy as np
@@ -332,6 +334,25 @@ def test_boxes_without_extent_are_skipped():
     landmarker = FakeLandmarker(one(), alarms=([50.0, 50, 50, 50], [90.0, 90, 80, 80], [np.nan, 0, 1, 1]))
     results, _ = follow(landmarker, 3)
     assert ids(results) == [[0]] * 3
+
+
+def test_a_detector_of_ones_own_may_say_how_a_face_is_tilted():
+    """By any object with boxes and angles; those without an extent are skipped with their angles."""
+
+    class Own(FakeLandmarker):
+        told: ClassVar[list] = []
+
+        def detector(self, frame):
+            boxes = [[50.0, 50, 50, 50], *super().detector(frame).boxes]
+            return SimpleNamespace(boxes=boxes, angles=[11.0, 22.0])
+
+        def __call__(self, frame, boxes, angles=None):
+            self.told += [boxes.angles.tolist()] if isinstance(boxes, Detections) else []
+            return super().__call__(frame, boxes)
+
+    landmarker = Own(one())
+    assert ids(follow(landmarker, 3)[0]) == [[0]] * 3
+    assert landmarker.told == [[22.0]]
 
 
 def test_smoothing_is_on_and_can_be_turned_off():

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import re
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,6 +16,7 @@ import numpy.typing as npt
 
 from pipnet.demo.output import name_of_address
 from pipnet.files import openable
+from pipnet.inference.sessions import quiet_opencv as quiet_opencv
 
 Picture = npt.NDArray[np.uint8]  # (H, W, 3); RGB in a Frame, BGR from read_bgr
 # What opens a camera by index, or an address, as cv2.VideoCapture does.
@@ -32,16 +30,6 @@ PAUSE_S, _LONGEST_PAUSE_S = 0.5, 5.0  # between attempts to open it again; doubl
 _HIGHEST_INDEX = 10
 OPEN_TIMEOUT_MS = 10_000
 JOIN_S = 3.0  # for a thread that may hang in a driver, or in the net
-_SILENT = 0  # OpenCV's log level
-_SAMPLE = 8  # every eighth pixel of every eighth row
-_STILL_FRAMES = 50
-_FORGETFUL_AVCODEC = 62  # of FFmpeg 8, whose errors of conversion OpenCV 4.13 and 5.0 don't look at
-NOT_CONVERTED = (
-    "this OpenCV can't decode these frames, which may be interlaced; convert the video, as"
-    " `ffmpeg -i OLD -vf bwdif NEW.mp4` does, or install opencv-python 5"
-)
-_FFMPEG_OPTIONS = "OPENCV_FFMPEG_CAPTURE_OPTIONS"  # read whenever a video is opened
-_filter_lock = threading.Lock()
 
 
 class CaptureError(ValueError):
@@ -63,13 +51,13 @@ class FrameSource(Protocol):
     """What the frame loop needs of a camera or a video."""
 
     name: str  # for files and messages
-    live: bool  # frames come when they come, and those that nobody takes are lost
-    count: int | None  # frames in all, where that is known
+    live: bool = False  # frames come when they come, and those that nobody takes are lost
+    count: int | None = None  # frames in all, where that is known
     size: tuple[int, int]  # width and height of the first frame
     fps: float
-    ended: bool  # no frame will come any more
-    broken: int  # frames that could not be read
-    trouble: str | None  # what is wrong at the moment
+    ended: bool = False  # no frame will come any more
+    broken: int = 0  # frames that could not be read
+    trouble: str | None = None  # what is wrong at the moment
 
     def take(self, timeout_s: float) -> Frame | None:
         """The next frame, or None when there is none in this time; CaptureError where nothing more can be read."""
@@ -80,7 +68,7 @@ class FrameSource(Protocol):
         ...
 
 
-class Camera:
+class Camera(FrameSource):
     """A camera, or a live stream, read by a thread of its own as fast as it gives frames; only the newest is kept.
 
     So what is taken is never older than one frame of the camera, however slow the one who takes. A camera that stops
@@ -89,7 +77,7 @@ class Camera:
     Args:
         source: Index, from 0, or the address of a live stream.
         size: Width and height to ask the camera for; it may choose another.
-        mirror: Turn left and right around, as a mirror does.
+        mirror: Turn left and right around.
         opener: Opens it; None is :func:`open_capture`.
 
     Raises:
@@ -106,9 +94,7 @@ class Camera:
     ) -> None:
         self.source = source
         self.name = f"webcam{source}" if isinstance(source, int) else name_of_address(source)
-        self.live, self.ended, self.broken = True, False, 0
-        self.count: int | None = None
-        self.trouble: str | None = None
+        self.live = True
         self.returned = 0  # how often it was gone and came back
         self.untaken = 0  # frames that a newer one replaced
         self._asked_size, self._mirror = size, mirror
@@ -155,29 +141,12 @@ class Camera:
             for _ in range(_FIRST_FRAME_TRIES):
                 image = read_bgr(capture)
                 if image is not None:
-                    return self._whole_pictures(capture, image)
+                    return capture, image
         capture.release()
         return None
 
-    def _whole_pictures(self, capture: Any, first: Picture) -> tuple[Any, Picture]:
-        """The capture, or one that deinterlaces, where a stream gives one picture twice; see :func:`gives_nothing`."""
-        if isinstance(self.source, int) or self._opener is not open_capture:
-            return capture, first
-        image = read_bgr(capture)
-        if image is None or not np.array_equal(sampled(first), sampled(image)):
-            return capture, first if image is None else image
-        other = open_deinterlaced(self.source)
-        whole = read_bgr(other)
-        if whole is not None:
-            capture.release()
-            return other, whole
-        if gives_nothing(capture):
-            capture.release()
-            raise CaptureError(f"{self.source}: {NOT_CONVERTED}")
-        return capture, image
-
     def _read(self, capture: Any) -> None:
-        """The thread: whatever ends it, nobody waits for a frame that can't come."""
+        """The thread, which alone touches the capture: whatever ends it, nobody waits for a frame that can't come."""
         try:
             self._keep_reading(capture)
         except Exception as error:
@@ -188,7 +157,6 @@ class Camera:
                 self._changed.notify_all()
 
     def _keep_reading(self, capture: Any) -> None:
-        """On the thread: it alone touches the capture, so that none is released under a read."""
         failed, pause = 0, PAUSE_S
         try:
             while not self._closing.is_set():
@@ -255,51 +223,6 @@ def open_capture(source: int | str) -> Any:
         return cv2.VideoCapture(name)
 
 
-def open_deinterlaced(source: str, turned: float = 0.0) -> Any:
-    """The video of a file or address through FFmpeg's filters, which make whole pictures of interlaced ones.
-
-    OpenCV 5 reads interlaced frames without an error and hands out memory that nobody wrote to: its converter refuses
-    them, and nobody asks it. Not every OpenCV has the filters; then the capture is not open. It knows no number of
-    frames.
-
-    Args:
-        source: File or address.
-        turned: ``CAP_PROP_ORIENTATION_META`` of the video, which the filters leave aside: degrees, clockwise.
-    """
-    turn = {90: ",transpose=clock", 180: ",hflip,vflip", 270: ",transpose=cclock"}.get(round(turned) % 360, "")
-    with openable(source) as name, _filter_lock:
-        before = os.environ.get(_FFMPEG_OPTIONS)
-        os.environ[_FFMPEG_OPTIONS] = "input_format;lavfi"
-        try:
-            quoted = re.sub(r"([\\':])", r"\\\1", name)  # once for the filter, once more for the graph
-            quoted = re.sub(r"([\\'\[\],;])", r"\\\1", quoted)
-            return cv2.VideoCapture(
-                f"movie=filename={quoted},bwdif=mode=send_frame:deint=interlaced{turn}", cv2.CAP_FFMPEG
-            )
-        finally:
-            if before is None:
-                del os.environ[_FFMPEG_OPTIONS]
-            else:
-                os.environ[_FFMPEG_OPTIONS] = before
-
-
-def sampled(image: Picture) -> Picture:
-    """A few of the pixels, a copy: enough to tell two pictures apart."""
-    return image[::_SAMPLE, ::_SAMPLE].copy()
-
-
-def gives_nothing(capture: Any) -> bool:
-    """Whether a capture gives one picture again and again, in an OpenCV that does so with frames it can't convert.
-
-    Only for where :func:`open_deinterlaced` can't tell: a video that really stands still looks the same.
-    """
-    version = re.search(r"avcodec:\s+YES \((\d+)", cv2.getBuildInformation())
-    if version is None or int(version[1]) < _FORGETFUL_AVCODEC:
-        return False
-    pictures = [sampled(image) for image in (read_bgr(capture) for _ in range(_STILL_FRAMES)) if image is not None]
-    return len(pictures) > 1 and all(np.array_equal(picture, pictures[0]) for picture in pictures)
-
-
 def read_bgr(capture: Any) -> Picture | None:
     """The next picture, BGR uint8 ``(H, W, 3)``, or None; OpenCV throws where a driver or a file is at its worst."""
     try:
@@ -319,19 +242,6 @@ def read_bgr(capture: Any) -> Picture | None:
 def as_rgb(image: Picture) -> Picture:
     """A picture from BGR, in place."""
     return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image), np.uint8)
-
-
-@contextmanager
-def quiet_opencv() -> Iterator[None]:
-    """OpenCV and the FFmpeg inside it print no warnings: what goes wrong, pipnet says in its own words."""
-    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # read when the first video is opened
-    logging: Any = getattr(cv2.utils, "logging", cv2)  # OpenCV 5, OpenCV 4
-    before = logging.getLogLevel()
-    logging.setLogLevel(_SILENT)
-    try:
-        yield
-    finally:
-        logging.setLogLevel(before)
 
 
 def camera_indices() -> list[int]:

@@ -1,4 +1,4 @@
-"""``python -m pipnet.demo``: its command line, which options go together, and what it does to its exit status.
+"""``python -m pipnet.demo``: its command line, which options go together, and what each source needs to run.
 
 What is slow to import is imported once it is needed, so that ``--help`` and slips are answered at once.
 """
@@ -61,15 +61,11 @@ _FOR = {
 
 
 def parse(arguments: Sequence[str] | None = None) -> tuple[argparse.ArgumentParser, argparse.Namespace]:
-    """The options, checked as far as that needs no file.
+    """The parser, for errors that show later, and the options, checked as far as that needs no file.
 
-    Returns:
-        The parser, for errors that show later, and the options. Besides their own names these are ``source``, one of
-        the names above, ``detector``, as :class:`pipnet.inference.landmarker.FaceLandmarker` takes it, and ``boxes``,
-        the file of ``--detector boxes FILE`` or None.
-
-    Raises:
-        SystemExit: Status 2, for arguments that are wrong or don't go together; 0 for ``--help``.
+    Besides their own names these are ``source``, one of the names above, ``detector``, as
+    :class:`pipnet.inference.landmarker.FaceLandmarker` takes it, and ``boxes``, the file of ``--detector boxes FILE``.
+    Arguments that are wrong or don't go together end the process with status 2.
     """
     parser = _parser()
     options = parser.parse_args(arguments)
@@ -96,11 +92,13 @@ def _parser() -> argparse.ArgumentParser:
     add = sources.add_argument
     add("--image", type=Path, nargs="+", metavar="PATH", help="photos")
     add("--folder", type=Path, metavar="DIR", help="all photos in a folder and its subfolders")
-    add("--video", type=_video, metavar="FILE|URL", help="a video")
+    add("--video", type=_value(str, bool, "needs a file or an address"), metavar="FILE|URL", help="a video")
     what = "a camera, live (default: 0, the first)"
-    add("--webcam", type=_camera, nargs="?", const=0, metavar="INDEX", help=what)
+    camera = _value(int, lambda index: index >= 0, "takes the number of a camera (0, 1, …), for a file use --video")
+    add("--webcam", type=camera, nargs="?", const=0, metavar="INDEX", help=what)
     what = f"a page in the browser, on this machine only (default: port {DEFAULT_PORT})"
-    add("--web", type=_port, nargs="?", const=DEFAULT_PORT, metavar="PORT", help=what)
+    port = _value(int, lambda port: 0 <= port <= 65535, "takes a port from 0 (any free one) to 65535")
+    add("--web", type=port, nargs="?", const=DEFAULT_PORT, metavar="PORT", help=what)
     add = parser.add_argument_group("results").add_argument
     what = (
         "folder (default: here), or with one source a file name: .png, .jpg, … or .mp4, .avi, …; a video is "
@@ -123,14 +121,16 @@ def _parser() -> argparse.ArgumentParser:
         "photos: leave out faces with a score below this, from 0 (keep all) to 1 (default: "
         f"{DEFAULT_MIN_SCORE}; 0 with --detector boxes); in videos and cameras the tracking leaves them out"
     )
-    add("--min-score", type=_number("from 0 to 1", lambda score: 0 <= score <= 1), metavar="S", help=what)
+    score = _value(float, lambda score: 0 <= score <= 1, "must be a number from 0 to 1")
+    add("--min-score", type=score, metavar="S", help=what)
     add = parser.add_argument_group("videos and cameras").add_argument
     add("--no-smoothing", action="store_true", help="points as the network gives them, frame by frame")
     what = f"frames between two searches for new faces (default: {DEFAULT_DETECT_EVERY})"
     add("--detect-every", type=positive, metavar="K", help=what)
-    seconds = _number("larger than 0", lambda seconds: 0 < seconds < math.inf)
+    seconds = _value(float, lambda seconds: 0 < seconds < math.inf, "must be a number larger than 0")
     add("--seconds", type=seconds, metavar="S", help="stop after so much of the video, or time")
-    add("--camera-size", type=_size, metavar="WxH", help="ask the camera for this size, as 1280x720")
+    size = _value(_size, lambda size: min(size) > 0, "must be WIDTHxHEIGHT, as 1280x720")
+    add("--camera-size", type=size, metavar="WxH", help="ask the camera for this size, as 1280x720")
     add("--mirror", action="store_true", help="turn the camera's picture around, as a mirror does")
     return parser
 
@@ -145,65 +145,42 @@ def _does_not_go(source: str, sources: tuple[str, ...]) -> str:
 
 
 def _split_detector(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    """``--detector NAME [FILE]`` becomes ``detector`` and ``boxes``."""
     name, *files = options.detector
-    options.boxes = None
-    if name in ("yunet", "boxes"):
-        if len(files) != 1:
-            parser.error(
-                f"--detector {name} needs one file: --detector {name} {'MODEL' if name == 'yunet' else 'FILE'}"
-            )
-        if name == "yunet":
-            options.detector = f"yunet:{files[0]}"
-            return
+    options.detector, options.boxes = name, None
+    needed = {"yunet": "MODEL", "boxes": "FILE"}.get(name)
+    if needed and len(files) != 1:
+        parser.error(f"--detector {name} needs one file: --detector {name} {needed}")
+    if name == "yunet":
+        options.detector = f"yunet:{files[0]}"
+    elif name == "boxes":
         if options.source not in (IMAGE, FOLDER, VIDEO):
             parser.error("--detector boxes FILE is for --image, --folder and --video: it has boxes of known pictures")
-        options.detector, options.boxes = name, Path(files[0])
-        return
-    if name != "retinaface" and not name.startswith("yunet:"):
+        options.boxes = Path(files[0])
+    elif name != "retinaface" and not name.startswith("yunet:"):
         parser.error(f"no face detector {name!r}; there are: retinaface, yunet MODEL, and boxes FILE")
-    if files:
+    elif files:
         parser.error(f"--detector {name} takes no file, got {files[0]}")
-    options.detector = name
 
 
-def _number(what: str, fits: Callable[[float], bool]) -> Callable[[str], float]:
-    """A type for argparse: a number that is ``what``."""
+def _value(convert: Callable[[str], Any], fits: Callable[[Any], bool], what: str) -> Callable[[str], Any]:
+    """A type for argparse; ``what`` is said of a text that is none."""
 
-    def read(text: str) -> float:
+    def read(text: str) -> Any:
         try:
-            number = float(text)
+            value = convert(text)
         except ValueError:
-            number = math.nan
-        if not fits(number):
-            raise argparse.ArgumentTypeError(f"must be a number {what}, got {text!r}")
-        return number
+            value = None
+        if value is None or not fits(value):
+            raise argparse.ArgumentTypeError(f"{what}, got {text!r}")
+        return value
 
     return read
 
 
-def _camera(text: str) -> int:
-    if text.isdecimal():
-        return int(text)
-    raise argparse.ArgumentTypeError(f"takes the number of a camera (0, 1, …), got {text!r}; for a file use --video")
-
-
-def _port(text: str) -> int:
-    if text.isdecimal() and int(text) <= 65535:
-        return int(text)
-    raise argparse.ArgumentTypeError(f"takes a port from 0 (any free one) to 65535, got {text!r}")
-
-
-def _video(text: str) -> str:
-    if not text:
-        raise argparse.ArgumentTypeError("needs a file or an address")
-    return text
-
-
 def _size(text: str) -> tuple[int, int]:
-    width, _, height = text.lower().partition("x")
-    if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
-        raise argparse.ArgumentTypeError(f"must be WIDTHxHEIGHT, as 1280x720, got {text!r}")
-    return int(width), int(height)
+    width, height = map(int, text.lower().split("x"))
+    return width, height
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
@@ -409,7 +386,7 @@ def _boxes(parser: argparse.ArgumentParser, options: argparse.Namespace) -> Any:
     from pipnet.inference.file_boxes import FileBoxes
 
     try:
-        return FileBoxes(options.boxes).detector()
+        return FileBoxes(options.boxes)
     except (ValueError, OSError) as error:
         parser.error(said(error))
 

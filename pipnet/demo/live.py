@@ -35,7 +35,6 @@ _PARTS = {
     "write": "write {}",
 }
 
-
 _WAIT_S = 0.05  # for a frame, before keys are looked at again
 _FIGURES_EVERY_S = 0.25  # they can't be read when they change faster
 _FIGURES_OVER = 60  # frames
@@ -49,16 +48,7 @@ _MOST_SKIPPED = 10  # in a row
 class Playback:
     """The speed of a video in a window, its own: when a frame is due, and which are skipped so as not to fall behind.
 
-    Args:
-        fps: Frames a second.
-        may_skip: False shows every frame, late if need be.
-
-    Example:
-        >>> playback = Playback(25.0, may_skip=True)
-        >>> playback.wait_s(0.0)
-        0.0
-        >>> 0.03 < playback.wait_s(0.04) <= 0.04
-        True
+    Without ``may_skip`` every frame is shown, late if need be.
     """
 
     def __init__(self, fps: float, *, may_skip: bool) -> None:
@@ -98,14 +88,6 @@ class FrameLoop:
         folder: Where snapshots go.
         seconds: Stop after so much, or None.
         before: Told the number of each frame before the tracker runs.
-
-    Attributes:
-        frames: Looked at.
-        with_face: Frames that had one.
-        most_faces: In one frame.
-        skipped: Frames skipped because the window would have fallen behind.
-        stopped: Why it ended before the end of the source, or None.
-        broke_off: Whether that is a failure: the source could not be read any further.
     """
 
     def __init__(
@@ -120,9 +102,10 @@ class FrameLoop:
         seconds: float | None = None,
         before: Callable[[int], Any] = lambda number: None,
     ) -> None:
-        self.frames = self.with_face = self.most_faces = self.skipped = 0
-        self.stopped: str | None = None
-        self.broke_off = False
+        self.frames = self.with_face = self.most_faces = 0
+        self.skipped = 0  # because the window would have fallen behind
+        self.stopped: str | None = None  # why it ended before the end of the source
+        self.broke_off = False  # the source could not be read any further
         self._source, self._tracker, self._watch, self._results = source, tracker, watch, results
         self._window, self._folder, self._seconds, self._before = window, folder, seconds, before
         self._playback = Playback(source.fps, may_skip=not results)
@@ -137,12 +120,7 @@ class FrameLoop:
         self._progress = tqdm(total=total, unit="frame", disable=None, leave=False)
 
     def play(self) -> None:
-        """Until the source ends, or somebody ends it.
-
-        Raises:
-            OSError: A result can't be written.
-            ValueError: A frame can't be used.
-        """
+        """Until the source ends, or somebody ends it; OSError where a result can't be written."""
         started = time.perf_counter()
         with StopRequest(alone=True) as stop, self._progress:
             while not self._ended(stop, started):
@@ -204,8 +182,7 @@ class FrameLoop:
         self.frames += 1
         self.with_face += len(faces) > 0
         self.most_faces = max(self.most_faces, len(faces))
-        if self._window is not None and picture is not None:
-            self._shown = frame, faces
+        if picture is not None:
             self._show(picture, faces, frame)
         self._watch.frame_done()
         self._progress.update()
@@ -222,7 +199,9 @@ class FrameLoop:
             return draw_faces(frame.image, faces, **switches, out=out)
 
     def _show(self, picture: np.ndarray, faces: FaceLandmarks, frame: Frame) -> None:
-        assert self._window is not None
+        if self._window is None:
+            return
+        self._shown = frame, faces
         now = time.perf_counter()
         if now >= self._lines_until:
             self._lines_until = now + _FIGURES_EVERY_S

@@ -53,10 +53,9 @@ class Names:
         self._taken = {path.resolve() for path in inputs}
 
     def free(self, folder: Path, name: str, *suffixes: str) -> Path:
-        """``folder/NAME.SUFFIX``, or with a number where that is taken (photos of one name in two folders).
+        """``folder/NAME.SUFFIX`` with the first suffix, or with a number where that, or one with another, is taken.
 
-        The first suffix is that of the path; the name is free with the others too. A file of an earlier run does not
-        count as taken: it is replaced.
+        A file of an earlier run does not count as taken: it is replaced.
         """
         number, path = 1, folder / f"{name}{suffixes[0]}"
         while self._taken & {path.with_suffix(suffix).resolve() for suffix in suffixes}:
@@ -127,17 +126,17 @@ class _PendingText(_PendingFile):
         finally:
             self.discard()
 
-    def _add(self, text: str) -> None:
+    def _try(self, act: Callable[[], object]) -> None:
         try:
-            self._file.write(text)
+            act()
         except OSError as error:
             raise self._failed(error) from error
 
+    def _add(self, text: str) -> None:
+        self._try(lambda: self._file.write(text))
+
     def finish(self) -> None:
-        try:
-            self._file.close()
-        except OSError as error:
-            raise self._failed(error) from error
+        self._try(self._file.close)
         super().finish()
 
     def discard(self) -> None:
@@ -168,7 +167,7 @@ class VideoRecord(_PendingText):
 
 
 class Table(_PendingText):
-    """The faces of photos or frames as CSV; :mod:`pipnet.demo` says what the columns are."""
+    """The faces of photos or frames as CSV."""
 
     def __init__(self, path: Path, layout: PointLayout) -> None:
         super().__init__(path)
@@ -199,10 +198,6 @@ class Recording(_PendingFile):
             as if there had been no gap.
         took: Told the seconds that each picture took, by the thread.
 
-    Attributes:
-        nearly_full: The disk is; end the recording while it can be kept.
-        frames: Written so far.
-
     Raises:
         OSError: The file can't be written, on :meth:`write` and :meth:`finish` too.
     """
@@ -217,7 +212,7 @@ class Recording(_PendingFile):
         took: Callable[[float], None] = lambda seconds: None,
     ) -> None:
         super().__init__(path)
-        self.nearly_full = False
+        self.nearly_full = False  # the disk is; end the recording while it can be kept
         self.frames = 0
         self._size, self._fps, self._longest_hold_s, self._took = size, fps, longest_hold_s, took
         self._error: BaseException | None = None

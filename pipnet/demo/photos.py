@@ -8,12 +8,13 @@ import os
 import re
 import sys
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -73,15 +74,11 @@ class Photo:
 
 
 def photos_in(folder: Path, results: Path) -> tuple[list[Photo], str]:
-    """All photos of a folder and its subfolders, sorted; see :func:`pipnet.data.images.photos_below`.
+    """All photos of a folder and its subfolders, sorted, and a sentence about the files that are none by their names.
 
     What an earlier run wrote is skipped: ``NAME_landmarks.png`` beside its photo or where it is written today, and a
     subfolder ``results``, to which results go. The working folder is searched all the same: results go there when
-    nobody says where.
-
-    Returns:
-        The photos, and among them each subfolder that can't be read; and a sentence about the files that are no photos
-        by their names, or nothing where there is none.
+    nobody says where. A subfolder that can't be read is among the photos.
 
     Raises:
         ValueError: No such folder, or no photo in it.
@@ -109,12 +106,11 @@ def photos_in(folder: Path, results: Path) -> tuple[list[Photo], str]:
 def read_ahead(photos: Sequence[Photo]) -> Iterator[tuple[Photo, Future[np.ndarray]]]:
     """Each photo with its picture, or with the error that reading raised, in order; one is read in advance."""
     with ThreadPoolExecutor(1, thread_name_prefix="photos") as thread:
-        following = thread.submit(photos[0].read) if photos else None
-        for index, photo in enumerate(photos):
-            reading = following
-            following = thread.submit(photos[index + 1].read) if index + 1 < len(photos) else None
-            assert reading is not None
-            yield photo, reading
+        reading = deque([thread.submit(photo.read) for photo in photos[:1]])
+        for photo, following in zip_longest(photos, photos[1:]):
+            if following is not None:
+                reading.append(thread.submit(following.read))
+            yield photo, reading.popleft()
 
 
 def _result_of(path: Path) -> Path | None:
@@ -133,13 +129,8 @@ def _is_video(path: Path) -> bool:
 class PhotoRun:
     """What becomes of the photos of one run.
 
-    Args:
-        photos: In order.
-        landmarker: Finds the points.
-        options: Of the command line.
-        folder: Where results go.
-        file: The picture's own name, or None for ``NAME_landmarks.png``.
-        boxes: Told which photo is looked at next, where boxes come from a file.
+    Results go to ``folder``, the picture of a single photo to ``file`` where that is given. ``boxes`` is told which
+    photo is looked at next, where boxes come from a file.
     """
 
     def __init__(
@@ -237,10 +228,7 @@ class PhotoRun:
         return written
 
     def _summarise(self, seconds: float, interrupted: bool) -> None:
-        parts = [
-            f"{self._done} of {counted(len(self._photos), 'photo')} done",
-            *(["interrupted"] if interrupted else []),
-        ]
+        parts = [f"{self._done} of {counted(len(self._photos), 'photo')} done"] + ["interrupted"] * interrupted
         parts += [how_many(self._faces) + doubtful(self._skipped), f"{counted(self._without, 'photo')} without a face"]
         print(", ".join(parts) + (f"; {speed(self._done, 'photo', seconds)}" if self._done else ""))
 

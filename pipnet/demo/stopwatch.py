@@ -23,14 +23,6 @@ class Stopwatch:
     ``crop`` is what happens in a landmarker's call before its network first runs, ``decode`` what happens after its
     last run, ``track`` what a tracker does around its calls of detector and landmarker. ``read`` and ``write`` happen
     on threads of their own, beside the others.
-
-    Example:
-        >>> watch = Stopwatch()
-        >>> for seconds in (0.002, 0.004, 0.009):
-        ...     watch.add("network", seconds)
-        ...     _ = watch.frame_done()
-        >>> watch.summary()["network"]["median_ms"], watch.summary()["network"]["frames"]
-        (4.0, 3)
     """
 
     def __init__(self) -> None:

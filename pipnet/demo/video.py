@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
 import queue
+import re
 import threading
 import time
 from contextlib import suppress
@@ -15,19 +17,17 @@ import numpy as np
 
 from pipnet.demo.camera import (
     JOIN_S,
-    NOT_CONVERTED,
     CaptureError,
     Frame,
+    FrameSource,
     OpenCapture,
     Picture,
     as_rgb,
-    gives_nothing,
     open_capture,
-    open_deinterlaced,
     read_bgr,
-    sampled,
 )
 from pipnet.demo.output import name_of_address
+from pipnet.files import openable
 
 # Where nobody knows how many frames there are, so many failed reads in a row are the end, not damage.
 PATIENCE = 30
@@ -39,9 +39,17 @@ _USUAL_RATES = (1.0, 240.0)  # within these it is believed, outside the times of
 _ANOTHER_PICTURE = 16.0  # mean difference, of 255, from which two pictures are not of one frame
 # Containers that store how many frames they hold; of others OpenCV gives an estimate.
 _COUNTED = (".mp4", ".m4v", ".mov", ".avi")
+_SAMPLE = 8  # every eighth pixel of every eighth row: enough to tell two pictures apart
+_STILL_FRAMES = 50
+_FORGETFUL_AVCODEC = 62  # of FFmpeg 8, whose errors of conversion OpenCV 4.13 and 5.0 don't look at
+_NOT_CONVERTED = (
+    "this OpenCV can't decode these frames, which may be interlaced; convert the video, as"
+    " `ffmpeg -i OLD -vf bwdif NEW.mp4` does, or install opencv-python 5"
+)
+_FFMPEG_OPTIONS = "OPENCV_FFMPEG_CAPTURE_OPTIONS"  # read whenever a video is opened
 
 
-class VideoFile:
+class VideoFile(FrameSource):
     """The frames of a video, in order; frames that can't be decoded are skipped and counted.
 
     Args:
@@ -56,8 +64,6 @@ class VideoFile:
     def __init__(self, source: str, *, ahead: int = 4, opener: OpenCapture | None = None) -> None:
         self.source = source
         self.name = name_of_address(source) if "://" in source else Path(source).stem
-        self.live, self.ended, self.broken = False, False, 0
-        self.trouble: str | None = None
         capture = _open(source, opener or open_capture)
         fps = float(capture.get(cv2.CAP_PROP_FPS))
         self.fps = fps if _USUAL_RATES[0] <= fps <= _USUAL_RATES[1] else _DEFAULT_FPS
@@ -139,15 +145,15 @@ class VideoFile:
     def _read(self) -> Picture | None:
         """The next picture, or None.
 
-        OpenCV may say that it has one and hand out memory that nobody wrote to, see
-        :func:`~pipnet.demo.camera.open_deinterlaced`. The sign of that is the picture before, once more, and of the
-        first one nothing; so that one is compared with what the filters make of it. A video that stands still shows the
-        same sign: from there on it goes through the filters, which is right for both.
+        OpenCV may say that it has one and hand out memory that nobody wrote to, see :func:`open_deinterlaced`. The sign
+        of that is the picture before, once more, and of the first one nothing; so that one is compared with what the
+        filters make of it. A video that stands still shows the same sign: from there on it goes through the filters,
+        which is right for both.
         """
         image = read_bgr(self._capture)
         if image is None or self._believed:
             return image
-        before, self._sample = self._sample, sampled(image)
+        before, self._sample = self._sample, _sampled(image)
         if before is not None and not np.array_equal(before, self._sample):
             return image
         return self._second_look(image, first=before is None)
@@ -159,8 +165,8 @@ class VideoFile:
         if whole is None:
             self._believed = True  # there are no filters here
             other.release()
-            if first and gives_nothing(open_capture(self.source)):
-                raise CaptureError(f"{self.source}: {NOT_CONVERTED}")
+            if first and _gives_nothing(open_capture(self.source)):
+                raise CaptureError(f"{self.source}: {_NOT_CONVERTED}")
             return image
         if first and whole.shape == image.shape and cv2.absdiff(whole, image).mean() < _ANOTHER_PICTURE:
             other.release()
@@ -231,3 +237,41 @@ def _rate_by_times(second: Frame | None, claimed: float, default: float) -> floa
     if _RATES[0] <= claimed <= _RATES[1] and 0.9 < seen / claimed < 1.1:
         return claimed
     return min(max(seen, _RATES[0]), _USUAL_RATES[1])
+
+
+def open_deinterlaced(source: str, turned: float = 0.0) -> Any:
+    """The video through FFmpeg's filters, which make whole pictures of interlaced ones; it knows no number of frames.
+
+    OpenCV 5 reads interlaced frames without an error and hands out memory that nobody wrote to: its converter refuses
+    them, and nobody asks it. Not every OpenCV has the filters; then the capture is not open. The filters leave aside
+    how the video is ``turned``: ``CAP_PROP_ORIENTATION_META``, degrees clockwise.
+    """
+    turn = {90: ",transpose=clock", 180: ",hflip,vflip", 270: ",transpose=cclock"}.get(round(turned) % 360, "")
+    with openable(source) as name:
+        before = os.environ.get(_FFMPEG_OPTIONS)
+        os.environ[_FFMPEG_OPTIONS] = "input_format;lavfi"
+        try:
+            quoted = re.sub(r"([\\':])", r"\\\1", name)  # once for the filter, once more for the graph
+            quoted = re.sub(r"([\\'\[\],;])", r"\\\1", quoted)
+            filters = f"movie=filename={quoted},bwdif=mode=send_frame:deint=interlaced{turn}"
+            return cv2.VideoCapture(filters, cv2.CAP_FFMPEG)
+        finally:
+            os.environ.pop(_FFMPEG_OPTIONS)
+            if before is not None:
+                os.environ[_FFMPEG_OPTIONS] = before
+
+
+def _sampled(image: Picture) -> Picture:
+    return image[::_SAMPLE, ::_SAMPLE].copy()
+
+
+def _gives_nothing(capture: Any) -> bool:
+    """Whether a capture gives one picture again and again, in an OpenCV that does so with frames it can't convert.
+
+    Only for where :func:`open_deinterlaced` can't tell: a video that really stands still looks the same.
+    """
+    version = re.search(r"avcodec:\s+YES \((\d+)", cv2.getBuildInformation())
+    if version is None or int(version[1]) < _FORGETFUL_AVCODEC:
+        return False
+    pictures = [_sampled(image) for image in (read_bgr(capture) for _ in range(_STILL_FRAMES)) if image is not None]
+    return len(pictures) > 1 and all(np.array_equal(picture, pictures[0]) for picture in pictures)

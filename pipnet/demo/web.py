@@ -40,6 +40,7 @@ from pipnet.demo.stopwatch import Stopwatch
 from pipnet.inference.drawing import part_colours, point_colours
 from pipnet.inference.landmarker import FaceLandmarker
 from pipnet.inference.tracking import FaceTracker
+from pipnet.layouts import PointLayout
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
@@ -65,14 +66,6 @@ def refusal(host: str | None, origin: str | None) -> str | None:
     can give its own name this machine's address (DNS rebinding): then ``Host`` is that name. And it can open a
     WebSocket or send a photo here under its own name: then ``Origin`` is another one than ``Host``. Programs that are
     no browser send no ``Origin``. Any port will do, for tunnels.
-
-    Example:
-        >>> refusal("localhost:7860", "http://localhost:7860") is None
-        True
-        >>> refusal("rebound.example:7860", None)
-        "this page answers on this machine only: open it as localhost, not as 'rebound.example:7860'"
-        >>> refusal("127.0.0.1:7860", "https://foreign.example")
-        "a page of 'https://foreign.example' asked; only this server's own page may"
     """
     if host is None or _name(host) not in LOOPBACK:
         return f"this page answers on this machine only: open it as localhost, not as {host!r}"
@@ -94,12 +87,6 @@ def decode_page_image(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -
 
     Raises:
         BadSampleError: Empty, no image, cut off, or above ``max_pixels``, which is checked before anything is decoded.
-
-    Example:
-        >>> decode_page_image(b"some words", "notes.txt")
-        Traceback (most recent call last):
-        ...
-        pipnet.data.images.BadSampleError: notes.txt: not an image, or a damaged one; JPEG, PNG, WebP, BMP and TIFF work
     """
     if not data:
         raise BadSampleError(f"{name}: the file is empty")
@@ -200,7 +187,7 @@ class _Server:
         self._files = {
             path.name: (path.read_bytes(), _TYPES[path.suffix]) for path in PAGE.iterdir() if path.suffix in _TYPES
         }
-        self._about = _about(landmarker)
+        self._about = _about(landmarker.layout)
 
     async def page_file(self, request: web.Request) -> web.Response:
         name = request.match_info.get("file", "index.html")
@@ -312,9 +299,8 @@ def _milliseconds(watch: Stopwatch) -> dict[str, float]:
     return {part: round(1000 * seconds, 2) for part, seconds in watch.frame_done().items()}
 
 
-def _about(landmarker: FaceLandmarker) -> dict[str, Any]:
+def _about(layout: PointLayout) -> dict[str, Any]:
     """What the page needs to know to draw and to send."""
-    layout = landmarker.layout
     colours = {part: _css(colour) for part, colour in part_colours(layout).items()}
     return {
         "version": version(),
@@ -354,18 +340,14 @@ def serve(
 
     Args:
         landmarker: One for all pages; its detector is loaded before the page can be reached.
-        host: A loopback address or name; the page is for this machine only.
+        host: A loopback address or name; another raises a ValueError.
         port: To listen on; 0 takes any free one.
         max_faces: Only the so many surest faces of each picture; None is all.
         min_score: Of faces in photos; those below are skipped, and counted. On the camera the tracking decides.
         open_browser: Also open the page in the default browser.
 
     Returns:
-        Exit status: 0 when it was ended, 2 when it could not start (the port is taken); one sentence on stderr says
-        why.
-
-    Raises:
-        ValueError: ``host`` is no loopback address.
+        Exit status: 0 when it was ended, 2 when it could not start (the port is taken).
     """
     if host not in LOOPBACK:
         raise ValueError(f"the page is for this machine only: host must be one of {', '.join(LOOPBACK)}, got {host!r}")

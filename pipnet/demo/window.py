@@ -44,20 +44,16 @@ class Overlay:
 
 
 class Window:
-    """A window on the screen, titled. Belongs to the main thread, as user interfaces do.
-
-    Attributes:
-        closed: By a key or the mouse; nothing is shown any more.
-        paused: The user wants the picture to stand still.
-        snapshot_wanted: The user pressed the key; whoever saves it sets this back.
-        overlay: What the user wants to see drawn.
+    """A window on the screen. Belongs to the main thread, as user interfaces do.
 
     Raises:
         cv2.error: No window can be opened (where that does not end the process, see :class:`DisplayProbe`).
     """
 
     def __init__(self, title: str) -> None:
-        self.closed = self.paused = self.snapshot_wanted = False
+        self.closed = False  # by a key or the mouse
+        self.paused = False
+        self.snapshot_wanted = False  # whoever saves it sets this back
         self.overlay = Overlay()
         self._help = False
         self._title = title

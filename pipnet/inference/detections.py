@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 from numpy.typing import ArrayLike
 
-from pipnet.geometry import box_around, boxes_seen_turned, centre_and_size, turned
+from pipnet.geometry import box_around, boxes_seen_turned, centre_and_size, roll_angles, scale_boxes, tight_box, turned
+from pipnet.landmarks import FaceLandmarks
 
 _FARTHEST_PX, _SMALLEST_PX = 1e12, 1e-3  # of boxes: beyond, the numbers of a crop overflow
+# How far a training's boxes may be from the tight boxes of the points and still be these: the mean of many faces is a
+# little smaller than each.
+_TIGHT = 0.1
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, init=False)
 class Detections:
     """Faces that a detector found in one photo, best first.
 
@@ -36,25 +41,40 @@ class Detections:
         (2, [5.0, 5.0, 9.0, 9.0])
     """
 
-    boxes: np.ndarray
-    scores: np.ndarray
-    angles: np.ndarray = None  # type: ignore[assignment]  # always an array once built
-    framed: np.ndarray = None  # type: ignore[assignment]  # likewise
-    calibration: Calibration | None = None
+    boxes: npt.NDArray[np.float64]
+    scores: npt.NDArray[np.float32]
+    angles: npt.NDArray[np.float64]
+    framed: npt.NDArray[np.float64]
+    calibration: Calibration | None
 
-    def __post_init__(self) -> None:
-        boxes = np.asarray(self.boxes, dtype=np.float64)
-        scores = np.asarray(self.scores, dtype=np.float32)
-        angles = np.full(scores.shape, np.nan) if self.angles is None else np.asarray(self.angles, dtype=np.float64)
-        framed = boxes if self.framed is None else np.asarray(self.framed, dtype=np.float64)
-        shapes = boxes.shape, scores.shape, angles.shape, framed.shape
-        if scores.ndim != 1 or shapes != ((len(scores), 4), scores.shape, scores.shape, (len(scores), 4)):
-            raise ValueError("boxes must be (F, 4) with scores and angles (F,), got " + ", ".join(map(str, shapes[:3])))
-        if np.isinf(angles).any():
-            raise ValueError(f"angles must be degrees, or NaN where they are not known, got {angles.tolist()}")
+    def __init__(
+        self,
+        boxes: ArrayLike,
+        scores: ArrayLike,
+        angles: ArrayLike | None = None,
+        framed: ArrayLike | None = None,
+        calibration: Calibration | None = None,
+    ) -> None:
+        scores = np.asarray(scores, dtype=np.float32)
+        arrays = {
+            "boxes": np.asarray(boxes, dtype=np.float64),
+            "scores": scores,
+            "angles": np.asarray(np.full(scores.shape, np.nan) if angles is None else angles, dtype=np.float64),
+            "framed": np.asarray(boxes if framed is None else framed, dtype=np.float64),
+        }
+        shapes = {name: array.shape for name, array in arrays.items()}
+        count = (scores.size,)
+        if shapes != {"boxes": (*count, 4), "scores": count, "angles": count, "framed": (*count, 4)}:
+            given = ", ".join(str(shapes[name]) for name in ("boxes", "scores", "angles"))
+            raise ValueError(f"boxes must be (F, 4) with scores and angles (F,), got {given}")
+        if np.isinf(arrays["angles"]).any():
+            raise ValueError(
+                f"angles must be degrees, or NaN where they are not known, got {arrays['angles'].tolist()}"
+            )
         order = np.argsort(-scores, kind="stable")
-        for name, value in (("boxes", boxes), ("scores", scores), ("angles", angles), ("framed", framed)):
-            object.__setattr__(self, name, value[order])
+        for name, array in arrays.items():
+            object.__setattr__(self, name, array[order])
+        object.__setattr__(self, "calibration", calibration)
 
     @classmethod
     def calibrated(
@@ -125,12 +145,7 @@ class Calibration:
     aspect: float = 1.0
 
     def apply(self, boxes: np.ndarray, angles: np.ndarray | None = None) -> np.ndarray:
-        """Detector boxes ``(F, 4)`` to tight boxes ``(F, 4)``, any frame whose axes are the photo's.
-
-        Args:
-            boxes: Upright, as detectors give them.
-            angles: ``(F,)``, degrees: how far the faces are tilted, and their tight boxes turned; None: upright.
-        """
+        """Upright detector boxes ``(F, 4)`` to tight boxes ``(F, 4)``, turned by ``angles`` ``(F,)`` in degrees."""
         if angles is not None:
             boxes = boxes_seen_turned(boxes, angles, self.aspect)
         centre, size = centre_and_size(boxes)
@@ -141,17 +156,25 @@ class Calibration:
 UNCALIBRATED = Calibration(shift=(0.0, 0.0), scale=(1.0, 1.0))
 
 
-def as_detections(boxes: ArrayLike | Detections) -> Detections:
-    """A user's boxes, whose tilt nobody knows, or what a detector gave: of the user's own it may be any object with
-    ``boxes``, and ``angles`` if it has them, as :class:`~pipnet.landmarks.FaceLandmarks` does."""
+Boxes: TypeAlias = ArrayLike | Detections | FaceLandmarks
+"""Boxes of one photo: a user's own, or what a detector or an earlier call gave."""
+
+
+def as_detections(boxes: Boxes, *, checked: bool = True) -> Detections:
+    """A user's boxes, or what a detector gave.
+
+    A detector of the user's own may give any object with ``boxes``, and ``angles`` if it has them, as
+    :class:`~pipnet.landmarks.FaceLandmarks` does. If ``checked``, boxes that can't be cut out raise a ValueError.
+    """
     if isinstance(boxes, Detections):
         return boxes
+    given: Any = getattr(boxes, "boxes", boxes)
     angles = getattr(boxes, "angles", None)
-    boxes = as_boxes(getattr(boxes, "boxes", boxes))
-    return Detections(boxes, np.ones(len(boxes)), None if angles is None else as_angles(angles, len(boxes)))
+    numbers = as_boxes(given) if checked else np.asarray(given, dtype=np.float64).reshape(-1, 4)
+    return Detections(numbers, np.ones(len(numbers)), as_angles(angles, len(numbers)))
 
 
-def as_angles(angles: ArrayLike | None, faces: int) -> np.ndarray:
+def as_angles(angles: ArrayLike | None, faces: int) -> npt.NDArray[np.float64]:
     """A user's angles as float64 ``(F,)``, NaN where they are not known.
 
     Raises:
@@ -173,11 +196,11 @@ def as_angles(angles: ArrayLike | None, faces: int) -> np.ndarray:
     return np.broadcast_to(given, (faces,))
 
 
-def as_boxes(boxes: ArrayLike, *, flat: bool = False) -> np.ndarray:
-    """A user's boxes as float64 ``(F, 4)``.
+def as_boxes(boxes: ArrayLike, *, flat: bool = False) -> npt.NDArray[np.float64]:
+    """A user's boxes, ``(F, 4)`` or ``(4,)``, as float64 ``(F, 4)``.
 
     Args:
-        boxes: ``(F, 4)`` or ``(4,)``.
+        boxes: Numbers.
         flat: Whether one without width or without height is taken too: labelled points may lie on a line.
 
     Raises:
@@ -185,8 +208,6 @@ def as_boxes(boxes: ArrayLike, *, flat: bool = False) -> np.ndarray:
             corner order other than ``x0, y0, x1, y1``; the message names the box.
 
     Example:
-        >>> as_boxes([10, 20, 30, 60]).tolist()
-        [[10.0, 20.0, 30.0, 60.0]]
         >>> as_boxes([[10, 20, 30, 60], [30, 20, 10, 60]])
         Traceback (most recent call last):
         ...
@@ -194,25 +215,60 @@ def as_boxes(boxes: ArrayLike, *, flat: bool = False) -> np.ndarray:
         pixels of the photo
     """
     try:
-        boxes = np.asarray(boxes, dtype=np.float64)
+        numbers = np.asarray(boxes, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise ValueError(f"boxes must be numbers of shape (F, 4) or (4,): {error}") from None
-    if boxes.shape == (4,):
-        boxes = boxes[None]
-    if boxes.size == 0:
-        return boxes.reshape(0, 4)
-    if boxes.ndim != 2 or boxes.shape[1] != 4:
-        raise ValueError(f"boxes must have shape (F, 4) or (4,), got {boxes.shape}")
-    for index, box in enumerate(boxes.tolist()):  # not by NumPy, whose many calls take longer for a few boxes
-        if not (is_box(*box) and (flat or (box[0] < box[2] and box[1] < box[3]))):
+    if numbers.shape == (4,):
+        numbers = numbers[None]
+    if numbers.size == 0:
+        return numbers.reshape(0, 4)
+    if numbers.ndim != 2 or numbers.shape[1] != 4:
+        raise ValueError(f"boxes must have shape (F, 4) or (4,), got {numbers.shape}")
+    for index, box in enumerate(numbers.tolist()):  # not by NumPy, whose many calls take longer for a few boxes
+        if not (_is_box(*box) and (flat or (box[0] < box[2] and box[1] < box[3]))):
             raise ValueError(
                 f"box {index} {box} is no box; boxes are x0, y0, x1, y1 with x0 < x1 and y0 < y1, in pixels of the"
                 " photo"
             )
-    return boxes
+    return numbers
 
 
-def is_box(x0: float, y0: float, x1: float, y1: float) -> bool:
-    """Whether numbers are a box that can be cut out; NaN is none."""
+def can_cut(boxes: np.ndarray) -> npt.NDArray[np.bool_]:
+    """Which of the boxes ``(F, 4)`` can be cut out."""
+    return np.array([_is_box(*box) for box in boxes.tolist()], dtype=np.bool_)
+
+
+def _is_box(x0: float, y0: float, x1: float, y1: float) -> bool:
     ordered = -_FARTHEST_PX <= x0 <= x1 <= _FARTHEST_PX and -_FARTHEST_PX <= y0 <= y1 <= _FARTHEST_PX
     return ordered and max(x1 - x0, y1 - y0) >= _SMALLEST_PX
+
+
+def boxes_by_points(points: np.ndarray, mean_face: np.ndarray, crop_scale: float) -> tuple[np.ndarray, np.ndarray]:
+    """The boxes and angles by which a training would have cut faces that have these points.
+
+    These are the tight boxes; of a network whose mean face says that it was trained on other boxes (AFLW's, for one),
+    boxes that lie about the points as those lay about the mean face.
+
+    Args:
+        points: ``(F, N, 2)`` float64, source pixels.
+        mean_face: ``(N, 2)``, fractions of the crop.
+        crop_scale: Side of the crop over the longer side of the box.
+
+    Returns:
+        Boxes ``(F, 4)``, and the angles ``(F,)`` by which they are turned, degrees.
+
+    Example:
+        >>> square = np.array([[0.0, 0], [1, 0], [0, 1], [1, 1]])
+        >>> boxes, angles = boxes_by_points(10 * square[None], 0.25 + 0.5 * square, crop_scale=1.0)
+        >>> boxes.tolist(), angles.tolist()  # of a training whose boxes were twice as large
+        ([[-5.0, -5.0, 15.0, 15.0]], [0.0])
+    """
+    rolls = roll_angles(points, mean_face)
+    boxes = tight_box(points, rolls)
+    mean = tight_box((mean_face - 0.5) * crop_scale)  # about the middle of a box whose longer side is 1
+    middle, longer = (mean[:2] + mean[2:]) / 2, float((mean[2:] - mean[:2]).max())
+    if not longer or (abs(longer - 1) <= _TIGHT and np.abs(middle).max() <= _TIGHT):
+        return boxes, rolls
+    boxes = scale_boxes(boxes, 1 / longer)
+    shift = turned(-middle * (boxes[:, 2:] - boxes[:, :2]).max(axis=1, keepdims=True), rolls)
+    return boxes + np.tile(shift, 2), rolls

@@ -3,17 +3,12 @@
 A detector frames a face in its own way: RetinaFace takes in the forehead, the landmark network wants the tight box of
 the points. So each adapter carries a :class:`Calibration`, fitted on training faces by
 ``experiments/detector_boxes/fit.py``, and what comes out can be fed to the crop as it is.
-
-By name: ``"retinaface"``, which comes with ``pip install``, and ``"yunet:FILE"``, smaller, on OpenCV's own engine; its
-model file is the user's to bring. Boxes that stand in a file are no detector,
-because pixels don't say which photo they are: see :class:`pipnet.inference.file_boxes.FileBoxes`.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,7 +18,7 @@ import numpy as np
 
 from pipnet.geometry import angle_between, box_around, roll_angles, tight_box, turned
 from pipnet.inference.detections import Calibration, Detections, Detector
-from pipnet.inference.sessions import Session, onnx_session
+from pipnet.inference.sessions import Session, onnx_session, quiet_opencv
 
 FIVE_UPRIGHT = np.array([[0.332, 0.271], [0.666, 0.265], [0.504, 0.457], [0.358, 0.628], [0.651, 0.622]])
 """Eyes, nose and mouth corners of an upright face: the mean of 300W's training labels, in sides of the crop."""
@@ -41,10 +36,6 @@ def five_point_rolls(points: np.ndarray) -> np.ndarray:
 
     Returns:
         ``(F,)``, degrees clockwise; NaN beyond 75, where such points are not to be believed.
-
-    Example:
-        >>> five_point_rolls(np.array([[[0.0, 0], [0, 10], [-5, 5], [-10, 0], [-10, 10]]])).round().tolist()
-        [nan]
     """
     rolls = roll_angles(np.asarray(points, dtype=np.float64).reshape(-1, 5, 2), FIVE_UPRIGHT)
     return np.where(np.abs(rolls) <= _FARTHEST_ROLL, rolls, np.nan)
@@ -54,29 +45,18 @@ class MultiScaleDetector:
     """A detector of one image size becomes one of any: small faces are searched for first, then large ones, and turns.
 
     A network that was trained on faces up to some size misplaces those near it and loses those beyond. So a photo is
-    searched at ``max_side``, and again at a fraction of that, until a face can't be too large. And it was trained on
+    searched at ``max_side``, and again at a quarter of that, until a face can't be too large. And it was trained on
     faces that are more or less upright, and misses a few of those that are not. So a photo in which it is sure of
-    nobody is searched in quarter turns as well.
-
-    Args:
-        score_threshold: Faces below are dropped, by :meth:`search`.
-        nms_threshold: Overlap (intersection over union) from which two boxes are one face.
-        max_side: Longer side that the photo is reduced to for the first pass; a smaller photo stays as it is.
-        calibration: Turns the boxes into tight boxes of the points.
+    nobody is searched in quarter turns as well. Arguments as in :class:`RetinaFace`.
 
     Attributes:
         largest: Longer side in pixels of the network's input up to which a pass may report a box, unless it is the
             last.
-        smallest: Likewise from which a later pass may: below ``largest / reduction``, so that no face falls between.
-        reduction: How much smaller the photo is in the next pass.
-
-    Raises:
-        ValueError: A threshold or ``max_side`` is out of range.
+        smallest: Likewise from which a later pass may: below a quarter of ``largest``, so that no face falls between.
     """
 
     largest: float
     smallest: float
-    reduction = 4
 
     def __init__(self, score_threshold: float, nms_threshold: float, max_side: int, calibration: Calibration) -> None:
         if not 0 < score_threshold < 1 or not 0 < nms_threshold < 1:
@@ -98,17 +78,7 @@ class MultiScaleDetector:
         raise NotImplementedError
 
     def __call__(self, image: np.ndarray) -> Detections:
-        """Find the faces of a photo.
-
-        Args:
-            image: RGB uint8 ``(H, W, 3)``, any size from 1 x 1.
-
-        Returns:
-            Boxes in source pixels, turned by the five points as far as these are to be believed.
-
-        Raises:
-            ValueError: The array is no such photo.
-        """
+        """Faces of a photo, RGB uint8 ``(H, W, 3)``: boxes in its pixels, turned by the five points if believable."""
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
             raise ValueError(f"the detector takes RGB uint8 (H, W, 3), got {image.dtype} {image.shape}")
         found = []
@@ -151,7 +121,7 @@ class MultiScaleDetector:
             longer = (boxes[:, 2:] - boxes[:, :2]).max(axis=1, initial=0) * factor
             kept = (longer >= smallest) & (longer <= (np.inf if last else self.largest))
             yield boxes[kept], scores[kept], rolls[kept]
-            factor, smallest = factor / self.reduction, self.smallest
+            factor, smallest = factor / 4, self.smallest
 
 
 # Record and command: experiments/detector_boxes; tests/test_detect.py compares the two.
@@ -186,11 +156,6 @@ class RetinaFace(MultiScaleDetector):
 
     Raises:
         ValueError: A threshold or ``max_side`` is out of range.
-
-    Example:
-        >>> detector = RetinaFace(threads=1)
-        >>> len(detector(np.zeros((64, 64, 3), dtype=np.uint8)))
-        0
 
     Reference:
         Deng et al., "RetinaFace: Single-stage Dense Face Localisation in the Wild", CVPR 2020, arXiv:1905.00641;
@@ -258,12 +223,9 @@ YUNET_CALIBRATION = RETINAFACE_CALIBRATION
 
 _WHERE = "get face_detection_yunet_2023mar.onnx (or 2026may) from OpenCV's model zoo, github.com/opencv/opencv_zoo"
 
-_STRIDES = (8, 16, 32)
-_OUTPUTS = {"cls": 1, "obj": 1, "bbox": 4, "kps": 10}  # name to values a cell, at each stride
+_OUTPUTS = {"cls": 1, "obj": 1, "bbox": 4, "kps": 10}  # name to values a cell, at strides 8, 16 and 32
 _PROBE = (96, 64)  # width and height on which a new file is tried
 _CANDIDATES = 5000  # boxes that enter the suppression
-
-_quiet_lock = threading.Lock()
 
 
 class YuNet(MultiScaleDetector):
@@ -279,20 +241,13 @@ class YuNet(MultiScaleDetector):
         model: The ONNX file, ``face_detection_yunet_2023mar.onnx`` or later of OpenCV's model zoo (earlier ones, of
             2022, have another form).
         score_threshold: Faces below are dropped.
-        max_side: Longer side in pixels that the photo is reduced to before the search; smaller photos stay as they are.
-        nms_threshold: Overlap (intersection over union) from which two boxes are one face.
-        calibration: Turns its boxes into tight boxes of the points. The default is RetinaFace's, not measured.
+        max_side: As in :class:`RetinaFace`.
+        nms_threshold: Likewise.
+        calibration: Likewise; the default is RetinaFace's, not measured.
 
     Raises:
         FileNotFoundError: No such file.
         ValueError: The file is no YuNet, or cut off; or a threshold or ``max_side`` is out of range.
-
-    Example:
-        >>> YuNet("/nowhere.onnx")
-        Traceback (most recent call last):
-        ...
-        FileNotFoundError: /nowhere.onnx: no such YuNet file; get face_detection_yunet_2023mar.onnx (or 2026may) from
-        OpenCV's model zoo, github.com/opencv/opencv_zoo
 
     Reference:
         Wu, Peng, Yu, "YuNet: A Tiny Millisecond-level Face Detector", Machine Intelligence Research 20, 2023.
@@ -334,7 +289,7 @@ def _load_yunet(path: Path, score_threshold: float, nms_threshold: float) -> tup
         raise FileNotFoundError(f"{path}: no such YuNet file; {_WHERE}") from None
     except OSError as error:
         raise ValueError(f"{path}: the YuNet file can't be read ({error.strerror}); {_WHERE}") from error
-    with _quiet_opencv():
+    with quiet_opencv():
         try:
             _check_outputs(data)
             # From memory, so that neither the file's suffix nor letters beyond ASCII in its path matter.
@@ -350,40 +305,23 @@ def _check_outputs(data: np.ndarray) -> None:
     """Run the network once and compare the shapes of its outputs with those that OpenCV will read."""
     net = cv2.dnn.readNetFromONNX(data)
     net.setInput(cv2.dnn.blobFromImage(np.zeros((_PROBE[1], _PROBE[0], 3), np.uint8)))
-    names = [f"{name}_{stride}" for name in _OUTPUTS for stride in _STRIDES]
-    expected = [
-        (1, (_PROBE[0] // stride) * (_PROBE[1] // stride), values)
-        for values in _OUTPUTS.values()
-        for stride in _STRIDES
-    ]
-    shapes = [output.shape for output in net.forward(names)]
-    if shapes != expected:
-        raise ValueError(f"outputs of shapes {shapes}, expected {expected}")
-
-
-@contextmanager
-def _quiet_opencv() -> Iterator[None]:
-    """OpenCV writes every failed attempt to the terminal, and a warning about a working one; our sentence is enough."""
-    log = cv2.utils.logging if hasattr(cv2.utils, "logging") else cv2  # OpenCV 5, OpenCV 4
-    with _quiet_lock:
-        before = log.getLogLevel()
-        log.setLogLevel(0)
-        try:
-            yield
-        finally:
-            log.setLogLevel(before)
+    expected = {
+        f"{name}_{stride}": (1, (_PROBE[0] // stride) * (_PROBE[1] // stride), values)
+        for name, values in _OUTPUTS.items()
+        for stride in (8, 16, 32)
+    }
+    if [output.shape for output in net.forward(list(expected))] != list(expected.values()):
+        raise ValueError("outputs of other shapes")
 
 
 DETECTORS: dict[str, Callable[[], Detector]] = {"retinaface": RetinaFace}
-DETECTORS_WITH_FILE: dict[str, Callable[[str | Path], Detector]] = {"yunet": YuNet}
 
 
 def detector_factory(detector: str | Detector) -> Callable[[], Detector]:
     """How to get a detector when it is first needed: loading one costs time that a caller with boxes can save.
 
     Args:
-        detector: A name of :data:`DETECTORS`; ``"NAME:FILE"`` with a name of :data:`DETECTORS_WITH_FILE`; or a
-            detector, which the factory returns as it is.
+        detector: ``"retinaface"``, ``"yunet:FILE"``, or a detector, which the factory returns as it is.
 
     Raises:
         ValueError: No such name, or a file too few or too many; the message lists what there is. Whether the file is
@@ -397,14 +335,14 @@ def detector_factory(detector: str | Detector) -> Callable[[], Detector]:
     """
     if callable(detector):
         return partial(_as_it_is, detector)  # not a lambda, which can't be pickled
-    name, _, file = str(detector).partition(":")
-    if name in DETECTORS_WITH_FILE and file:
-        return partial(DETECTORS_WITH_FILE[name], file)
-    if name in DETECTORS_WITH_FILE:
-        raise ValueError(f"the face detector {name!r} needs its model file: write '{name}:FILE'")
     if detector in DETECTORS:
         return DETECTORS[detector]
-    there = ", ".join([*DETECTORS, *(f"{known}:FILE" for known in DETECTORS_WITH_FILE)])
+    name, _, file = str(detector).partition(":")
+    if name == "yunet" and file:
+        return partial(YuNet, file)
+    if name == "yunet":
+        raise ValueError("the face detector 'yunet' needs its model file: write 'yunet:FILE'")
+    there = ", ".join([*DETECTORS, "yunet:FILE"])
     raise ValueError(f"no face detector {detector!r}; there are: {there}; or pass a callable of your own")
 
 

@@ -1,13 +1,10 @@
-"""Landmarks drawn on a photo or a frame, in proportion to the face: the same look on 200 and on 4,000 pixels.
-
-Antialiased strokes and labels on a part of a photo, with subpixel places and widths, fast enough for live video.
-"""
+"""Landmarks drawn on a photo or a frame, in proportion to the face: the same look on 200 and on 4,000 pixels."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from itertools import pairwise
+from itertools import cycle, pairwise
 
 import cv2
 import numpy as np
@@ -30,8 +27,8 @@ _ZOOM = 2
 _LARGEST_CANVAS = 2**23  # pixels; a larger one (points scattered over a huge photo) costs more than it is worth
 
 
-class Canvas:
-    """The part of a photo that holds one face, to draw on; :meth:`finish` puts it back.
+class _Canvas:
+    """The part of a photo that holds one face, for antialiased strokes; :meth:`finish` puts it back.
 
     Args:
         image: RGB uint8 ``(H, W, 3)``, contiguous; drawn into.
@@ -39,15 +36,7 @@ class Canvas:
         finest: Width of the finest stroke that will be drawn, photo pixels.
 
     Attributes:
-        visible: Whether any of it lies in the photo; if not, drawing does nothing.
-
-    Example:
-        >>> photo = np.zeros((9, 9, 3), dtype=np.uint8)
-        >>> canvas = Canvas(photo, np.array([4.0, 4.0, 4.0, 4.0]), finest=2.0)
-        >>> canvas.dots(np.array([[4.0, 4.0]]), np.array([2.0]), [(255, 0, 0)])
-        >>> canvas.finish()
-        >>> photo[4, 4].tolist(), photo[0, 0].tolist()
-        ([255, 0, 0], [0, 0, 0])
+        visible: Whether any of it lies in the photo; if not, nothing may be drawn.
     """
 
     def __init__(self, image: np.ndarray, bounds: np.ndarray, finest: float) -> None:
@@ -67,14 +56,8 @@ class Canvas:
     def lines(self, starts: np.ndarray, ends: np.ndarray, widths: np.ndarray, colours: Sequence[Colour]) -> None:
         """Straight strokes, with square ends that reach over by half the width, so that a chain has no gaps.
 
-        Args:
-            starts: ``(S, 2)``, photo pixels; finite, any size.
-            ends: ``(S, 2)``, photo pixels.
-            widths: ``(S,)``, photo pixels.
-            colours: S colours.
+        Starts and ends ``(S, 2)`` and widths ``(S,)`` are photo pixels; finite, any size.
         """
-        if not self.visible:
-            return
         half = np.maximum(widths * self._zoom - _POLYGON_GROWS, 0.1)[:, None] / 2  # (S, 1), canvas pixels
         starts, ends, seen = self._cut(self._on_canvas(starts), self._on_canvas(ends), margin=4 * float(half.max()) + 4)
         along = ends - starts
@@ -89,19 +72,11 @@ class Canvas:
             cv2.fillConvexPoly(pixels, fixed[index], colours[index], cv2.LINE_AA, _SUBPIXEL_BITS)
 
     def dots(self, centres: np.ndarray, radii: np.ndarray, colours: Sequence[Colour]) -> None:
-        """Discs.
-
-        Args:
-            centres: ``(N, 2)``, photo pixels; finite, any size.
-            radii: ``(N,)``, photo pixels.
-            colours: N colours.
-        """
-        if not self.visible:
-            return
+        """Discs; centres ``(N, 2)`` and radii ``(N,)`` are photo pixels; finite, any size."""
         centres = self._on_canvas(centres)
         radii = radii * self._zoom
         reach = radii[:, None] + 2
-        seen = ((centres > -reach) & (centres < np.array(self._pixels.shape[1::-1]) + reach)).all(axis=1)
+        seen = np.all((centres > -reach) & (centres < np.array(self._pixels.shape[1::-1]) + reach), axis=1)
         fixed = np.round(np.where(seen[:, None], centres, 0) * 2**_SUBPIXEL_BITS).astype(int).tolist()
         radii = np.round(np.maximum(radii - _DISC_GROWS, 0.1) * 2**_SUBPIXEL_BITS).astype(int).tolist()
         pixels = self._pixels
@@ -137,16 +112,12 @@ class Canvas:
         return cut[0], cut[1], seen
 
 
-def draw_badges(
+def _draw_badges(
     image: np.ndarray, texts: Sequence[tuple[str, Colour]], corner: tuple[float, float], height: float
 ) -> None:
-    """Short texts side by side, each on a rounded ground of its own, light or dark as the ground needs.
+    """Short texts side by side, each on a rounded ground of its own colour, light or dark as the ground needs.
 
-    Args:
-        image: RGB uint8 ``(H, W, 3)``; drawn into.
-        texts: Each with the colour of its ground.
-        corner: Where the row's lower left corner goes, photo pixels; moved as far as needed to stay in the photo.
-        height: Of a badge, photo pixels.
+    ``corner`` is where the row's lower left corner goes, moved as far as needed to stay in the photo; pixels.
     """
     patches = [_badge(text, max(round(height), 8)) for text, _ in texts]
     gap = patches[0][0].shape[0] // 6
@@ -245,7 +216,7 @@ def draw_faces(
         image: RGB uint8 ``(H, W, 3)``.
         faces: What to draw, in pixels of this photo.
         points: A dot on every point.
-        contours: Lines along the layout's groups; a layout without groups has none.
+        contours: Lines along the layout's groups.
         boxes: The box that each face was predicted from.
         scores: Colour the dots by their score, red (0) over yellow to green (1), and write the face's score over it.
         ids: Write the face's id over it, on a colour of its own, which its box gets too. Faces without ids
@@ -261,21 +232,22 @@ def draw_faces(
     Raises:
         ValueError: The image is no such array, ``out`` does not fit it, or ``pose`` is asked of a layout that does not
             have it.
-
-    Example:
-        >>> from pipnet.layouts import get_layout
-        >>> photo = np.zeros((20, 30, 3), dtype=np.uint8)
-        >>> drawn = draw_faces(photo, FaceLandmarks.empty(get_layout("300w_68")))
-        >>> drawn.shape, drawn is photo
-        ((20, 30, 3), False)
-        >>> draw_faces(photo, FaceLandmarks.empty(get_layout("300w_68")), out=photo) is photo
-        True
     """
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         raise ValueError(f"draw_faces takes RGB uint8 (H, W, 3), got {image.dtype} {image.shape}")
     if pose:
         faces[:0].head_pose((1, 1))  # says so if the layout has none, also where there is no face
-    drawn = _target(image, out)
+    if out is None:
+        drawn = image.copy(order="C")
+    elif out.dtype != np.uint8 or out.shape != image.shape or not out.flags.c_contiguous or not out.flags.writeable:
+        raise ValueError(
+            f"out must be contiguous and writable uint8 {image.shape}, got {out.dtype} {out.shape}; "
+            "np.empty_like(image, order='C') makes one"
+        )
+    else:
+        drawn = out
+        if out is not image:
+            np.copyto(out, image)
     badges = []
     for face in faces:
         face_id = int(face.ids[0]) if ids and face.ids is not None else None
@@ -287,15 +259,14 @@ def draw_faces(
         if texts and place is not None:
             badges.append((texts, *place))
     for badge in badges:  # last, so that no face hides another's
-        draw_badges(drawn, *badge)
+        _draw_badges(drawn, *badge)
     return drawn
 
 
 def part_colours(layout: PointLayout) -> dict[str, Colour]:
     """A colour for every part of a layout: :data:`PART_COLOURS`, and others in turn for parts it does not know."""
-    unknown = [part for part in layout.parts() if part not in PART_COLOURS]
-    others = {part: OTHER_COLOURS[i % len(OTHER_COLOURS)] for i, part in enumerate(unknown)}
-    return {part: (PART_COLOURS | others)[part] for part in layout.parts()}
+    others = cycle(OTHER_COLOURS)
+    return {part: PART_COLOURS[part] if part in PART_COLOURS else next(others) for part in layout.parts()}
 
 
 def point_colours(layout: PointLayout) -> list[Colour]:
@@ -306,20 +277,6 @@ def point_colours(layout: PointLayout) -> list[Colour]:
         for index in members:
             colours[index] = by_part[part]
     return colours
-
-
-def _target(image: np.ndarray, out: np.ndarray | None) -> np.ndarray:
-    """The array to draw into, which holds the photo."""
-    if out is None:
-        return image.copy(order="C")
-    if out.dtype != np.uint8 or out.shape != image.shape or not out.flags.c_contiguous or not out.flags.writeable:
-        raise ValueError(
-            f"out must be contiguous and writable uint8 {image.shape}, got {out.dtype} {out.shape}; "
-            "np.empty_like(image, order='C') makes one"
-        )
-    if out is not image:
-        np.copyto(out, image)
-    return out
 
 
 def _draw_face(
@@ -340,18 +297,17 @@ def _draw_face(
     around = tight_box(places[labelled])
     size = _face_size(around, box, image.shape)
     line, radius = max(_LINE * size, _LEAST_LINE), max(_RADIUS * size, _LEAST_RADIUS)
-    boxes = boxes and bool(np.isfinite(box).all())
-    if boxes:
-        corners = box_corners(box, face.angles[0])
+    corners = box_corners(box, face.angles[0]) if boxes and np.isfinite(box).all() else None
+    if corners is not None:
         around = tight_box(np.concatenate([around.reshape(2, 2), corners]))
     reach = _DOT_SHADE * radius + 2  # of the widest stroke; a line's is less
     space = reach + (_AXIS * size if pose else 0)
-    canvas = Canvas(image, around + np.array([-space, -space, space, space]), finest=line)
+    canvas = _Canvas(image, around + np.array([-space, -space, space, space]), finest=line)
     if not canvas.visible:
         return None
     doubts = np.clip((_SURE - np.nan_to_num(face.scores[0])) / (_SURE - _DOUBTFUL), 0, 1)
-    if boxes:
-        _draw_box(canvas, corners, _FRAME * line, colour)
+    if corners is not None:
+        _draw_lines(canvas, corners, np.roll(corners, -1, axis=0), np.full(4, _FRAME * line), [colour] * 4)
     if contours:
         _draw_contours(canvas, places, labelled, doubts, line, face.layout)
     if points:
@@ -365,22 +321,24 @@ def _draw_face(
 
 
 def _face_size(around: np.ndarray, box: np.ndarray, shape: tuple[int, ...]) -> float:
-    """What widths are in proportion to, pixels: the longer side of the face.
+    """What widths are in proportion to, pixels: the longer side of the face's points or of its box, the smaller one.
 
-    That of its points or of its box, whichever is smaller, so that one point that went astray makes no thick strokes.
+    So one point that went astray makes no thick strokes.
     """
     sides = [float((known[2:] - known[:2]).max()) for known in (around, box) if np.isfinite(known).all()]
     return min(min((side for side in sides if side >= 1), default=1.0), 2.0 * max(shape))
 
 
-def _draw_box(canvas: Canvas, corners: np.ndarray, width: float, colour: Colour) -> None:
-    ends = np.roll(corners, -1, axis=0)
-    canvas.lines(corners, ends, np.full(4, _LINE_SHADE * width), [_SHADE] * 4)
-    canvas.lines(corners, ends, np.full(4, width), [colour] * 4)
+def _draw_lines(
+    canvas: _Canvas, starts: np.ndarray, ends: np.ndarray, widths: np.ndarray, colours: Sequence[Colour]
+) -> None:
+    """All shades before all lines, so that none darkens the line of a neighbour."""
+    canvas.lines(starts, ends, _LINE_SHADE * widths, [_SHADE] * len(starts))
+    canvas.lines(starts, ends, widths, colours)
 
 
 def _draw_contours(
-    canvas: Canvas, places: np.ndarray, labelled: np.ndarray, doubts: np.ndarray, width: float, layout: PointLayout
+    canvas: _Canvas, places: np.ndarray, labelled: np.ndarray, doubts: np.ndarray, width: float, layout: PointLayout
 ) -> None:
     starts, ends, colours = _contours(layout, labelled.tobytes())
     if not len(starts):
@@ -388,13 +346,10 @@ def _draw_contours(
     doubt = np.maximum(doubts[starts], doubts[ends])
     widths = width * (1 - _THINNED * doubt)
     colours = np.round(colours + _DIMMED * doubt[:, None] * (_SHADE - colours)).astype(int).tolist()
-    starts, ends = places[starts], places[ends]
-    # All shades before all lines, so that none darkens the line of a neighbour.
-    canvas.lines(starts, ends, _LINE_SHADE * widths, [_SHADE] * len(starts))
-    canvas.lines(starts, ends, widths, colours)
+    _draw_lines(canvas, places[starts], places[ends], widths, colours)
 
 
-def _draw_dots(canvas: Canvas, centres: np.ndarray, radius: float, colours: np.ndarray, doubts: np.ndarray) -> None:
+def _draw_dots(canvas: _Canvas, centres: np.ndarray, radius: float, colours: np.ndarray, doubts: np.ndarray) -> None:
     radii = np.full(len(centres), radius)
     shades = [_SHADE] * len(centres)
     canvas.dots(centres, _DOT_SHADE * radii, shades)
@@ -404,7 +359,7 @@ def _draw_dots(canvas: Canvas, centres: np.ndarray, radius: float, colours: np.n
         canvas.dots(centres[hollow], min(_CORE * radius, radius - _LEAST_RING) * doubts[hollow], shades)
 
 
-def _draw_pose(canvas: Canvas, face: FaceLandmarks, shape: tuple[int, ...], size: float, width: float) -> None:
+def _draw_pose(canvas: _Canvas, face: FaceLandmarks, shape: tuple[int, ...], size: float, width: float) -> None:
     try:
         angles = face.head_pose((shape[1], shape[0]))[0]
     except (ValueError, cv2.error):  # points on one spot, or so far off that no head can be behind them
@@ -418,8 +373,7 @@ def _draw_pose(canvas: Canvas, face: FaceLandmarks, shape: tuple[int, ...], size
     nose = map_points(face.points[0], face.layout, get_layout("300w_68"))[30].astype(np.float64)
     tips = nose + _AXIS * size * ends[:2, order].T
     starts, colours = np.tile(nose, (3, 1)), [_AXIS_COLOURS[axis] for axis in order]
-    canvas.lines(starts, tips, np.full(3, _LINE_SHADE * width), [_SHADE] * 3)
-    canvas.lines(starts, tips, np.full(3, width), colours)
+    _draw_lines(canvas, starts, tips, np.full(3, width), colours)
     forward = tips[np.flatnonzero(order == 2)]  # seen end on it is only this dot
     canvas.dots(forward, np.array([_LINE_SHADE * width]), [_SHADE])
     canvas.dots(forward, np.array([1.4 * width]), [_AXIS_COLOURS[2]])
@@ -434,9 +388,7 @@ def _palette(layout: PointLayout) -> np.ndarray:
 def _contours(layout: PointLayout, labelled: bytes) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """First and last point of every line to draw, ``(S,)`` each, and its colour, ``(S, 3)``.
 
-    Args:
-        layout: What the points mean.
-        labelled: N bytes, 0 for points that are not; lines pass them over.
+    ``labelled`` has a byte a point, 0 for those that are not; lines pass them over.
     """
     of_parts = part_colours(layout)
     pairs: list[tuple[int, int]] = []

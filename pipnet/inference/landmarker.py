@@ -4,21 +4,29 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias, overload
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar, overload
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from pipnet.data.images import read_image
-from pipnet.geometry import crop_of_square, crop_squares, roll_angles, turned
-from pipnet.inference.detections import Detections, Detector, as_angles, as_boxes, as_detections
+from pipnet.data.images import BadSampleError, read_image
+from pipnet.geometry import angle_between, crop_of_square, crop_squares, roll_angles, scale_boxes, turned
+from pipnet.inference.detections import (
+    Boxes,
+    Detections,
+    Detector,
+    as_angles,
+    as_boxes,
+    as_detections,
+    boxes_by_points,
+    can_cut,
+)
 from pipnet.inference.detectors import RetinaFace, YuNet, detector_factory
 from pipnet.inference.runtimes import GRAPH_RUNTIMES, RUNTIMES, Runtime, TorchRuntime, open_fastest, usable_device
-from pipnet.inference.upright import Asked, Views, upright_views
-from pipnet.landmarks import FaceLandmarks
+from pipnet.landmarks import FaceLandmarks, joined
 from pipnet.layouts import PointLayout, layout_from_dict
 
 if TYPE_CHECKING:
@@ -29,6 +37,7 @@ SHIPPED_GRAPH = SHIPPED_WEIGHTS.with_name("300w_mobilenet_v2_int8.onnx")  # the 
 
 Photo: TypeAlias = str | os.PathLike[str] | np.ndarray
 """What :func:`~pipnet.data.images.read_image` reads: a file, or an array."""
+_Photo = TypeVar("_Photo", bound=Photo)
 
 # Faces that go through the network together. A crowd of hundreds in one batch would take gigabytes.
 _BATCH_SIZE = 64
@@ -36,6 +45,18 @@ _HELD_BYTES = 2**28  # of photos that wait until a batch is full
 
 # Layouts whose tight box is what the calibration of RetinaFace was fitted to: jaw and brows are on their edge.
 _DETECTOR_LAYOUTS = ("300w_68", "wflw_98")
+
+# All chosen on validation faces of 300W that were turned by hand (experiments/roll). A face with a lower score than the
+# first is looked at in the three other quarter turns; still unsure, in all four in a smaller box, since detectors frame
+# tilted faces too widely (degrees, share of the box). One still below the second is cut again by the points of each of
+# these views, and by the points of the surest of them once more; that counts from the second score on. One that ends
+# below the last keeps its first view: such a score says nothing about the angle.
+_SURE, _LIKELY, _NOTHING = 0.8, 0.5, 0.1
+_OTHER_TURNS = (((90.0, 180.0, 270.0), 1.0), ((0.0, 90.0, 180.0, 270.0), 0.75))
+# A face that lies in its crop otherwise than faces do is cut again by its own points, up to so many times: one tilted
+# by more than so many degrees, off the middle by more than this share of the box, or larger or smaller by this factor.
+_TILTED, _ASIDE, _OTHER_SIZE = 15.0, 0.15, 1.2
+_AGAIN = 2
 
 
 class FaceLandmarker:
@@ -54,10 +75,8 @@ class FaceLandmarker:
         ValueError: No such detector, or the mean face has another number of points than the layout.
 
     Example:
-        A stand-in for a network, which sees its one point in the middle of every crop:
-
         >>> from pipnet.layouts import PointLayout
-        >>> def middle(crops):
+        >>> def middle(crops):  # a stand-in for a network, which sees its one point in the middle of every crop
         ...     return np.full((len(crops), 1, 2), 0.5), np.ones((len(crops), 1)), np.ones(len(crops))
         >>> middle.input_size = 32
         >>> landmarker = FaceLandmarker(middle, layout=PointLayout("nose", 1, mirror=(0,)), crop_scale=1.2)
@@ -82,7 +101,8 @@ class FaceLandmarker:
         if self.mean_face is not None and self.mean_face.shape != (layout.num_points, 2):
             raise ValueError(f"the mean face must have shape ({layout.num_points}, 2), got {self.mean_face.shape}")
         self._build_detector = detector_factory(detector)
-        self._detector_name = detector if isinstance(detector, str) else _name_of(detector)
+        named = isinstance(detector, str)
+        self._detector_name = detector if named else getattr(detector, "__name__", type(detector).__name__)
         self._detector: Detector | None = None
 
     @classmethod
@@ -98,8 +118,8 @@ class FaceLandmarker:
         """A landmarker from a file.
 
         Args:
-            path: A ``best.pt``, an ``.onnx`` or ``.xml`` of ``python -m pipnet.export``, or None for the weights that
-                ship with pipnet (68 points; trained on 300W, for non-commercial research only).
+            path: A ``best.pt``, an ``.onnx`` or ``.xml`` of ``pipnet export``, or None for the weights that ship with
+                pipnet (68 points; trained on 300W, for non-commercial research only).
             device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, or ``"auto"``: CUDA where there is one.
             detector: See :class:`FaceLandmarker`.
             runtime: What computes the network: ``"torch"``, ``"onnxruntime"``, ``"openvino"`` (both on the CPU only),
@@ -118,16 +138,11 @@ class FaceLandmarker:
         """
         if runtime not in RUNTIMES:
             raise ValueError(f"no runtime {runtime!r}; there are: {', '.join(RUNTIMES)}")
-        graph = runtime in ("onnxruntime", "openvino")
-        graph = graph or (path is not None and Path(path).suffix.lower() in GRAPH_RUNTIMES)
-        if not graph:
-            device = usable_device(device)
-        else:
-            if device != "auto" and usable_device(device) != "cpu":
-                warnings.warn(
-                    f"graphs run on the CPU only here, not on {device!r}; the CPU serves instead", stacklevel=2
-                )
-            device = "cpu"
+        is_graph = path is not None and Path(path).suffix.lower() in GRAPH_RUNTIMES
+        graph = is_graph or runtime in ("onnxruntime", "openvino")
+        if graph and device != "auto" and usable_device(device) != "cpu":
+            warnings.warn(f"graphs run on the CPU only here, not on {device!r}; the CPU serves instead", stacklevel=2)
+        device = "cpu" if graph else usable_device(device)
         if path is None:
             path = SHIPPED_GRAPH if graph or (runtime == "auto" and device == "cpu") else SHIPPED_WEIGHTS
         network = open_fastest(path, runtime, device=device, threads=threads)
@@ -146,13 +161,8 @@ class FaceLandmarker:
         arguments = loaded.net.arguments
         runtime = TorchRuntime(loaded.net)
         runtime.metadata = {"backbone": arguments.get("backbone", type(loaded.net).__name__)}
-        return cls(
-            runtime,
-            layout=loaded.layout,
-            crop_scale=loaded.crop_scale,
-            detector=detector,
-            mean_face=arguments["mean_face"],
-        )
+        mean_face = arguments["mean_face"]
+        return cls(runtime, layout=loaded.layout, crop_scale=loaded.crop_scale, detector=detector, mean_face=mean_face)
 
     def __repr__(self) -> str:
         """In a line: network, runtime, precision, threads, detector."""
@@ -166,90 +176,58 @@ class FaceLandmarker:
         return self._detector
 
     def rolls(self, points: np.ndarray) -> np.ndarray:
-        """How far faces are tilted clockwise in the picture, by their points.
-
-        Args:
-            points: ``(F, N, 2)``, any frame.
+        """How far faces are tilted clockwise in the picture, by their points ``(F, N, 2)`` in any frame.
 
         Returns:
             ``(F,)``, degrees in (-180, 180]; 0 for a network without a mean face.
         """
-        if self.mean_face is None:
-            return np.zeros(len(points))
-        return roll_angles(points, self.mean_face)
+        return np.zeros(len(points)) if self.mean_face is None else roll_angles(points, self.mean_face)
 
     @overload
-    def __call__(
-        self, image: Photo, boxes: ArrayLike | Detections | None = None, angles: ArrayLike | None = None
-    ) -> FaceLandmarks: ...
+    def __call__(self, image: Photo, boxes: Boxes | None = None, angles: ArrayLike | None = None) -> FaceLandmarks: ...
 
     @overload
     def __call__(
         self,
-        image: Sequence[Photo],
-        boxes: Sequence[ArrayLike | Detections | None] | None = None,
-        angles: Sequence[ArrayLike | None] | None = None,
+        image: list[_Photo] | tuple[_Photo, ...],
+        boxes: Sequence[Boxes | None] | np.ndarray | None = None,
+        angles: Sequence[ArrayLike | None] | np.ndarray | None = None,
     ) -> list[FaceLandmarks]: ...
 
-    def __call__(
-        self,
-        image: Photo | Sequence[Photo],
-        boxes: ArrayLike | Detections | Sequence[ArrayLike | Detections | None] | None = None,
-        angles: ArrayLike | Sequence[ArrayLike | None] | None = None,
-    ) -> FaceLandmarks | list[FaceLandmarks]:
+    def __call__(self, image: Any, boxes: Any = None, angles: Any = None) -> FaceLandmarks | list[FaceLandmarks]:
         """Landmarks of the faces in a photo, or in each of many, whichever way they are tilted.
 
-        The network sees every face upright. The detector's five points say how far it is tilted, where they can be
-        believed. A face whose score then is below 0.8 is looked at in other turns, too, and the surest view is kept;
-        one that its own points show to be tilted in its crop by more than 15 degrees, or badly framed, is cut again by
-        them and looked at once more. An object may be called from several threads.
+        The network sees every face upright, by the detector's five points where these can be believed. A face whose
+        score then is below 0.8 is looked at in other turns, too, and the surest view is kept; one that its own points
+        show to be tilted in its crop by more than 15 degrees, or badly framed, is cut again by them and looked at once
+        more. An object may be called from several threads.
 
         Args:
             image: A file, or an RGB array uint8 ``(H, W, 3)``; grey ``(H, W)``, RGBA and uint16 are taken too. Or many:
-                a list or tuple of these, or an array ``(B, H, W, C)``; the faces of all go through the network in
-                common batches. Photos may differ in size, and files are read as they are needed, not all at once.
-            boxes: ``(F, 4)`` or ``(4,)``, ``x0, y0, x1, y1``: the *tight boxes of the points*, in pixels of the photo,
-                if you bring your own. They may reach over its border. Or what a detector gave. None runs the detector.
-                Of many photos, one such entry each.
+                a list or tuple of these, or an array ``(B, H, W, C)``. The faces of all go through the network in
+                common batches; files are read as they are needed.
+            boxes: ``(F, 4)`` or ``(4,)``, ``x0, y0, x1, y1``: the *tight boxes of the points*, in pixels of the photo;
+                they may reach over its border. Or what a detector gave. None runs the detector. Of many photos, one
+                such entry each.
             angles: ``(F,)`` or a number, degrees: how far each face is tilted clockwise in the picture, if you know it.
                 Its box is turned by that about its own centre (a detector's is calibrated for it), and the face is
-                looked at once. None, or NaN for one face: found, as described. ``faces.boxes`` and ``faces.angles`` can
-                be given back.
+                looked at once. None, or NaN for one face: found. ``faces.boxes`` and ``faces.angles`` can be given
+                back.
 
         Returns:
-            One entry a face, in the order of ``boxes``, or best detection first. No face: length 0, never None. Of many
-            photos a list of these, one a photo.
+            One entry a face, in the order of ``boxes``, or best detection first; of no face, length 0. Of many photos
+            a list of these.
 
         Raises:
             pipnet.data.images.BadSampleError: The file or array is no usable image (a ValueError); of many, the message
                 says which.
-            ValueError: The boxes have another shape, no extent, or are not finite; the message names the box. Or the
-                angles are not one number a box.
-
-        Example:
-            >>> from pipnet.layouts import PointLayout
-            >>> def middle(crops):
-            ...     return np.full((len(crops), 1, 2), 0.5), np.ones((len(crops), 1)), np.ones(len(crops))
-            >>> middle.input_size = 32
-            >>> landmarker = FaceLandmarker(middle, layout=PointLayout("nose", 1, mirror=(0,)), crop_scale=1.2)
-            >>> photos = [np.zeros((50, 80, 3), dtype=np.uint8), np.zeros((60, 40), dtype=np.uint8)]
-            >>> found = landmarker(photos, boxes=[[[10, 20, 30, 50], [0, 0, 8, 8]], []])
-            >>> [len(faces) for faces in found], found[0].points[1].tolist()
-            ([2, 0], [[4.0, 4.0]])
+            ValueError: A box is not usable; the message names it. Or the angles are not one number a box.
         """
         if isinstance(image, list | tuple) or (isinstance(image, np.ndarray) and image.ndim == 4):
             return self._many(image, boxes, angles)
-        image = read_image(image)
-        found = self._detect(image, stacklevel=3) if boxes is None else as_detections(boxes)
-        asked = Asked(image, found, as_angles(angles, len(found)))
-        return self._together([asked], _BATCH_SIZE)[0]
+        return self._predict([self._asked(image, boxes, angles, stacklevel=3)], _BATCH_SIZE)
 
-    def _many(
-        self,
-        photos: Sequence[Photo] | np.ndarray,
-        boxes: Sequence[ArrayLike | Detections | None] | None,
-        angles: Sequence[ArrayLike | None] | None,
-    ) -> list[FaceLandmarks]:
+    def _many(self, photos: Any, boxes: Any, angles: Any) -> list[FaceLandmarks]:
         """The faces of each photo; photos wait until their faces fill a batch, or too much memory."""
         for name, given in (("boxes", boxes), ("angles", angles)):
             if given is not None and (not hasattr(given, "__len__") or len(given) != len(photos)):
@@ -258,45 +236,45 @@ class FaceLandmarker:
                     f"many photos need one entry of {name} each, got {len(photos)} photos and {count} for {name}"
                 )
         done: list[FaceLandmarks] = []
-        waiting: list[Asked] = []
+        waiting: list[_Asked] = []
         for index, photo in enumerate(photos):
+            own = [None if given is None else given[index] for given in (boxes, angles)]
             try:
-                image = read_image(photo)
-                found = None if boxes is None or boxes[index] is None else as_detections(boxes[index])
-            except ValueError as error:  # BadSampleError is one
-                raise type(error)(f"photo {index}: {error}") from error
-            if found is None:
-                try:
-                    found = self._detect(image, stacklevel=4)
-                except Exception as error:  # of the user's own detector, maybe: it stays what it is
-                    error.add_note(f"photo {index}")
-                    raise
-            try:
-                known = as_angles(None if angles is None else angles[index], len(found))
-            except ValueError as error:
-                raise ValueError(f"photo {index}: {error}") from error
-            waiting.append(Asked(image, found, known))
+                waiting.append(self._asked(photo, *own, stacklevel=4))
+            except Exception as error:
+                if type(error) in (ValueError, BadSampleError):
+                    raise type(error)(f"photo {index}: {error}") from error
+                error.add_note(f"photo {index}")  # of the user's own detector, maybe: it stays what it is
+                raise
+            ends = np.cumsum([len(one.found) for one in waiting])
             held = sum(one.image.nbytes for one in waiting)
-            if sum(len(one.found) for one in waiting) >= _BATCH_SIZE or held >= _HELD_BYTES:
-                done += self._together(waiting, _BATCH_SIZE)
+            if ends[-1] >= _BATCH_SIZE or held >= _HELD_BYTES or index + 1 == len(photos):
+                faces = self._predict(waiting, _BATCH_SIZE)
+                done += [faces[end - len(one.found) : end] for one, end in zip(waiting, ends, strict=True)]
                 waiting.clear()
-        return done + self._together(waiting, _BATCH_SIZE)
+        return done
 
-    def _detect(self, image: np.ndarray, stacklevel: int) -> Detections:
-        if isinstance(self.detector, RetinaFace | YuNet) and self.layout.name not in _DETECTOR_LAYOUTS:
-            warnings.warn(
-                f"{type(self.detector).__name__}'s boxes are fitted to the points of {' and '.join(_DETECTOR_LAYOUTS)},"
-                f" not of {self.layout.name!r}; if the points look wrong, give boxes= or a detector of your own",
-                stacklevel=stacklevel,
-            )
-        found = as_detections(self.detector(image))
-        as_boxes(found.boxes)  # of a detector of the user's own, maybe
-        return found
+    def _asked(self, photo: Photo, boxes: Boxes | None, angles: ArrayLike | None, stacklevel: int) -> _Asked:
+        """The photo, read, and its faces, found where there are no ``boxes``; ``stacklevel`` is the user's."""
+        image = read_image(photo)
+        if boxes is not None:
+            found = as_detections(boxes)
+        else:
+            if isinstance(self.detector, RetinaFace | YuNet) and self.layout.name not in _DETECTOR_LAYOUTS:
+                known, name = " and ".join(_DETECTOR_LAYOUTS), type(self.detector).__name__
+                warnings.warn(
+                    f"{name}'s boxes are fitted to the points of {known}, not of {self.layout.name!r}; if the points"
+                    " look wrong, give boxes= or a detector of your own",
+                    stacklevel=stacklevel,
+                )
+            found = as_detections(self.detector(image))
+            as_boxes(found.boxes)  # of a detector of the user's own, maybe
+        return _Asked(image, found, as_angles(angles, len(found)))
 
     def predict_batch(
         self,
         images: Sequence[np.ndarray],
-        boxes: Sequence[np.ndarray],
+        boxes: Sequence[np.ndarray | Detections],
         batch_size: int = 32,
         angles: ArrayLike | None = None,
     ) -> FaceLandmarks:
@@ -320,35 +298,25 @@ class FaceLandmarker:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
         if not len(images):
             return FaceLandmarks.empty(self.layout)
-        known = as_angles(angles, len(images))
-        if not any(isinstance(box, Detections) for box in boxes):  # together: a message names the row
-            boxes = [Detections(box[None], np.ones(1)) for box in as_boxes(np.stack(boxes), flat=True)]
-        asked = [
-            Asked(image, as_detections(box), known[row : row + 1])
-            for row, (image, box) in enumerate(zip(images, boxes, strict=True))
-        ]
+        plain = [box for box in boxes if not isinstance(box, Detections)]
+        if len(plain) == len(boxes):  # together: a message names the row
+            boxes = [Detections(box[None], np.ones(1)) for box in as_boxes(np.stack(plain), flat=True)]
+        known = as_angles(angles, len(images))[:, None]
+        asked = [_Asked(image, as_detections(box), of) for image, box, of in zip(images, boxes, known, strict=True)]
         return self._predict(asked, batch_size)
 
-    def _together(self, photos: Sequence[Asked], batch_size: int) -> list[FaceLandmarks]:
-        """The faces of several photos, through the network as one."""
-        counts = [len(photo.found) for photo in photos]
-        if not sum(counts):
-            return [FaceLandmarks.empty(self.layout) for _ in photos]
-        faces = self._predict(photos, batch_size)
-        if len(photos) == 1:
-            return [faces]
-        ends = np.cumsum(counts)
-        return [faces[end - count : end] for count, end in zip(counts, ends, strict=True)]
-
-    def _predict(self, photos: Sequence[Asked], batch_size: int) -> FaceLandmarks:
+    def _predict(self, photos: Sequence[_Asked], batch_size: int) -> FaceLandmarks:
         """All faces of all photos."""
-        view = partial(self._view, batch_size=batch_size)
-        views = upright_views(photos, view, self.mean_face, self.crop_scale)
-        return FaceLandmarks(
-            views.points, views.scores, views.boxes, self.layout, views.face_scores, angles=views.angles
-        )
+        if not any(len(photo.found) for photo in photos):
+            return FaceLandmarks.empty(self.layout)
+        search = _UprightSearch(photos, partial(self._view, batch_size=batch_size))
+        if self.mean_face is not None and len(self.mean_face) > 1:
+            search.run(partial(boxes_by_points, mean_face=self.mean_face, crop_scale=self.crop_scale))
+        return search.views
 
-    def _view(self, images: Sequence[np.ndarray], boxes: np.ndarray, angles: np.ndarray, batch_size: int) -> Views:
+    def _view(
+        self, images: Sequence[np.ndarray], boxes: np.ndarray, angles: np.ndarray, batch_size: int
+    ) -> FaceLandmarks:
         """One view of each pair of photo and box; boxes and angles as in :class:`FaceLandmarks`, finite."""
         size, faces = self.runtime.input_size, len(boxes)
         squares = crop_squares(boxes, self.crop_scale)  # (F, 3)
@@ -366,8 +334,116 @@ class FaceLandmarker:
             centre, side = squares[chosen, None, :2], squares[chosen, None, 2:]
             inside = (points_unit - 0.5) * side
             points[chosen] = centre + (turned(inside, angles[chosen, None]) if angles[chosen].any() else inside)
-        return Views(points, scores, face_scores, boxes, angles)
+        return FaceLandmarks(points, scores, boxes, self.layout, face_scores, angles=angles)
 
 
-def _name_of(detector: Detector) -> str:
-    return str(getattr(detector, "__name__", type(detector).__name__))
+class _Asked(NamedTuple):
+    """A photo, its faces, and how far they are tilted: ``(F,)`` degrees, NaN where the caller does not know it."""
+
+    image: np.ndarray
+    found: Detections
+    angles: np.ndarray
+
+
+class _UprightSearch:
+    """Looks at faces that may be tilted until the network is sure of them, and keeps the surest view of each.
+
+    Where nobody knows how a face is tilted, the network's own score is the judge: it falls to nothing for a face that
+    is tilted by more than about 60 degrees in its crop. A face that is upright, or tilted as the detector says, costs
+    one view. All faces that need a further view share a batch.
+
+    Args:
+        photos: At least one face in all.
+        view: The network: F photos, boxes ``(F, 4)`` and angles ``(F,)`` to one view of each.
+    """
+
+    def __init__(
+        self,
+        photos: Sequence[_Asked],
+        view: Callable[[Sequence[np.ndarray], np.ndarray, np.ndarray], FaceLandmarks],
+    ) -> None:
+        self._view = view
+        self._rows = [(photo, row) for photo in photos for row in range(len(photo.found))]
+        known = np.concatenate([photo.angles for photo in photos])
+        told = np.concatenate([photo.found.angles for photo in photos])
+        self._told = np.nan_to_num(np.where(np.isnan(known), told, known))
+        self._free = np.flatnonzero(np.isnan(known))  # those that may be turned
+        boxes = np.concatenate([photo.found.boxes_at(photo.angles) for photo in photos])
+        self.views = self._look(range(len(boxes)), boxes, self._told)
+
+    def run(self, frame: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]) -> None:
+        """Look again at doubtful faces; ``frame`` gives boxes and angles by points, see :func:`boxes_by_points`."""
+        if not self._free.size:
+            return
+        self._frame = frame
+        faint = self._free[self.views.face_scores[self._free] < _NOTHING]
+        first = self.views[faint]
+        self._turn_the_unsure()
+        for _ in range(_AGAIN):
+            if not self._look_again():
+                break
+        nothing = self.views.face_scores[faint] < _NOTHING
+        self._keep(faint[nothing], first[nothing])
+
+    def _look(self, faces: Sequence[int] | np.ndarray, boxes: np.ndarray, angles: np.ndarray) -> FaceLandmarks:
+        return self._view([self._rows[face][0].image for face in faces], boxes, angles)
+
+    def _keep(self, faces: np.ndarray, views: FaceLandmarks) -> None:
+        for name in ("points", "scores", "boxes", "face_scores", "angles"):
+            getattr(self.views, name)[faces] = getattr(views, name)
+
+    def _turn_the_unsure(self) -> None:
+        """Look at doubtful faces in other turns."""
+        tried, views = [], []
+        for turns, zoom in _OTHER_TURNS:
+            unsure = self._free[self.views.face_scores[self._free] < _SURE]
+            if not unsure.size:
+                break
+            faces, by = np.repeat(unsure, len(turns)), np.tile(turns, unsure.size)
+            asked = [(*self._rows[face], turn) for face, turn in zip(faces, by, strict=True)]
+            boxes = np.stack([photo.found.seen_turned(row, turn) for photo, row, turn in asked])
+            others = self._look(faces, scale_boxes(boxes, zoom), angle_between(self._told[faces] + by, 0.0))
+            best = others.face_scores.reshape(unsure.size, -1).argmax(axis=1) + len(turns) * np.arange(unsure.size)
+            surer = others.face_scores[best] > self.views.face_scores[unsure]
+            self._keep(unsure[surer], others[best[surer]])
+            tried.append(faces)
+            views.append(others)
+        if tried:
+            self._follow_the_points(np.concatenate(tried), joined(views).points)
+
+    def _follow_the_points(self, faces: np.ndarray, points: np.ndarray) -> None:
+        """Cut doubtful faces again by points ``(K, N, 2)`` that some view gave them, and by the surest of these again.
+
+        ``faces`` ``(K,)`` says of which face they are; several of one face are fine.
+        """
+        for _ in range(_AGAIN):
+            boxes, rolls = self._frame(points.astype(np.float64))
+            doubtful = (self.views.face_scores[faces] < _LIKELY) & can_cut(boxes)
+            if not doubtful.any():
+                return
+            faces = faces[doubtful]
+            again = self._look(faces, boxes[doubtful], rolls[doubtful])
+            surest_first = np.argsort(-again.face_scores, kind="stable")
+            faces, first = np.unique(faces[surest_first], return_index=True)
+            again = again[surest_first[first]]
+            likely = again.face_scores >= _LIKELY
+            self._keep(faces[likely], again[likely])
+            points = again.points
+
+    def _look_again(self) -> bool:
+        """Cut faces that lie in their crop otherwise than faces do, or are unsure, by their own points; any left?"""
+        views = self.views[self._free]
+        boxes, rolls = self._frame(views.points.astype(np.float64))
+        longer, longer_was = ((of[:, 2:] - of[:, :2]).max(axis=1) for of in (boxes, views.boxes))
+        aside = np.abs(boxes[:, :2] + boxes[:, 2:] - views.boxes[:, :2] - views.boxes[:, 2:]).max(axis=1) / 2
+        again = np.abs(angle_between(rolls, views.angles)) > _TILTED
+        again |= (aside > _ASIDE * longer_was) | (views.face_scores < _SURE)
+        again |= (longer > _OTHER_SIZE * longer_was) | (longer_was > _OTHER_SIZE * longer)
+        again &= can_cut(boxes)
+        if not again.any():
+            return False
+        faces = self._free[again]
+        others = self._look(faces, boxes[again], rolls[again])
+        better = (others.face_scores >= _SURE) | (others.face_scores > self.views.face_scores[faces])
+        self._keep(faces[better], others[better])
+        return True

@@ -1,7 +1,4 @@
-"""The network behind one call, whatever computes it: crops in, points and scores out, NumPy on both sides.
-
-Which device a network runs on.
-"""
+"""The network behind one call, whatever computes it: crops in, points and scores out, NumPy on both sides."""
 
 from __future__ import annotations
 
@@ -11,6 +8,7 @@ import json
 import shutil
 import sys
 import warnings
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -30,7 +28,6 @@ from pipnet.inference.sessions import (
 if TYPE_CHECKING:
     import torch
 
-    from pipnet.model.checkpoint import LoadedModel
     from pipnet.model.pipnet import PIPNet
 
 
@@ -95,7 +92,6 @@ RUNTIMES = ("auto", "torch", "onnxruntime", "openvino")
 GRAPH_RUNTIMES = {".onnx": ("openvino", "onnxruntime"), ".xml": ("openvino",)}
 _CHECKPOINT = ("torch", "onnxruntime", "openvino")
 
-
 # What ONNX Runtime says of a whole file whose format, or whose operators, came after it.
 _TOO_NEW = ("Unsupported model IR version", "official support for domain")
 
@@ -105,19 +101,12 @@ class RuntimeUnavailableError(ValueError):
 
 
 class Runtime(Protocol):
-    """What :class:`~pipnet.inference.landmarker.FaceLandmarker` needs of a network.
+    """What :class:`~pipnet.inference.landmarker.FaceLandmarker` needs of a network."""
 
-    Attributes:
-        input_size: S, side of the crops in pixels.
-    """
-
-    input_size: int
+    input_size: int  # S, side of the crops in pixels
 
     def __call__(self, crops: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Points on crops.
-
-        Args:
-            crops: RGB uint8 ``(B, S, S, 3)``.
+        """Points on crops, RGB uint8 ``(B, S, S, 3)``.
 
         Returns:
             ``points_unit``, float32 ``(B, N, 2)``, fractions of the crop; ``scores``, float32 ``(B, N)`` in [0, 1]; and
@@ -132,7 +121,8 @@ class _Network:
     name: str
     file = ""
     threads = 0
-    metadata: dict[str, Any]
+    input_size: int
+    metadata: dict[str, Any]  # as the file has it: layout, crop_scale, mean_face, precision, training, card
 
     def __repr__(self) -> str:
         """In a line: ``300w_mobilenet_v2_int8.onnx (mobilenet_v2), openvino in int8, 2 threads``."""
@@ -185,94 +175,76 @@ class TorchRuntime(_Network):
         return "1 thread" if torch.get_num_threads() == 1 else f"{torch.get_num_threads()} threads"
 
 
-class OnnxRuntime(_Network):
-    """A graph of :func:`pipnet.model.onnx_graph.export_onnx` on ONNX Runtime.
-
-    An object may be called from several threads.
+class _Graph(_Network):
+    """A graph of :func:`pipnet.model.onnx_graph.export_onnx`. An object may be called from several threads.
 
     Args:
         path: The file.
         threads: Of one call; 0 takes ``OMP_NUM_THREADS``, and where that is not set all cores.
         content: Of the file, if it is in memory; ``path`` is then only its name in messages.
 
-    Attributes:
-        metadata: What the file says of itself: ``layout``, ``crop_scale``, ``precision``, ``training``, ``card``.
-
     Raises:
         FileNotFoundError: No such file.
         ValueError: The file is no such graph; the message names it.
     """
 
-    name = "onnxruntime"
-
     def __init__(self, path: str | Path, *, threads: int = 0, content: bytes | None = None) -> None:
         path = Path(path)
         if content is None:
             _check_there(path)
-        _import("onnxruntime")
-        self._session = Session(partial(_onnxruntime, path.absolute(), content, threads))
+        _import(self.name)
+        self._session = Session(partial(self._open, path.absolute(), content, threads))
         self.metadata = self._session.get()[1]
         self.input_size = int(self.metadata["input_size"])
         self.file, self.threads = path.name, threads
 
     def __call__(self, crops: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """See :meth:`Runtime.__call__`."""
-        points_unit, scores, face_scores = self._session.get()[0].run(None, {"crops": crops})
+        points_unit, scores, face_scores = self._session.get()[0](crops)
         return points_unit, scores, face_scores
 
+    @staticmethod
+    def _open(path: Path, content: bytes | None, threads: int) -> tuple[Callable[[np.ndarray], Any], dict[str, Any]]:
+        """What computes the outputs of crops, and what the file says of itself."""
+        raise NotImplementedError
 
-class OpenVinoRuntime(_Network):
-    """A graph of :mod:`pipnet.model.onnx_graph` on OpenVINO, the fastest on x86 CPUs.
 
-    Arguments, attributes and errors are those of :class:`OnnxRuntime`; the file may also be an ``.xml``.
-    """
+class OnnxRuntime(_Graph):
+    """A graph on ONNX Runtime: an ``.onnx`` file."""
+
+    name = "onnxruntime"
+
+    @staticmethod
+    def _open(path: Path, content: bytes | None, threads: int) -> tuple[Callable[[np.ndarray], Any], dict[str, Any]]:
+        try:
+            session = onnx_session(path if content is None else content, threads)
+            described = session.get_modelmeta().custom_metadata_map.get("pipnet")
+        except Exception as error:  # ONNX Runtime has an exception of its own for each way a file can be wrong
+            if any(sign in str(error) for sign in _TOO_NEW):
+                version = sys.modules["onnxruntime"].__version__
+                raise RuntimeUnavailableError(
+                    f"{path} needs a newer onnxruntime than {version}; pip install --upgrade onnxruntime brings it"
+                ) from error
+            raise _damaged(path, "an ONNX file", error) from error
+        return lambda crops: session.run(None, {"crops": crops}), _read_metadata(described, path)
+
+
+class OpenVinoRuntime(_Graph):
+    """A graph on OpenVINO, the fastest on x86 CPUs: an ``.onnx`` or ``.xml`` file."""
 
     name = "openvino"
 
-    def __init__(self, path: str | Path, *, threads: int = 0, content: bytes | None = None) -> None:
-        path = Path(path)
-        if content is None:
-            _check_there(path)
-            if path.suffix.lower() == ".xml":
-                _check_description(path)
-        _import("openvino")
-        self._session = Session(partial(_openvino, path.absolute(), content, threads))
-        self.metadata = self._session.get()[1]
-        self.input_size = int(self.metadata["input_size"])
-        self.file, self.threads = path.name, threads
-
-    def __call__(self, crops: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """See :meth:`Runtime.__call__`."""
-        points_unit, scores, face_scores = self._session.get()[0].run(crops)
-        return points_unit, scores, face_scores
-
-
-def _onnxruntime(path: Path, content: bytes | None, threads: int) -> tuple[Any, dict[str, Any]]:
-    """A session, and what its file says of itself."""
-    try:
-        session = onnx_session(path if content is None else content, threads)
-        described = session.get_modelmeta().custom_metadata_map.get("pipnet")
-    except Exception as error:  # ONNX Runtime has an exception of its own for each way a file can be wrong
-        if any(sign in str(error) for sign in _TOO_NEW):
-            version = sys.modules["onnxruntime"].__version__
-            raise RuntimeUnavailableError(
-                f"{path} needs a newer onnxruntime than {version}; pip install --upgrade onnxruntime brings it"
-            ) from error
-        raise _damaged(path, "an ONNX file", error) from error
-    return session, _read_metadata(described, path)
-
-
-def _openvino(path: Path, content: bytes | None, threads: int) -> tuple[OpenVinoSession, dict[str, Any]]:
-    """Likewise."""
-    try:
-        model, described = read_openvino(path if content is None else content)
-    except Exception as error:
-        raise _damaged(path, "a file for OpenVINO", error) from error
-    metadata = _read_metadata(described, path)
-    try:
-        return OpenVinoSession(model, threads), metadata
-    except Exception as error:
-        raise RuntimeUnavailableError(f"openvino can't compute {path} here ({_reason(error)})") from error
+    @staticmethod
+    def _open(path: Path, content: bytes | None, threads: int) -> tuple[Callable[[np.ndarray], Any], dict[str, Any]]:
+        try:
+            model, described = read_openvino(path if content is None else content)
+        except Exception as error:
+            raise _damaged(path, "a file for OpenVINO", error) from error
+        metadata = _read_metadata(described, path)
+        try:
+            return OpenVinoSession(model, threads).run, metadata
+        except Exception as error:
+            raise RuntimeUnavailableError(f"openvino can't compute {path} here ({_reason(error)})") from error
 
 
 def open_runtime(
@@ -305,10 +277,14 @@ def open_runtime(
             f"{path} does not run on {runtime}; {suffix} files run on {' and '.join(GRAPH_RUNTIMES[suffix])}"
         )
     if importlib.util.find_spec(runtime) is None:
-        raise RuntimeUnavailableError(_missing(runtime))
+        brings = "onnxruntime is not installed; pip install onnxruntime brings it"  # it comes with pipnet
+        raise RuntimeUnavailableError(brings if runtime == "onnxruntime" else missing(runtime))
     if runtime != "torch" and device not in ("auto", "cpu"):
         raise RuntimeUnavailableError(f"{runtime} runs on the CPU only here, not on {device!r}; give torch a .pt file")
-    opened = _open(path, runtime, device, threads)
+    if suffix in GRAPH_RUNTIMES:
+        opened = _GRAPHS[runtime](path, threads=threads)
+    else:
+        opened = _open_checkpoint(path, runtime, device, threads)
     size = opened.input_size
     opened(np.zeros((1, size, size, 3), dtype=np.uint8))
     return opened
@@ -337,64 +313,49 @@ def open_fastest(
     raise AssertionError("no file without a runtime")
 
 
-def _open(path: Path, runtime: str, device: str, threads: int) -> TorchRuntime | OnnxRuntime | OpenVinoRuntime:
-    kinds = {"onnxruntime": OnnxRuntime, "openvino": OpenVinoRuntime}
-    if path.suffix.lower() in GRAPH_RUNTIMES:
-        return kinds[runtime](path, threads=threads)
+_GRAPHS: dict[str, type[OnnxRuntime | OpenVinoRuntime]] = {"onnxruntime": OnnxRuntime, "openvino": OpenVinoRuntime}
+
+
+def _open_checkpoint(
+    path: Path, runtime: str, device: str, threads: int
+) -> TorchRuntime | OnnxRuntime | OpenVinoRuntime:
     for package in ("torch", "torchvision"):
         if importlib.util.find_spec(package) is None:
             raise RuntimeUnavailableError(f"{path} is a checkpoint, and {missing(package)}; or give an .onnx file")
-    from pipnet.model import checkpoint  # torch takes seconds to import; a graph needs none of it
+    # torch takes seconds to import; a graph needs none of it
+    from pipnet.model import checkpoint
+    from pipnet.model.onnx_graph import metadata_of, onnx_graph
 
     if runtime == "torch":
-        return torch_runtime(checkpoint.load(path, device=choose_device(device)), threads=threads, name=path.name)
+        loaded = checkpoint.load(path, device=choose_device(device))
+        opened = TorchRuntime(loaded.net, threads=threads)
+        opened.metadata, opened.file = metadata_of(loaded), path.name  # as a graph of it would say of itself
+        return opened
     if importlib.util.find_spec("onnx") is None:
         raise RuntimeUnavailableError(
             f"{path} is a checkpoint, of which {runtime} needs a graph, and {missing('onnx')}; or give an .onnx file"
         )
-    from pipnet.model.onnx_graph import onnx_graph
-
-    return kinds[runtime](path, threads=threads, content=onnx_graph(checkpoint.load(path)))
-
-
-def torch_runtime(loaded: LoadedModel, *, threads: int = 0, name: str = "") -> TorchRuntime:
-    """A loaded checkpoint on PyTorch, with what a graph of it would say of itself; ``name`` is the file's."""
-    from pipnet.model.onnx_graph import metadata_of
-
-    opened = TorchRuntime(loaded.net, threads=threads)
-    opened.metadata = metadata_of(loaded)
-    opened.file = name
-    return opened
-
-
-def _missing(runtime: str) -> str:
-    if runtime == "onnxruntime":  # comes with pipnet
-        return "onnxruntime is not installed; pip install onnxruntime brings it"
-    return missing(runtime)
+    return _GRAPHS[runtime](path, threads=threads, content=onnx_graph(checkpoint.load(path)))
 
 
 def _check_there(path: Path) -> None:
+    """Also of what OpenVINO would say over several lines, some of them on standard error."""
     if not path.is_file():
         raise FileNotFoundError(f"no network {path}; give the path of a .pt, .onnx or .xml file of pipnet")
-
-
-def _check_description(path: Path) -> None:
-    """What OpenVINO would say of these over several lines, some of them on standard error."""
-    if not path.with_suffix(".bin").is_file():
-        raise FileNotFoundError(f"{path} lacks its weights, {path.with_suffix('.bin').name}; copy both files")
-    with path.open("rb") as file:
-        if not file.read(64).lstrip().startswith((b"<?xml", b"<net")):
-            raise ValueError(f"{path} is damaged or not a file for OpenVINO (no XML); copy or export it again")
+    if path.suffix.lower() == ".xml":
+        if not path.with_suffix(".bin").is_file():
+            raise FileNotFoundError(f"{path} lacks its weights, {path.with_suffix('.bin').name}; copy both files")
+        with path.open("rb") as file:
+            if not file.read(64).lstrip().startswith((b"<?xml", b"<net")):
+                raise ValueError(f"{path} is damaged or not a file for OpenVINO (no XML); copy or export it again")
 
 
 def _import(package: str) -> None:
     """Apart from reading files: what goes wrong here, a Ctrl-C for one, says nothing of the file."""
     try:
         importlib.import_module(package)
-    except ImportError as error:
-        raise RuntimeUnavailableError(f"{package} can't be imported ({_reason(error)}); install it again") from error
     except Exception as error:  # OpenVINO asks for the home directory, and an account may have none
-        advice = "set HOME" if "home" in str(error) else "install it again"
+        advice = "set HOME" if "home directory" in str(error) else "install it again"
         raise RuntimeUnavailableError(f"{package} can't be imported ({_reason(error)}); {advice}") from error
 
 
@@ -417,19 +378,15 @@ def _read_metadata(text: str | None, path: Path) -> dict[str, Any]:
         version = metadata["format"]
         if isinstance(version, bool) or not isinstance(version, int):
             raise TypeError(f"format is {version!r}, not a number")
-        if "box_scale" in metadata:  # its name in graphs of pipnet 0.4
-            metadata["crop_scale"] = metadata.pop("box_scale")
-        known = version > 1 or (
-            isinstance(metadata["layout"], dict)
-            and float(metadata["crop_scale"]) > 0
-            and int(metadata["input_size"]) > 0
-        )
-        if not known:
-            raise TypeError("layout, crop_scale or input_size is none")
+        if version <= 1:
+            if "box_scale" in metadata:  # its name in graphs of pipnet 0.4
+                metadata["crop_scale"] = metadata.pop("box_scale")
+            numbers = float(metadata["crop_scale"]), int(metadata["input_size"])
+            if not isinstance(metadata["layout"], dict) or min(numbers) <= 0:
+                raise TypeError("layout, crop_scale or input_size is none")
     except (ValueError, KeyError, TypeError, RecursionError, OverflowError) as error:
-        raise ValueError(
-            f"{path}: what the file says of its points can't be read ({error}); export it again"
-        ) from error
+        problem = f"what the file says of its points can't be read ({error})"
+        raise ValueError(f"{path}: {problem}; export it again") from error
     if version > 1:
         raise ValueError(f"{path} has format {version}, this pipnet reads up to 1; upgrade pipnet")
     return metadata

@@ -1,9 +1,4 @@
-"""Sessions of native libraries in other processes: pickled, copied or forked, they are opened again.
-
-How OpenVINO is started here, and how its files are written.
-
-How ONNX Runtime is started here, for the face detector and the landmark network alike.
-"""
+"""How ONNX Runtime, OpenVINO and OpenCV are started here, and started again in other processes."""
 
 from __future__ import annotations
 
@@ -12,8 +7,8 @@ import os
 import sys
 import threading
 import weakref
-from collections.abc import Callable
-from contextlib import nullcontext, suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from io import BytesIO
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -30,15 +25,7 @@ class Session(Generic[T]):
 
     A session has threads, and they don't live on in a forked process: there it would wait for them, at the latest when
     it is closed. So a fork leaves it alone for good and opens its own. A copy, pickled or not, opens its own too.
-
-    Args:
-        open_: Without arguments; what can be pickled, so that this can.
-
-    Example:
-        >>> import copy
-        >>> session = Session(dict)
-        >>> session.get() is session.get(), session.get() is copy.deepcopy(session).get()
-        (True, False)
+    ``open_`` must be picklable.
     """
 
     def __init__(self, open_: Callable[[], T]) -> None:
@@ -49,13 +36,10 @@ class Session(Generic[T]):
 
     def get(self) -> T:
         """The session of this process."""
-        opened = self._opened
-        if opened is None:
-            with self._lock:
-                if self._opened is None:
-                    self._opened = self._open()
-                opened = self._opened
-        return opened
+        with self._lock:
+            if self._opened is None:
+                self._opened = self._open()
+            return self._opened
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Session, (self._open,)
@@ -94,14 +78,10 @@ if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork
 
 
 class OpenVinoSession:
-    """A graph of :mod:`pipnet.model.onnx_graph` compiled for this CPU.
+    """A graph from :func:`read_openvino` compiled for this CPU; ``threads`` as in :func:`onnx_session`.
 
     One crop goes through a version compiled for exactly one, which is a sixth faster than the one for any number; that
     one is compiled when the first batch of several comes.
-
-    Args:
-        model: From :func:`read_openvino`.
-        threads: Of one run; 0 takes ``OMP_NUM_THREADS``, and where that is not set all cores.
     """
 
     def __init__(self, model: Any, threads: int = 0) -> None:
@@ -158,14 +138,7 @@ _core = Session(_new_core)
 
 
 def read_openvino(source: str | Path | bytes) -> tuple[Any, str | None]:
-    """A graph for OpenVINO.
-
-    Args:
-        source: An ``.onnx`` or ``.xml`` file, or the content of an ONNX file.
-
-    Returns:
-        An ``openvino.Model``, and what the file says of itself (JSON), if it does.
-    """
+    """The ``openvino.Model`` of an ``.onnx`` or ``.xml`` file, or of an ONNX content, and its metadata (JSON)."""
     with nullcontext(BytesIO(source)) if isinstance(source, bytes) else openable(source) as there:
         model = _core.get().read_model(there)
     key = ["framework", "pipnet"]  # where OpenVINO keeps the metadata of an ONNX file, also in its own format
@@ -232,11 +205,9 @@ def _only_user(node: Any) -> Any:
 
 
 def onnx_session(model: str | Path | bytes, threads: int = 0) -> Any:
-    """An ``onnxruntime.InferenceSession`` on the CPU.
+    """An ``onnxruntime.InferenceSession`` of a file or its content, on the CPU.
 
-    Args:
-        model: A file, or its content.
-        threads: Of one run; 0 takes ``OMP_NUM_THREADS``, and where that is not set all cores.
+    ``threads`` are those of one run; 0 takes ``OMP_NUM_THREADS``, and where that is not set all cores.
     """
     import onnxruntime  # here, so that nobody pays for a network that isn't used
 
@@ -254,3 +225,22 @@ def threads_from_environment() -> int:
     """OpenMP's own variable, which ONNX Runtime does not read; it may be a list, one number for each nesting level."""
     first = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
     return int(first) if first.isdecimal() else 0
+
+
+_quiet_lock = threading.RLock()
+
+
+@contextmanager
+def quiet_opencv() -> Iterator[None]:
+    """OpenCV and the FFmpeg inside it print no warnings: what goes wrong, pipnet says in its own words."""
+    import cv2
+
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # read when the first video is opened
+    logging: Any = getattr(cv2.utils, "logging", cv2)  # OpenCV 5, OpenCV 4
+    with _quiet_lock:
+        before = logging.getLogLevel()
+        logging.setLogLevel(0)
+        try:
+            yield
+        finally:
+            logging.setLogLevel(before)

@@ -21,6 +21,7 @@ from pipnet.geometry import box_size, tight_box
 
 # The step between the first two frames, where their time stamps say nothing.
 _USUAL_STEP = 1 / 30
+_GAP_S = 1.0  # after which a face is another one
 
 
 @dataclass(frozen=True)
@@ -71,14 +72,6 @@ class OneEuro:
     Differs from the paper in two ways: speeds below ``idle_speed`` count as none, and the first values are averaged
     evenly, since an exponential mean would keep the noise of the first one for long.
 
-    Args:
-        settings: See :class:`OneEuroSettings`.
-
-    Example:
-        >>> filtered = OneEuro(OneEuroSettings(min_cutoff=1.0, beta=0.0))
-        >>> [round(float(filtered(np.array([value]), step_s=0.1)[0]), 3) for value in (0.0, 1.0, 1.0)]
-        [0.0, 0.5, 0.693]
-
     Reference:
         Casiez, Roussel, Vogel, "1€ Filter: A Simple Speed-based Low-pass Filter for Noisy Input in Interactive
         Systems", CHI 2012, algorithm 1.
@@ -86,10 +79,6 @@ class OneEuro:
 
     def __init__(self, settings: OneEuroSettings) -> None:
         self.settings = settings
-        self.reset()
-
-    def reset(self) -> None:
-        """Forget everything: the next values pass as they are."""
         self._values: np.ndarray | None = None
         self._speed: np.ndarray | float = 0.0  # (..., D), units of the values a second
         self._seen = 0
@@ -108,15 +97,16 @@ class OneEuro:
         self._seen += 1
         if self._values is None:
             self._values = np.array(values, dtype=np.float64)
-            return self._values.copy()
+            return values.astype(np.float64)
         settings = self.settings
         # From the filtered value, as in the paper: a lag that builds up counts as speed and opens the filter.
         change = values - self._values
         self._speed = self._speed + _weight(settings.speed_cutoff, step_s) * (change / step_s - self._speed)
         speed = np.sqrt((self._speed**2).sum(axis=-1, keepdims=True)) / size  # (..., 1), face sizes a second
         cutoff = settings.min_cutoff + settings.beta * np.maximum(speed - settings.idle_speed, 0.0)
-        self._values = self._values + np.maximum(_weight(cutoff, step_s), 1 / self._seen) * change
-        return self._values.copy()
+        filtered = self._values + np.maximum(_weight(cutoff, step_s), 1 / self._seen) * change
+        self._values = filtered
+        return filtered
 
 
 class FrameClock:
@@ -124,11 +114,6 @@ class FrameClock:
 
     Cameras and damaged files repeat time stamps, jump back, or give none. Such a frame gets the length of the last good
     step, so that nothing is divided by zero and nothing freezes.
-
-    Example:
-        >>> clock = FrameClock()
-        >>> [round(clock.tick(stamp), 3) for stamp in (5.0, 5.1, 5.1, 2.0, 2.1)]
-        [0.0, 0.1, 0.2, 0.3, 0.4]
     """
 
     def __init__(self) -> None:
@@ -137,11 +122,7 @@ class FrameClock:
         self.seconds = 0.0
 
     def tick(self, time_s: float) -> float:
-        """The time of the next frame: 0 for the first, then always later than the last.
-
-        Args:
-            time_s: The frame's time stamp, seconds from any origin; NaN where there is none.
-        """
+        """The time of the next frame with this stamp (NaN: none): 0 for the first, then always later than the last."""
         known = math.isfinite(time_s)
         if self._stamp is None:
             self._stamp = time_s if known else math.nan
@@ -158,30 +139,15 @@ class FaceFilter:
     """Smooths the points of one face (or of several that are always seen together).
 
     Start a new one, or :meth:`reset`, for every new face. After a gap of a second it starts anew by itself.
-
-    Args:
-        smoothing: Settings; the default ones where None.
-
-    Example:
-        >>> noise = np.random.default_rng(0).normal(0, 0.3, (60, 4, 2))
-        >>> corners = np.array([[0.0, 0.0], [90.0, 0.0], [90.0, 90.0], [0.0, 90.0]])
-        >>> smooth = FaceFilter()
-        >>> calm = np.array([smooth(corners + noise[t], t / 30) for t in range(60)])
-        >>> bool((calm - corners)[20:].std() < 0.4 * noise[20:].std())
-        True
     """
 
-    gap_s = 1.0
-
     def __init__(self, smoothing: Smoothing | None = None) -> None:
-        smoothing = smoothing or Smoothing()
-        self._motion, self._shape = OneEuro(smoothing.motion), OneEuro(smoothing.shape)
+        self._settings = smoothing or Smoothing()
         self.reset()
 
     def reset(self) -> None:
         """Forget the face: the next points pass as they are."""
-        self._motion.reset()
-        self._shape.reset()
+        self._motion, self._shape = OneEuro(self._settings.motion), OneEuro(self._settings.shape)
         self._clock = FrameClock()
         self._template: np.ndarray | None = None  # (..., N) complex: the first shape, centred, root mean square 1
 
@@ -202,14 +168,15 @@ class FaceFilter:
         centre = points.mean(axis=-2)  # (..., 2)
         # A point is a complex number from here: one factor turns and scales it.
         flat = (points - centre[..., None, :]) @ np.array([1, 1j])  # (..., N)
-        if self._template is None or step > self.gap_s:
+        template = self._template
+        if template is None or step > _GAP_S:
             self.reset()
             self._clock.tick(time_s)
             spread = np.sqrt((np.abs(flat) ** 2).mean(axis=-1, keepdims=True))
-            self._template = np.divide(flat, spread, out=np.ones_like(flat), where=spread > 0)
+            self._template = template = np.divide(flat, spread, out=np.ones_like(flat), where=spread > 0)
             step = _USUAL_STEP  # not used: both filters pass their first values
         # Least squares: the turn and scale that bring the first shape closest to this one. (...,)
-        pose = (self._template.conj() * flat).mean(axis=-1) / (np.abs(self._template) ** 2).mean(axis=-1)
+        pose = (template.conj() * flat).mean(axis=-1) / (np.abs(template) ** 2).mean(axis=-1)
         if not (np.abs(pose) > 1e-6).all():  # the points fell together: no frame to filter in
             self.reset()
             return points.copy()
@@ -229,4 +196,4 @@ def _weight(cutoff: np.ndarray | float, step_s: float) -> np.ndarray | float:
 
 def _parts(numbers: np.ndarray) -> np.ndarray:
     """Complex ``(...)`` to real ``(..., 2)``."""
-    return np.stack([numbers.real, numbers.imag], axis=-1)
+    return np.stack([np.real(numbers), np.imag(numbers)], axis=-1)

@@ -4,32 +4,26 @@ The landmark network says by itself, with its face score, whether there still is
 runs
 
 * on every frame while no face is known: who sits down is seen at once;
-* at once when a face was lost, and while others are followed again after 1, 2, 3, 3, … frames (:data:`LOST_PAUSE`);
+* at once when a face was lost, and while others are followed again after 1, 2, 3, 3, … frames;
 * every ``detect_every`` frames for new faces, unless ``max_faces`` are known.
 
 How a face is tilted comes from its last points, too, so a head may turn all the way round.
 
-A lost face is looked for during a second (``REMEMBER_S``); one that is found again in that time, less than
-about a face's size away from where it was, keeps its id. An id is a place that goes on, not a person: nobody is
-recognised, and a cut of scene that puts another face where one was lost goes on with its id.
-
-Which box of this frame is which face of the last one.
-
-Ids of faces, and the faces that went missing a moment ago and may come back under theirs.
-
-What following faces through a video cost and missed.
+A lost face is looked for during a second; one that is found again in that time, less than about a face's size away from
+where it was, keeps its id. An id is a place that goes on, not a person: nobody is recognised, and a cut of scene that
+puts another face where one was lost goes on with its id.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from pipnet.data.images import read_image
 from pipnet.geometry import box_size, tight_box
-from pipnet.inference.detections import Detections
+from pipnet.inference.detections import Detections, as_detections
 from pipnet.inference.smoothing import FaceFilter, FrameClock, Smoothing
 from pipnet.landmarks import FaceLandmarks, joined
 
@@ -37,22 +31,24 @@ if TYPE_CHECKING:
     from pipnet.inference.landmarker import FaceLandmarker
 
 
+_LOST_PAUSE = 3  # frames
+_REMEMBER_S = 1.0
+# Distances by face_distances: within which a detection is of a track, two tracks are on one face, and a face that went
+# missing comes back. Neighbours are about 1 apart.
+_SAME_FACE, _ONE_FACE, _CAME_BACK = 0.7, 0.3, 1.0
+# A face is taken up with a score this much above the one at which it is dropped, or one in between would flicker.
+_FOUND_FACTOR = 2.0
+# Detections tried beyond max_faces: the surest one may be a poster's pattern that the landmark network refuses.
+_SPARE = 2
+# A face that is lost while less of its box than this lies in the picture has left it.
+_LEAVING = 0.8
+
+
 def face_distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """How far boxes are from being the same face: distance of centres in face sizes, plus the log of the size ratio.
+    """How far boxes ``(A, 4)`` and ``(B, 4)`` are from being the same face, ``(A, B)``.
 
-    Unlike the overlap, it still orders pairs that a fast face has pulled apart.
-
-    Args:
-        a: ``(A, 4)`` as ``x0, y0, x1, y1``, with an extent.
-        b: ``(B, 4)``.
-
-    Returns:
-        ``(A, B)``, from 0; faces side by side have about 1.
-
-    Example:
-        >>> here, aside = np.array([[0.0, 0, 10, 10]]), np.array([[5.0, 0, 15, 10]])
-        >>> face_distances(here, np.concatenate([here, aside, 2 * here])).round(2).tolist()
-        [[0.0, 0.5, 1.16]]
+    That is the distance of their centres in face sizes, plus the log of the ratio of their sizes. Unlike the overlap,
+    it still orders pairs that a fast face has pulled apart.
     """
     a, b = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
     size_a, size_b = (np.maximum(box_size(boxes), 1e-6) for boxes in (a, b))
@@ -63,30 +59,22 @@ def face_distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def cheapest_pairs(costs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Pairs of rows and columns, each in one pair at most, as many as there can be, whose costs have the least sum.
+    """Pairs of rows and columns of ``(A, B)`` costs, as many as there can be, whose costs have the least sum.
 
     Shortest augmenting paths (Jonker and Volgenant 1987), as ``scipy.optimize.linear_sum_assignment``: of a library of
     100 MB a few faces a frame need nothing else.
 
-    Args:
-        costs: ``(A, B)``, finite.
-
     Returns:
         Rows, in order, and their columns; as many as the shorter side of ``costs``.
-
-    Example:
-        >>> rows, columns = cheapest_pairs(np.array([[1.0, 2.0], [1.5, 9.0]]))
-        >>> rows.tolist(), columns.tolist()
-        ([0, 1], [1, 0])
     """
     if costs.shape[0] > costs.shape[1]:
         columns, rows = cheapest_pairs(costs.T)
         order = np.argsort(rows)
         return rows[order], columns[order]
-    count, width = costs.shape
-    row_price, column_price = np.zeros(count), np.zeros(width)  # their sum is at most the cost, and equal in a pair
-    column_of, row_of = np.full(count, -1), np.full(width, -1)
-    for start in range(count):
+    height, width = costs.shape
+    row_price, column_price = np.zeros(height), np.zeros(width)  # their sum is at most the cost, and equal in a pair
+    column_of, row_of = np.full(height, -1), np.full(width, -1)
+    for start in range(height):
         path, distance = np.full(width, -1), np.full(width, np.inf)  # from ``start`` to each column, and the row before
         reached, row, far = np.zeros(width, dtype=bool), start, 0.0
         while True:
@@ -108,26 +96,16 @@ def cheapest_pairs(costs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             column_of[row], column = column, column_of[row]
             if row == start:
                 break
-    return np.arange(count), column_of
+    return np.arange(height), column_of
 
 
 def match(a: np.ndarray, b: np.ndarray, limit: float) -> list[tuple[int, int]]:
-    """Pairs of boxes that are the same face: as many as possible, then as close as possible in sum.
+    """Pairs of boxes ``(A, 4)`` and ``(B, 4)`` that are the same face: as many as possible, then as close in sum.
 
-    Args:
-        a: ``(A, 4)``.
-        b: ``(B, 4)``.
-        limit: Boxes further apart, by :func:`face_distances`, are different faces.
+    Boxes that are further apart than ``limit`` by :func:`face_distances` are different faces.
 
     Returns:
         Indices into ``a`` and ``b``, each at most once, in the order of ``a``.
-
-    Example:
-        Taken one by one, 0 would get its nearest and leave 1 with nothing:
-
-        >>> before = np.array([[0.0, 0, 10, 10], [4.0, 0, 14, 10]])
-        >>> match(before, np.array([[3.0, 0, 13, 10], [-6.0, 0, 4, 10]]), limit=0.7)
-        [(0, 1), (1, 0)]
     """
     if not len(a) or not len(b):
         return []
@@ -138,34 +116,26 @@ def match(a: np.ndarray, b: np.ndarray, limit: float) -> list[tuple[int, int]]:
     return [(int(i), int(j)) for i, j in zip(rows, columns, strict=True) if distances[i, j] <= limit]
 
 
-LOST_PAUSE = 3
-
-# Distances by matching.face_distances, within which a detection is of a track, and two tracks are on one face.
-# Neighbours are about 1 apart.
-_SAME_FACE = 0.7
-_ONE_FACE = 0.3
-# A face is taken up with a score this much above the one at which it is dropped, or one in between would flicker.
-_FOUND_FACTOR = 2.0
-# Detections tried beyond max_faces: the surest one may be a poster's pattern that the landmark network refuses.
-_SPARE = 2
-# A face that is lost while less of its box than this lies in the picture has left it.
-_LEAVING = 0.8
-
-
 @dataclass(eq=False)
 class _Track:
-    """A face that is followed; one row of the result and the box of the next frame."""
+    """A face that is followed."""
 
     id: int
     since: float  # seconds
     filter: FaceFilter | None
+    seen: FaceLandmarks  # of the last frame: one face
+    points: np.ndarray  # (N, 2), smoothed
     box: np.ndarray  # (4,), what the points of the next frame are predicted from
-    angle: float = 0.0  # degrees, by which that box is turned
-    points: np.ndarray = field(default_factory=lambda: np.zeros((0, 2)))  # smoothed
-    scores: np.ndarray = field(default_factory=lambda: np.zeros(0))
-    score: float = 0.0
-    predicted_from: np.ndarray = field(default_factory=lambda: np.zeros(4))
-    predicted_at: float = 0.0  # degrees
+    angle: float  # degrees, by which that box is turned
+
+
+class _Missing(NamedTuple):
+    """A face that was followed until a moment ago."""
+
+    id: int
+    box: np.ndarray  # (4,), where it was last
+    since: float  # seconds
+    wanted: bool  # whether to look for it; not for one that went out of the picture
 
 
 class FaceTracker:
@@ -188,8 +158,6 @@ class FaceTracker:
         >>> tracker = FaceTracker(FaceLandmarker.load(device="cpu"))
         >>> [tracker(portrait(), time_s=number / 30).ids.tolist() for number in range(3)]
         [[0], [0], [0]]
-        >>> tracker.statistics.frames, tracker.statistics.detector_calls
-        (3, 1)
     """
 
     def __init__(
@@ -224,7 +192,7 @@ class FaceTracker:
         self.statistics = TrackingStatistics()
         self._clock = FrameClock()
         self._tracks: list[_Track] = []
-        self._identities = Identities()
+        self._missing: list[_Missing] = []
         self._since_search = 0  # frames
         self._fruitless = 0  # searches in a row that found nothing new
 
@@ -243,7 +211,7 @@ class FaceTracker:
         now = self._clock.tick(time_s)
         self.statistics.frames += 1
         self._since_search += 1
-        self._identities.forget(now)
+        self._missing = [face for face in self._missing if now - face.since <= _REMEMBER_S]
         detected = self._detect(frame) if self._search_is_due() else None
         claimed = self._claimed(detected)
         lost = self._follow(frame, _rest(detected, claimed), now)
@@ -255,14 +223,16 @@ class FaceTracker:
             self._follow(frame, detected[np.flatnonzero(free)], now, tracks=False)
         self._merge(now)
         self._tracks.sort(key=lambda track: track.id)
-        self._count(lost)
+        self.statistics.face_frames += len(self._tracks)
+        self.statistics.lost_face_frames += sum(face.wanted for face in self._missing)
+        self.statistics.faces_lost += len(set(lost) - {track.id for track in self._tracks})
         return self._result()
 
     def _search_is_due(self) -> bool:
         if not self._tracks:
             return True
-        if self._identities.wanted:
-            return self._since_search >= min(self._fruitless, LOST_PAUSE)
+        if any(face.wanted for face in self._missing):
+            return self._since_search >= min(self._fruitless, _LOST_PAUSE)
         return self._since_search >= self.detect_every and self._room() > 0
 
     def _room(self) -> int:
@@ -274,10 +244,7 @@ class FaceTracker:
         self.statistics.detector_calls += 1
         self._since_search = 0
         self._fruitless += 1  # until a face is taken up
-        found = self.landmarker.detector(frame)
-        if not isinstance(found, Detections):  # of a detector of the user's own
-            boxes = np.asarray(found.boxes, dtype=np.float64).reshape(-1, 4)
-            found = Detections(boxes, np.ones(len(boxes)))
+        found = as_detections(self.landmarker.detector(frame), checked=False)
         return found[np.flatnonzero(_has_extent(found.boxes))]
 
     def _claimed(self, detected: Detections | None) -> np.ndarray:
@@ -301,7 +268,7 @@ class FaceTracker:
         if not found:
             return []
         faces = joined(found)
-        finite = np.isfinite(faces.points).all(axis=(1, 2))
+        finite = np.all(np.isfinite(faces.points), axis=(1, 2))
         points = np.where(finite[:, None, None], faces.points, 0.0)
         rolls = self.landmarker.rolls(points)
         next_boxes = tight_box(points, rolls)
@@ -315,24 +282,23 @@ class FaceTracker:
             elif not _centre_inside(next_boxes[row], frame):
                 self._drop(track, now, wanted=False)
             else:
-                self._update(track, faces, row, now, rolls[row])
+                self._update(track, faces[row], now, rolls[row])
         found = [
             row
             for row in range(len(known), len(faces))
             if scores[row] >= min(_FOUND_FACTOR * self.lost_below, 1.0) and _centre_inside(next_boxes[row], frame)
         ][: max(self._room(), 0)]
-        for row, face_id in zip(found, self._identities.of(next_boxes[found]), strict=True):
+        for row, face_id in zip(found, self._identify(next_boxes[found]), strict=True):
             smooth = None if self._smoothing is None else FaceFilter(self._smoothing)
-            track = _Track(face_id, now, smooth, faces.boxes[row])
-            self._update(track, faces, row, now, rolls[row])
+            track = _Track(face_id, now, smooth, faces[row], faces.points[row], faces.boxes[row], 0.0)
+            self._update(track, faces[row], now, rolls[row])
             self._tracks.append(track)
             self._fruitless = 0
         return lost
 
-    def _update(self, track: _Track, faces: FaceLandmarks, row: int, now: float, roll: float) -> None:
-        raw = faces.points[row].astype(np.float64)
-        track.predicted_from, track.predicted_at = faces.boxes[row], float(faces.angles[row])
-        track.scores, track.score = faces.scores[row], faces.face_scores[row]
+    def _update(self, track: _Track, seen: FaceLandmarks, now: float, roll: float) -> None:
+        raw = seen.points[0].astype(np.float64)
+        track.seen = seen
         track.points = raw if track.filter is None else track.filter(raw, now)
         track.angle = float(roll)
         track.box = self._next_box(raw, track.points, track.angle)
@@ -341,14 +307,25 @@ class FaceTracker:
         """The box of the next frame: that of the network's own points, which can't lag (experiments/tracking)."""
         return tight_box(raw, angle)
 
+    def _identify(self, boxes: np.ndarray) -> list[int]:
+        """Ids of faces just found in ``boxes`` ``(F, 4)``: of those that went missing at that place, else new ones."""
+        where = np.array([face.box for face in self._missing]).reshape(-1, 4)
+        back = {found: self._missing[missing].id for missing, found in match(where, boxes, _CAME_BACK)}
+        ids = []
+        for row in range(len(boxes)):
+            ids.append(back.get(row, self.statistics.faces_new))
+            self.statistics.faces_new += row not in back
+        self._missing = [face for face in self._missing if face.id not in ids]
+        return ids
+
     def _drop(self, track: _Track, now: float, *, wanted: bool) -> None:
         self._tracks = [other for other in self._tracks if other is not track]
-        self._identities.miss(MissingFace(track.id, track.box, now, wanted))
+        self._missing.append(_Missing(track.id, track.box, now, wanted))
         self._fruitless = 0
 
     def _merge(self, now: float) -> None:
         """Of two tracks that came to be on one face, the better one stays, with the id of the older one."""
-        for track in sorted(self._tracks, key=lambda track: -track.score):
+        for track in sorted(self._tracks, key=lambda track: -track.seen.face_scores[0]):
             if not any(track is other for other in self._tracks):
                 continue  # gone with one of the others
             for double in [other for other in self._tracks if other is not track]:
@@ -357,28 +334,15 @@ class FaceTracker:
                 track.id, double.id = sorted((track.id, double.id))
                 track.since, double.since = sorted((track.since, double.since))
                 # Faces that cross look like one for a moment; a double that never was a face of its own is not wanted.
-                self._drop(double, now, wanted=now - double.since >= REMEMBER_S)
-
-    def _count(self, lost: list[int]) -> None:
-        statistics = self.statistics
-        statistics.faces_new = self._identities.given
-        statistics.face_frames += len(self._tracks)
-        statistics.lost_face_frames += self._identities.wanted
-        statistics.faces_lost += len(set(lost) - {track.id for track in self._tracks})
+                self._drop(double, now, wanted=now - double.since >= _REMEMBER_S)
 
     def _result(self) -> FaceLandmarks:
+        layout = self.landmarker.layout
         if not self._tracks:
-            none = FaceLandmarks.empty(self.landmarker.layout)
-            return FaceLandmarks(none.points, none.scores, none.boxes, none.layout, np.zeros(0), np.zeros(0))
-        return FaceLandmarks(
-            np.stack([track.points for track in self._tracks]),
-            np.stack([track.scores for track in self._tracks]),
-            np.stack([track.predicted_from for track in self._tracks]),
-            self.landmarker.layout,
-            np.array([track.score for track in self._tracks]),
-            np.array([track.id for track in self._tracks]),
-            np.array([track.predicted_at for track in self._tracks]),
-        )
+            return replace(FaceLandmarks.empty(layout), ids=np.zeros(0))
+        seen = joined([track.seen for track in self._tracks])
+        points, ids = np.stack([track.points for track in self._tracks]), [track.id for track in self._tracks]
+        return FaceLandmarks(points, seen.scores, seen.boxes, layout, seen.face_scores, ids, seen.angles)
 
 
 def _boxes(tracks: list[_Track]) -> np.ndarray:
@@ -408,98 +372,19 @@ def _share_inside(box: np.ndarray, frame: np.ndarray) -> float:
     return float(np.prod(inside[2:] - inside[:2]) / max(np.prod(box[2:] - box[:2]), 1e-9))
 
 
-REMEMBER_S = 1.0
-
-# How far from where it went missing a face may come back, by matching.face_distances. Neighbours are about 1 apart.
-_CAME_BACK = 1.0
-
-
-@dataclass(frozen=True, eq=False)
-class MissingFace:
-    """A face that was followed until a moment ago.
-
-    Attributes:
-        id: Its id.
-        box: ``(4,)``, where it was last, frame pixels.
-        since: When, seconds.
-        wanted: Whether to look for it; not for one that went out of the picture.
-    """
-
-    id: int
-    box: np.ndarray
-    since: float
-    wanted: bool
-
-
-class Identities:
-    """Gives ids from 0 on, and an old one to a face that is found again within :data:`REMEMBER_S` seconds.
-
-    Example:
-        >>> identities = Identities()
-        >>> identities.of(np.array([[0.0, 0, 10, 10], [50.0, 0, 60, 10]]))
-        [0, 1]
-        >>> identities.miss(MissingFace(1, np.array([50.0, 0, 60, 10]), since=2.0, wanted=True))
-        >>> identities.forget(now=2.5)
-        >>> identities.of(np.array([[90.0, 0, 100, 10], [52.0, 1, 62, 11]]))
-        [2, 1]
-    """
-
-    def __init__(self) -> None:
-        self.given = 0
-        self._missing: list[MissingFace] = []
-
-    @property
-    def wanted(self) -> int:
-        """How many missing faces are looked for."""
-        return sum(face.wanted for face in self._missing)
-
-    def miss(self, face: MissingFace) -> None:
-        """Remember a face that is not followed any more."""
-        self._missing.append(face)
-
-    def forget(self, now: float) -> None:
-        """Give up those that have been missing for too long, at time ``now`` in seconds."""
-        self._missing = [face for face in self._missing if now - face.since <= REMEMBER_S]
-
-    def of(self, boxes: np.ndarray) -> list[int]:
-        """Ids of faces just found in ``boxes`` ``(F, 4)``: of those that went missing at that place, else new ones."""
-        where = np.array([face.box for face in self._missing]).reshape(-1, 4)
-        back = {found: self._missing[missing] for missing, found in match(where, boxes, _CAME_BACK)}
-        ids = []
-        for row in range(len(boxes)):
-            if row in back:
-                ids.append(back[row].id)
-            else:
-                ids.append(self.given)
-                self.given += 1
-        self._missing = [face for face in self._missing if face.id not in ids]
-        return ids
-
-
 @dataclass
 class TrackingStatistics:
     """What tracking cost and missed so far.
 
-    Attributes:
-        frames: Frames seen.
-        detector_calls: How often the detector ran.
-        face_frames: Faces returned, summed over frames.
-        faces_new: Ids given.
-        faces_lost: How often a face was lost and not found again in the same frame. One that leaves the picture is
-            not lost.
-        lost_face_frames: Frames in which a lost face was missing, until it was found or forgotten, summed over faces.
-
-    Example:
-        >>> TrackingStatistics(frames=50, detector_calls=3, face_frames=95, lost_face_frames=5).lost_share
-        0.05
+    One that leaves the picture is not lost, nor one that is found again in the same frame.
     """
 
     frames: int = 0
     detector_calls: int = 0
-    face_frames: int = 0
-    faces_new: int = 0
+    face_frames: int = 0  # faces returned, summed over frames
+    faces_new: int = 0  # ids given
     faces_lost: int = 0
-    lost_face_frames: int = 0
+    lost_face_frames: int = 0  # in which a lost face was missing, until it was found or forgotten, summed over faces
 
     @property
     def detector_calls_per_100(self) -> float:

@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pipnet.files import read_text
 from pipnet.layouts import PointLayout
 from pipnet.model.checkpoint import CheckpointError, LoadedModel, read_tensors
 from pipnet.model.codec import Merge
 from pipnet.model.pipnet import PIPNet
-from pipnet.text_files import read_text
 
 # Their five head layers, in the order in which ours are stacked in one convolution.
 _HEADS = ("cls_layer", "x_layer", "y_layer", "nb_x_layer", "nb_y_layer")
