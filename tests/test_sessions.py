@@ -118,9 +118,9 @@ def points(count=2):
 
 if __name__ == "__main__":
     expected = points()
-    with multiprocessing.get_context("fork").Pool(2) as pool:
-        for found in pool.map(points, [2, 2]):
-            assert np.abs(found - expected).max() < 0.01, np.abs(found - expected).max()
+    with multiprocessing.get_context("fork").Pool(1) as pool:
+        (found,) = pool.map(points, [2])
+        assert np.abs(found - expected).max() < 0.01, np.abs(found - expected).max()
     for use in (True, False):  # a child that ends as programs do closes what it holds
         child = os.fork()
         if child == 0:
@@ -153,7 +153,7 @@ from skimage.data import astronaut
 from pipnet import FaceLandmarker
 
 if __name__ == "__main__":
-    landmarker = FaceLandmarker.load(device="cpu", threads=1)
+    landmarker = FaceLandmarker.load(device="cpu", runtime="onnxruntime", threads=1)
     expected = landmarker(astronaut())
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         found = pool.submit(landmarker, astronaut()).result()

@@ -387,7 +387,7 @@ def test_a_taken_port_and_another_machine_are_one_sentence(landmarker, capsys):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 def test_the_command_serves_on_loopback_and_ends_on_ctrl_c():
-    command = [sys.executable, "-m", "pipnet.demo", "--web", "0", "--device", "cpu"]
+    command = [sys.executable, "-m", "pipnet.demo", "--web", "0", "--device", "cpu", "--runtime", "onnxruntime"]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     with subprocess.Popen(command, env=environment, **pipes) as server:
