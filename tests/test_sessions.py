@@ -139,6 +139,7 @@ if __name__ == "__main__":
 def test_a_forked_process_does_not_hang(runtime):
     """As with multiprocessing's pools, or gunicorn --preload, after the parent ran once."""
     environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    environment["OMP_WAIT_POLICY"] = "passive"  # threads that spin slow each other down on a busy machine
     done = subprocess.run(
         [sys.executable, "-c", FORKED, runtime], capture_output=True, text=True, cwd=ROOT, env=environment, timeout=1200
     )
