@@ -25,8 +25,6 @@ OTHERS = (
     "experiments/*/*.png",
     "experiments/pictures/*.jpg",
     "experiments/pictures/*.gif",
-    "experiments/efficiency/speed/report.md",
-    "experiments/efficiency/speed/*.png",
     "examples/*.py",
     "examples/javascript/*.mjs",
 )

@@ -1,8 +1,9 @@
 """A photo becomes a video along a known path, so that the true points of every frame are known.
 
-A path is one affine matrix a frame, ``(T, 2, 3)``, from photo pixels to frame pixels: :func:`still` and :func:`sway`
-make them, :func:`moved` takes labels along them, and :func:`move` paints the frames. Several faces in one picture are
-laid over each other by giving one video to another (``onto``). Everything follows from its arguments and a seed.
+A path is one affine matrix a frame, ``(T, 2, 3)``, from photo pixels to frame pixels: :func:`still`, :func:`sway` and
+:func:`spun` make them, :func:`moved` takes labels along them, and :func:`move` paints the frames. Several faces in one
+picture are laid over each other by giving one video to another (``onto``). Everything follows from its arguments and a
+seed. ``size`` is width and height of the frames.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ def still(
     seed: int = 0,
     size: tuple[int, int] = _FRAME,
 ) -> np.ndarray:
-    """The path of a face that keeps still before a camera that does not quite.
+    """The path ``(T, 2, 3)`` of a face that keeps still before a camera that does not quite.
 
     Args:
         count: T, frames.
@@ -32,21 +33,13 @@ def still(
         scale: Frame pixels for a photo pixel.
         jitter_px: Standard deviation of a shift drawn anew for every frame along x and along y, frame pixels.
         seed: Of the shifts.
-        size: Width and height of the frames.
-
-    Returns:
-        ``(T, 2, 3)``.
-
-    Raises:
-        ValueError: If an argument is out of range; the message names it.
+        size: Of the frames.
 
     Example:
-        >>> still(5, centre=(20.0, 10.0), scale=2.0, size=(101, 61)).shape
-        (5, 2, 3)
         >>> moved(np.array([[20.0, 10.0]]), still(1, (20.0, 10.0), 2.0, size=(101, 61))).tolist()
         [[[50.0, 30.0]]]
     """
-    shifts = np.random.default_rng(seed).normal(0, jitter_px, (_frames(count), 2))
+    shifts = np.random.default_rng(seed).normal(0, jitter_px, (count, 2))
     return _path(centre, np.full(count, float(scale)), np.zeros(count), shifts, size)
 
 
@@ -62,7 +55,7 @@ def sway(
     period_s: float = 2.0,
     size: tuple[int, int] = _FRAME,
 ) -> np.ndarray:
-    """The path of a face that goes to and fro, turns in the picture's plane, comes closer and goes back.
+    """The path ``(T, 2, 3)`` of a face that goes to and fro, turns in the picture's plane, comes closer and goes back.
 
     It swings along x in ``period_s`` seconds and along y, half as far, in half of that: an eight lying on its side. The
     speed is largest, ``2 pi * amplitude_px / period_s * sqrt(2)`` frame pixels a second, where the face passes the
@@ -77,38 +70,36 @@ def sway(
         degrees: How far it turns to each side.
         zoom: How much larger, and how much smaller, it gets; from 1.
         period_s: Seconds from side to side and back.
-        size: Width and height of the frames.
-
-    Returns:
-        ``(T, 2, 3)``.
-
-    Raises:
-        ValueError: If an argument is out of range; the message names it.
+        size: Of the frames.
 
     Example:
         >>> path = sway(31, (0.0, 0.0), 1.0, amplitude_px=40.0, period_s=4.0, size=(201, 101))
         >>> moved(np.zeros((1, 2)), path)[[0, 30], 0].round(6).tolist()  # a quarter of the way round after a second
         [[100.0, 50.0], [140.0, 50.0]]
     """
-    for name, value in (("fps", fps), ("period_s", period_s)):
-        if not value > 0:
-            raise ValueError(f"{name} must be larger than 0, got {value}")
-    if zoom < 1:
-        raise ValueError(f"zoom must be at least 1, got {zoom}")
-    phase = 2 * np.pi * np.arange(_frames(count)) / (fps * period_s)
+    phase = 2 * np.pi * np.arange(count) / (fps * period_s)
     place = amplitude_px * np.column_stack([np.sin(phase), np.sin(2 * phase) / 2])
     return _path(centre, scale * zoom ** np.sin(phase + 2), degrees * np.sin(phase + 1), place, size)
 
 
+def spun(matrices: np.ndarray, degrees: np.ndarray, *, size: tuple[int, int] = _FRAME) -> np.ndarray:
+    """A path turned clockwise about the middle of the frame, by so many degrees ``(T,)`` in each frame.
+
+    Example:
+        >>> spun(still(1, (0.0, 0.0), 1.0, size=(3, 3)), np.array([90.0]), size=(3, 3)).round(6).tolist()
+        [[[0.0, -1.0, 1.0], [1.0, 0.0, 1.0]]]
+    """
+    middle, radians = (np.array(size) - 1) / 2, np.deg2rad(degrees)
+    path = matrices.copy()
+    path[:, :, 2] -= middle
+    cos, sin = np.cos(radians), np.sin(radians)
+    path = np.moveaxis(np.array([[cos, -sin], [sin, cos]]), -1, 0) @ path
+    path[:, :, 2] += middle
+    return path
+
+
 def moved(points: np.ndarray, matrices: np.ndarray) -> np.ndarray:
-    """Where points of the photo are in every frame.
-
-    Args:
-        points: ``(N, 2)``, photo pixels.
-        matrices: ``(T, 2, 3)``.
-
-    Returns:
-        ``(T, N, 2)``, frame pixels.
+    """Where points ``(N, 2)`` of the photo are in every frame, ``(T, N, 2)``.
 
     Example:
         >>> shift = np.array([[[1.0, 0, 3], [0, 1, 4]]])
@@ -128,7 +119,7 @@ def move(
     border: tuple[int, int, int] = (0, 0, 0),
     onto: Iterable[np.ndarray] | None = None,
 ) -> Iterator[np.ndarray]:
-    """The frames of a photo that moves along a path.
+    """The frames of a photo that moves along a path: T times RGB uint8 ``(height, width, 3)``.
 
     A photo that is shown smaller than it is gets averaged down once, by the same factor for the whole path, and the
     warp is cubic: sharpness that changed from frame to frame would look like motion to the network.
@@ -136,55 +127,22 @@ def move(
     Args:
         image: RGB uint8 ``(H, W, 3)``. With ``onto`` give it cut to the face.
         matrices: ``(T, 2, 3)``, photo pixels to frame pixels.
-        size: Width and height of the frames.
+        size: Of the frames.
         noise: Standard deviation of camera noise, grey levels: independent for pixels, channels and frames.
         seed: Of the noise.
         border: Colour where the photo ends.
-        onto: Frames that the photo is laid upon, instead of ``border``; theirs must be ``size``.
-
-    Yields:
-        T frames, RGB uint8 ``(height, width, 3)``.
-
-    Raises:
-        ValueError: If the photo or the path has another form, or ``onto`` ends early.
-
-    Example:
-        >>> photo = np.full((20, 20, 3), 200, dtype=np.uint8)
-        >>> frames = list(move(photo, still(3, (9.5, 9.5), 1.0, size=(40, 30)), size=(40, 30)))
-        >>> len(frames), frames[0].shape, frames[0][14, 20].tolist(), frames[0][0, 0].tolist()
-        (3, (30, 40, 3), [200, 200, 200], [0, 0, 0])
+        onto: Frames that the photo is laid upon, instead of ``border``, at least T; theirs must be ``size``.
     """
-    matrices = np.asarray(matrices, dtype=np.float64)
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
-        raise ValueError(f"a photo to move must be RGB uint8 (H, W, 3), got {image.dtype} {image.shape}")
-    if matrices.ndim != 3 or matrices.shape[1:] != (2, 3):
-        raise ValueError(f"a path must be (T, 2, 3), got {matrices.shape}")
-    return _frames_of(image, matrices, size, noise, np.random.default_rng(seed), border, onto)
-
-
-def _frames_of(
-    image: np.ndarray,
-    matrices: np.ndarray,
-    size: tuple[int, int],
-    noise: float,
-    rng: np.random.Generator,
-    border: tuple[int, int, int],
-    onto: Iterable[np.ndarray] | None,
-) -> Iterator[np.ndarray]:
-    """What :func:`move` yields; apart from it, so that wrong arguments are said at the call."""
     image, matrices = _averaged_down(image, matrices)
-    whole = np.full(image.shape[:2], 255, dtype=np.uint8)
+    rng, whole = np.random.default_rng(seed), np.full(image.shape[:2], 255, dtype=np.uint8)
     below = iter(onto) if onto is not None else None
-    for number, matrix in enumerate(matrices):
+    for matrix in matrices:
         frame = cv2.warpAffine(
             image, matrix, size, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_CONSTANT, borderValue=border
         )
         if below is not None:
-            ground = next(below, None)
-            if ground is None:
-                raise ValueError(f"onto has {number} frames, the path has {len(matrices)}; make them equally long")
             covered = cv2.warpAffine(whole, matrix, size) == 255  # not the rim, which is mixed with the border
-            frame = np.where(covered[..., None], frame, ground)
+            frame = np.where(covered[..., None], frame, next(below))
         if noise:
             frame = frame + noise * rng.standard_normal(frame.shape, dtype=np.float32)
             frame = np.clip(np.rint(frame), 0, 255).astype(np.uint8)
@@ -206,18 +164,10 @@ def _averaged_down(image: np.ndarray, matrices: np.ndarray) -> tuple[np.ndarray,
     return image, matrices @ to_photo
 
 
-def _frames(count: int) -> int:
-    if count < 1:
-        raise ValueError(f"count, the number of frames, must be at least 1, got {count}")
-    return count
-
-
 def _path(
     centre: tuple[float, float], scales: np.ndarray, degrees: np.ndarray, places: np.ndarray, size: tuple[int, int]
 ) -> np.ndarray:
     """Matrices that bring ``centre`` to the middle of the frame plus ``places`` (T, 2), scaled and turned about it."""
-    if not scales.min() > 0:
-        raise ValueError(f"scale must be larger than 0, got {scales.min()}")
     radians = np.deg2rad(degrees)
     cos, sin = scales * np.cos(radians), scales * np.sin(radians)
     linear = np.stack([np.stack([cos, -sin], axis=-1), np.stack([sin, cos], axis=-1)], axis=-2)  # (T, 2, 2)

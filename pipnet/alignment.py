@@ -32,12 +32,6 @@ def eye_centres(points: np.ndarray, layout: PointLayout) -> np.ndarray:
 
     Raises:
         ValueError: The layout has no eyes.
-
-    Example:
-        >>> points = np.zeros((1, 19, 2))
-        >>> points[0, 10] = [8.0, 2.0]
-        >>> eye_centres(points, get_layout("aflw_19")).tolist()
-        [[[0.0, 0.0], [8.0, 2.0]]]
     """
     outlines = get_layout("300w_68")
     if can_map(layout, outlines):  # the outline does not follow the gaze, as WFLW's pupils do
@@ -66,13 +60,6 @@ def upright_crops(
     Raises:
         ValueError: The layout has no eyes, the size is not positive, both ``eyes`` are one place, or the points of a
             face are not finite or lie on one spot; the message names it.
-
-    Example:
-        >>> points = np.zeros((1, 19, 2)) + [50.0, 60.0]
-        >>> points[0, [7, 10]] = [[30.0, 40.0], [58.0, 40.0]]
-        >>> crop, = upright_crops(points, get_layout("aflw_19"), 100)
-        >>> crop.to_unit(points[0, [7, 10]]).round(3).tolist()
-        [[0.36, 0.38], [0.64, 0.38]]
     """
     if size < 1:
         raise ValueError(f"the size of the crops must be at least 1 pixel, got {size}")

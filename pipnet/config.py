@@ -31,8 +31,8 @@ from yaml import YAMLError
 from pipnet.console import MissingExtraError, careful_output, failure, interrupted, note, version
 from pipnet.data.datasets import dataset_folder, read_dataset
 from pipnet.data.sample import BadItems, Sample
+from pipnet.files import read_text, yaml_fault
 from pipnet.layouts import LAYOUTS, PointLayout, get_layout
-from pipnet.text_files import read_text, yaml_fault
 
 # Names of 0.4 on the command line, which go with the next version, and what to write instead.
 _BACKBONES = "resnet18|resnet50|resnet101|mobilenet_v2|mobilenet_v3_large|mobilenet_v3_small"

@@ -40,12 +40,7 @@ EXTRAS = {
 
 
 def as_text(name: str) -> str:
-    """A name as text that every file can hold.
-
-    Example:
-        >>> as_text("a.jpg"), as_text("caf\\udce9.jpg")
-        ('a.jpg', 'caf\\\\xe9.jpg')
-    """
+    """A name as text that every file can hold."""
     return name.encode("utf-8", _ESCAPE).decode()
 
 
@@ -72,36 +67,26 @@ def careful_output() -> None:
 class _Pipe(io.FileIO):
     """A file that takes everything, also when nobody reads it any more."""
 
-    def write(self, data: object) -> int:
+    def write(self, data: Any) -> int:
         try:
-            return cast("int", super().write(data))  # type: ignore[arg-type]
+            return super().write(data)
         except BrokenPipeError:
-            return memoryview(data).nbytes  # type: ignore[arg-type]
+            return memoryview(data).nbytes
 
 
 def _escape(error: UnicodeError) -> tuple[str, int]:
     if not isinstance(error, UnicodeEncodeError):  # what is read back from such a stream
         return cast("tuple[str, int]", codecs.backslashreplace_errors(error))
     letters = error.object[error.start : error.end]
-    return "".join(_escaped(ord(letter)) for letter in letters), error.end
-
-
-def _escaped(code: int) -> str:
-    if 0x80 <= code - _FIRST_BYTE <= 0xFF:
-        return f"\\x{code - _FIRST_BYTE:02x}"
-    return chr(code).encode("ascii", "backslashreplace").decode()
+    codes = [ord(letter) - (_FIRST_BYTE if "\udc80" <= letter <= "\udcff" else 0) for letter in letters]
+    return "".join(chr(code).encode("ascii", "backslashreplace").decode() for code in codes), error.end
 
 
 codecs.register_error(_ESCAPE, _escape)
 
 
 def counted(number: int, what: str) -> str:
-    """A number with its noun.
-
-    Example:
-        >>> counted(1, "row"), counted(2, "photo"), counted(0, "frame")
-        ('1 row', '2 photos', '0 frames')
-    """
+    """A number with its noun."""
     return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
@@ -168,12 +153,7 @@ def with_kept(error: OSError, kept: Sequence[Path]) -> OSError:
 
 
 def failure(command: str, error: Exception | str) -> str:
-    """What ends a command, as its one line; ``""`` is ``pipnet`` itself.
-
-    Example:
-        >>> failure("train", "no face is left to train on")
-        'pipnet.train: error: no face is left to train on'
-    """
+    """What ends a command, as its one line; ``""`` is ``pipnet`` itself."""
     return f"{_speaker(command)}: error: {said(error)}"
 
 
@@ -197,16 +177,9 @@ class MissingExtraError(ImportError):
 
 
 def missing(package: str, extra: str | None = None) -> str:
-    """A sentence: this package is not installed, and what brings it.
+    """A sentence: this package is not installed, and the extra that brings it.
 
-    Args:
-        package: As it is imported.
-        extra: The one that is about to be used, which may bring all of ``train`` along; None takes the one of
-            :data:`EXTRAS` that has the package.
-
-    Example:
-        >>> missing("aiohttp")
-        'aiohttp is not installed; pip install "pipnet[web]" brings it'
+    ``extra`` is the one that is about to be used, which may bring all of ``train`` along.
     """
     own = next(name for name, packages in EXTRAS.items() if package in packages)
     extra = extra if extra and own == "train" else own
@@ -215,19 +188,13 @@ def missing(package: str, extra: str | None = None) -> str:
 
 @contextmanager
 def needs(extra: str, module: str = "") -> Iterator[None]:
-    """Around imports of what an extra brings: without it they are one sentence.
+    """Around imports of what an extra (a name of :data:`EXTRAS`) brings: without it they are one sentence.
 
-    Args:
-        extra: A name of :data:`EXTRAS`.
-        module: ``__name__`` of a module around whose imports this stands. Where that is what Python runs, a command is
-            starting: then the sentence ends the process, and so does Ctrl-C, at once and in one line.
+    ``module`` is ``__name__`` of a module around whose imports this stands. Where that is what Python runs, a command
+    is starting: then the sentence ends the process, and so does Ctrl-C, at once and in one line.
 
     Raises:
         MissingExtraError: A package of an extra is not installed; SystemExit where a command is starting.
-
-    Example:
-        >>> with needs("web"):
-        ...     import os
     """
     spec = getattr(sys.modules["__main__"], "__spec__", None)
     command = spec.name.removeprefix("pipnet.") if module == "__main__" and spec is not None else ""
@@ -253,23 +220,13 @@ def needs(extra: str, module: str = "") -> Iterator[None]:
 
 
 def version() -> str:
-    """The version of pipnet.
-
-    Example:
-        >>> version().count(".")
-        2
-    """
+    """The version of pipnet."""
     # Of the code that runs. What pip knows is that of the day of installing, where the package is editable.
     return import_module("pipnet").__version__
 
 
 class Parser(argparse.ArgumentParser):
-    """A command line: what is wrong with it is one line and status 2, and ``--version`` is there.
-
-    Example:
-        >>> Parser("demo", "Find faces.").parse_args([])
-        Namespace()
-    """
+    """A command line: what is wrong with it is one line and status 2, and ``--version`` is there."""
 
     def __init__(self, command: str, description: str) -> None:
         called = sys.argv[0] if sys.argv[0].startswith("pipnet ") else f"python -m pipnet.{command}"
@@ -285,20 +242,12 @@ class Parser(argparse.ArgumentParser):
 
 
 def positive(text: str) -> int:
-    """A whole number from 1, as an argument of a command line.
-
-    Raises:
-        argparse.ArgumentTypeError: It is none.
-
-    Example:
-        >>> positive("3")
-        3
-    """
+    """A whole number from 1, as an argument of a command line."""
     return _whole(text, 1)
 
 
 def natural(text: str) -> int:
-    """A whole number from 0; see :func:`positive`."""
+    """A whole number from 0, as an argument of a command line."""
     return _whole(text, 0)
 
 
@@ -310,32 +259,21 @@ def _whole(text: str, least: int) -> int:
 
 
 def file_or_folder(text: str) -> Path:
-    """A path, as an argument of a command line.
-
-    Raises:
-        argparse.ArgumentTypeError: It is empty.
-
-    Example:
-        >>> file_or_folder("out").name
-        'out'
-    """
+    """A path that is not empty, as an argument of a command line."""
     if not text.strip():
         raise argparse.ArgumentTypeError("needs the name of a file or folder; . is the folder you are in")
     return Path(text)
 
 
 def run(command: str, work: Callable[[], int], *, alone: bool, unfinished: str = "") -> int:
-    """Do the work of a command, whatever is printed, whoever reads it, and when Ctrl-C comes.
+    """Do the work of a command, whatever is printed, whoever reads it, and when Ctrl-C comes: the exit status.
 
     Args:
         command: Name of the command, as ``demo``.
-        work: Does it and returns the exit status; it may call :func:`started` once something is open that a Ctrl-C must
-            close in good order.
+        work: Returns the exit status; it may call :func:`started` once something is open that a Ctrl-C must close in
+            good order.
         alone: Whether the process is the command's: not where another program calls, whose Ctrl-C is its own.
         unfinished: What is said of what was interrupted, as ``nothing was written``.
-
-    Returns:
-        The exit status; 1 where Ctrl-C ended it.
     """
     careful_output()
     shown = warnings.showwarning
@@ -360,12 +298,7 @@ def run(command: str, work: Callable[[], int], *, alone: bool, unfinished: str =
 
 
 def interrupted(command: str, unfinished: str = "") -> str:
-    """What is said when Ctrl-C has ended a command.
-
-    Example:
-        >>> interrupted("export", "nothing was written")
-        'pipnet.export: interrupted; nothing was written'
-    """
+    """What is said when Ctrl-C has ended a command."""
     return f"{_speaker(command)}: interrupted{'; ' if unfinished else ''}{unfinished}"
 
 
@@ -380,10 +313,6 @@ def end_at_once_on_ctrl_c(command: str, unfinished: str = "") -> None:
     are being imported, and some turn a KeyboardInterrupt inside of them into an error of their own (``initialization
     failed``), which then reads as if a file were damaged. Where SIGINT is ignored (a job in the background) it stays
     ignored.
-
-    Args:
-        command: Name of the command.
-        unfinished: As :func:`run` has it.
     """
     line = f"{interrupted(command, unfinished)}\n".encode()
 
@@ -411,16 +340,7 @@ class StopRequest:
     """Remembers that the user or the cluster asked the training to stop.
 
     A second request acts at once, as it would without this class; with several processes it doesn't, since ``torchrun``
-    repeats the signal that the terminal has sent already (and kills for good after a while).
-
-    Args:
-        alone: Whether this is the only process.
-
-    Example:
-        >>> with StopRequest(alone=True) as stop:
-        ...     signal.raise_signal(signal.SIGTERM)
-        ...     stop.asked
-        True
+    repeats the signal that the terminal has sent already (and kills for good after a while); ``alone`` says which.
     """
 
     def __init__(self, *, alone: bool) -> None:

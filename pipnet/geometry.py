@@ -47,12 +47,7 @@ def centre_and_size(boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def box_around(centre: np.ndarray, size: np.ndarray) -> np.ndarray:
-    """Boxes ``(..., 4)`` of a width and height ``(..., 2)`` about their centres ``(..., 2)``.
-
-    Example:
-        >>> box_around(*centre_and_size(np.array([0.0, 0.0, 4.0, 8.0]))).tolist()
-        [0.0, 0.0, 4.0, 8.0]
-    """
+    """Boxes ``(..., 4)`` of a width and height ``(..., 2)`` about their centres ``(..., 2)``."""
     return np.concatenate([centre - size / 2, centre + size / 2], axis=-1)
 
 
@@ -82,10 +77,6 @@ def box_corners(boxes: np.ndarray, angles: np.ndarray) -> np.ndarray:
 
     Returns:
         ``(..., 4, 2)``, from the upper left as the face sees it.
-
-    Example:
-        >>> box_corners(np.array([0.0, 0.0, 4.0, 2.0]), 90).round(6).tolist()
-        [[3.0, -1.0], [3.0, 3.0], [1.0, 3.0], [1.0, -1.0]]
     """
     centre, size = centre_and_size(boxes[..., None, :])
     return centre + turned(size / 2 * [[-1, -1], [1, -1], [1, 1], [-1, 1]], np.asarray(angles)[..., None])
@@ -110,10 +101,6 @@ def boxes_seen_turned(boxes: np.ndarray, by: np.ndarray | float, aspect: float =
 
     Returns:
         ``(..., 4)``, same centres and areas.
-
-    Example:
-        >>> boxes_seen_turned(np.array([[1.0, 0, 5, 2]] * 3), np.array([0, 90, 45])).round(3).tolist()
-        [[1.0, 0.0, 5.0, 2.0], [2.0, -1.0, 4.0, 3.0], [1.586, -0.414, 4.414, 2.414]]
     """
     centre, size = centre_and_size(boxes)
     own = np.maximum(size[..., 0], 1e-9) / np.maximum(size[..., 1], 1e-9)
@@ -134,11 +121,6 @@ def roll_angles(points: np.ndarray, upright: np.ndarray) -> np.ndarray:
 
     Returns:
         ``(...)``, degrees in (-180, 180]; 0 where all points lie on one spot.
-
-    Example:
-        >>> upright = np.array([[-1.0, 0], [1, 0], [0, 2]])  # eyes and mouth
-        >>> roll_angles(turned(upright, 30) + 7, upright).round(6).tolist()
-        30.0
     """
     # As complex numbers, a turn is a factor.
     found = np.ascontiguousarray(points, dtype=np.float64).view(np.complex128)[..., 0]
@@ -147,22 +129,12 @@ def roll_angles(points: np.ndarray, upright: np.ndarray) -> np.ndarray:
 
 
 def angle_between(a: np.ndarray, b: np.ndarray | float) -> np.ndarray:
-    """How far ``a`` is turned from ``b``, the shorter way: degrees in [-180, 180).
-
-    Example:
-        >>> angle_between(np.array([-170.0, 10.0]), np.array([170.0, 30.0])).tolist()
-        [20.0, -20.0]
-    """
+    """How far ``a`` is turned from ``b``, the shorter way: degrees in [-180, 180)."""
     return (a - b + 180.0) % 360.0 - 180.0
 
 
 def box_size(boxes: np.ndarray) -> np.ndarray:
-    """Size of boxes as ``sqrt(width * height)``, the norm of box-normalised errors; ``(..., 4)`` to ``(...)``.
-
-    Example:
-        >>> float(box_size(np.array([0.0, 0.0, 4.0, 9.0])))
-        6.0
-    """
+    """Size of boxes as ``sqrt(width * height)``, the norm of box-normalised errors; ``(..., 4)`` to ``(...)``."""
     boxes = np.asarray(boxes)
     return np.sqrt((boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1]))
 
@@ -176,10 +148,6 @@ def box_iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
     Returns:
         ``(A, B)``, intersection over union in [0, 1].
-
-    Example:
-        >>> box_iou(np.array([[0.0, 0, 2, 2]]), np.array([[1.0, 0, 3, 2], [5.0, 5, 6, 6]])).round(3).tolist()
-        [[0.333, 0.0]]
     """
     corner0 = np.maximum(a[:, None, :2], b[None, :, :2])
     corner1 = np.minimum(a[:, None, 2:], b[None, :, 2:])
@@ -202,10 +170,6 @@ def crop_squares(boxes: np.ndarray, crop_scale: float) -> np.ndarray:
 
     Raises:
         ValueError: If a box has no extent or is not finite; the message names it.
-
-    Example:
-        >>> crop_squares(np.array([[10.0, 20.0, 30.0, 60.0]]), crop_scale=1.25).tolist()
-        [[20.0, 40.0, 50.0]]
     """
     # Here and in the crops below: plain numbers for what is one face. A network that ran before has emptied the caches,
     # and then each NumPy call takes 5 to 10 microseconds.
@@ -355,14 +319,9 @@ def crop_of_square(square: np.ndarray, size: int, angle: float = 0.0) -> Crop:
         square: ``(3,)``: centre x, centre y, side, in source pixels (a row of :func:`crop_squares`).
         size: Side of the crop in pixels.
         angle: Degrees, how far face and square are tilted clockwise in the photo.
-
-    Example:
-        >>> crop = crop_of_square(np.array([50.0, 40.0, 20.0]), size=10, angle=90)
-        >>> crop.to_unit(np.array([55.0, 40.0])).round(6).tolist()  # the forehead of a face tilted so is on the right
-        [0.5, 0.25]
     """
     if angle:
-        return affine_crop(square[:2], (float(square[2]),) * 2, size, angle=-float(angle))
+        return affine_crop(square[:2], (float(square[2]), float(square[2])), size, angle=-float(angle))
     x, y, side = map(float, square)
     scale, middle = size / side, (size - 1) / 2
     return Crop(np.array([[scale, 0.0, middle - scale * x], [0.0, scale, middle - scale * y]]), size)
@@ -387,11 +346,6 @@ def affine_crop(
         tilt: Degrees the region is tilted clockwise in the photo; it is made upright before it is stretched and turned.
         mirror: Whether the crop is mirrored, ``x -> size - 1 - x`` in crop pixels. Points need
             ``PointLayout.mirror`` as well.
-
-    Example:
-        >>> crop = affine_crop(np.array([5.0, 5.0]), (10.0, 10.0), 10, mirror=True)
-        >>> crop.to_unit(np.array([2.0, 5.0])).tolist()
-        [0.8, 0.5]
     """
     radians = np.deg2rad(angle)
     cos, sin = np.cos(radians), np.sin(radians)

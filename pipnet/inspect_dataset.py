@@ -23,13 +23,9 @@ with needs("train", __name__):
 
 
 def write_contact_sheet(path: Path, samples: Sequence[Sample], *, count: int, seed: int) -> int:
-    """Write a PNG of faces chosen by chance, in the dataset's order, with their points. Unreadable photos are skipped.
+    """Write a PNG of at most ``count`` faces chosen by chance, in the dataset's order, with their points.
 
-    Args:
-        path: The file; missing folders are made.
-        samples: Faces of a dataset.
-        count: How many of them at most.
-        seed: The same seed takes the same faces.
+    Unreadable photos are skipped, missing folders are made.
 
     Returns:
         How many faces are on the sheet; without any, no file is written.
@@ -62,18 +58,17 @@ def inspect_dataset(
 
     Raises:
         BadSampleError: Under ``on_bad="raise"``, for an item that can't be used or a photo that can't be read.
-        FileNotFoundError: The dataset is not there.
     """
     samples, bad = read_split({**dataset, "on_bad": on_bad}, split)
-    report = dataset_report(samples, bad, progress=sys.stderr.isatty())
+    report, unreadable = dataset_report(samples, bad, progress=sys.stderr.isatty())
     place = f", from {dataset['root']}" if dataset.get("root") else ""  # synthetic faces come from nowhere
     print(f"dataset          {dataset['name']}, split {split}{place}")
     print(report)
     path = Path(output) / f"{dataset['name']}_{split}.png"
     shown = write_contact_sheet(path, samples, count=faces, seed=seed)
     print(f"contact sheet    {path} ({shown} faces)" if shown else "contact sheet    none: no photo can be read")
-    if on_bad == "raise" and report.unreadable:
-        raise BadSampleError(f"{len(report.unreadable)} photos can't be read, the first: {report.unreadable[0]}")
+    if on_bad == "raise" and unreadable:
+        raise BadSampleError(f"{len(unreadable)} photos can't be read, the first: {unreadable[0]}")
 
 
 @command("inspect_dataset")

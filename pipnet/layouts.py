@@ -1,21 +1,21 @@
 """Point layouts as data: how many points a face has, what they are called, and how layouts map to each other.
 
 Everything that depends on *which* points a dataset labels (mirroring, the normalising distance, the groups that are
-drawn and reported, conversion to another layout) is read from a :class:`PointLayout`. A user's own set needs a YAML
-file with the same fields and no code, see :func:`load_layout`.
+drawn and reported) is read from a :class:`PointLayout`. A user's own set needs a YAML file with the same fields.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from pipnet.console import needs
-from pipnet.text_files import read_text, yaml_fault
+from pipnet.files import read_text, yaml_fault
 
 
 @dataclass(frozen=True)
@@ -51,11 +51,6 @@ class PointLayout:
 
     Raises:
         ValueError: If the mirror is not its own inverse, or an index lies outside the layout; the message names it.
-
-    Example:
-        >>> layout = get_layout("300w_68")
-        >>> layout.num_points, layout.norm_pair, layout.mirror[36]
-        (68, (36, 45), 45)
     """
 
     name: str
@@ -65,7 +60,7 @@ class PointLayout:
     pupils: tuple[tuple[int, ...], tuple[int, ...]] | None = None
     groups: tuple[PointGroup, ...] = ()
     inner: tuple[int, ...] = ()
-    names: tuple[str, ...] = field(default=())
+    names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         n = self.num_points
@@ -83,8 +78,7 @@ class PointLayout:
             if self.mirror[partner] != point:
                 raise ValueError(
                     f"layout {self.name!r}: mirror sends point {point} to {partner}, but {partner} to"
-                    f" {self.mirror[partner]};"
-                    " partners must name each other"
+                    f" {self.mirror[partner]}; partners must name each other"
                 )
         if not self.names:
             object.__setattr__(self, "names", self._names_from_groups())
@@ -97,11 +91,11 @@ class PointLayout:
         return self.names != self._names_from_groups()
 
     def _index_lists(self) -> list[tuple[str, Sequence[int]]]:
-        lists: list[tuple[str, Sequence[int]]] = [("mirror", self.mirror), ("inner", self.inner)]
-        lists.append(("norm_pair", self.norm_pair or ()))
-        lists.extend(("pupils", side) for side in self.pupils or ())
-        lists.extend((f"group {group.name!r}", group.indices) for group in self.groups)
-        return lists
+        return [
+            *(("mirror", self.mirror), ("inner", self.inner), ("norm_pair", self.norm_pair or ())),
+            *(("pupils", side) for side in self.pupils or ()),
+            *((f"group {group.name!r}", group.indices) for group in self.groups),
+        ]
 
     def _names_from_groups(self) -> tuple[str, ...]:
         names = [f"point_{i}" for i in range(self.num_points)]
@@ -111,12 +105,7 @@ class PointLayout:
         return tuple(names)
 
     def parts(self) -> dict[str, list[int]]:
-        """Facial parts and their points, in the order of the groups, each point once.
-
-        Example:
-            >>> {part: len(points) for part, points in get_layout("300w_68").parts().items()}
-            {'jaw': 17, 'brow': 10, 'nose': 9, 'eye': 12, 'mouth': 20}
-        """
+        """Facial parts and their points, in the order of the groups, each point once."""
         parts: dict[str, list[int]] = {}
         for group in self.groups:
             members = parts.setdefault(group.part, [])
@@ -125,26 +114,14 @@ class PointLayout:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types only, as written to a checkpoint; :func:`layout_from_dict` is the inverse."""
-        return {
-            "name": self.name,
-            "num_points": self.num_points,
-            "mirror": list(self.mirror),
-            "norm_pair": list(self.norm_pair) if self.norm_pair else None,
-            "pupils": [list(side) for side in self.pupils] if self.pupils else None,
-            "groups": [
-                {"name": g.name, "part": g.part, "indices": list(g.indices), "closed": g.closed} for g in self.groups
-            ],
-            "inner": list(self.inner),
-            "names": list(self.names),
-        }
+        return json.loads(json.dumps(asdict(self)))
 
 
 def layout_from_dict(values: Mapping[str, Any]) -> PointLayout:
     """Build a layout from plain types: a checkpoint's, or a YAML file's.
 
-    Args:
-        values: The fields of :class:`PointLayout`. Instead of ``mirror`` a file may give ``mirror_pairs``, a list of
-            two-point lists; points in no pair mirror to themselves.
+    Instead of ``mirror`` a file may give ``mirror_pairs``, a list of two-point lists; points in no pair mirror to
+    themselves.
 
     Raises:
         ValueError: If a field is missing, unknown or contradicts another; the message names it.
@@ -153,7 +130,7 @@ def layout_from_dict(values: Mapping[str, Any]) -> PointLayout:
         >>> layout_from_dict({"name": "eyes", "num_points": 3, "mirror_pairs": [[0, 1]], "norm_pair": [0, 1]}).mirror
         (1, 0, 2)
     """
-    known = {"name", "num_points", "mirror", "mirror_pairs", "norm_pair", "pupils", "groups", "inner", "names"}
+    known = {field.name for field in fields(PointLayout)} | {"mirror_pairs"}
     unknown = sorted(set(values) - known)
     if unknown:
         raise ValueError(f"layout field {unknown[0]!r} is not known; known fields: {', '.join(sorted(known))}")
@@ -161,9 +138,8 @@ def layout_from_dict(values: Mapping[str, Any]) -> PointLayout:
         if required not in values:
             raise ValueError(f"a layout needs the field {required!r}")
     num_points = int(values["num_points"])
-    if values.get("mirror") is not None:
-        mirror = tuple(int(i) for i in values["mirror"])
-    else:
+    mirror = values.get("mirror")
+    if mirror is None:
         mirror = _mirror_from_pairs(num_points, values.get("mirror_pairs") or ())
     for group in values.get("groups") or ():
         if not isinstance(group, Mapping) or not {"name", "indices"} <= set(group):
@@ -172,7 +148,7 @@ def layout_from_dict(values: Mapping[str, Any]) -> PointLayout:
         PointGroup(
             name=str(g["name"]),
             part=str(g.get("part", g["name"])),
-            indices=tuple(int(i) for i in g["indices"]),
+            indices=tuple(map(int, g["indices"])),
             closed=bool(g.get("closed", False)),
         )
         for g in values.get("groups") or ()
@@ -182,12 +158,12 @@ def layout_from_dict(values: Mapping[str, Any]) -> PointLayout:
     return PointLayout(
         name=str(values["name"]),
         num_points=num_points,
-        mirror=mirror,
+        mirror=tuple(map(int, mirror)),
         norm_pair=(int(norm_pair[0]), int(norm_pair[1])) if norm_pair else None,
         pupils=(tuple(map(int, pupils[0])), tuple(map(int, pupils[1]))) if pupils else None,
         groups=groups,
-        inner=tuple(int(i) for i in values.get("inner") or ()),
-        names=tuple(str(name) for name in values.get("names") or ()),
+        inner=tuple(map(int, values.get("inner") or ())),
+        names=tuple(map(str, values.get("names") or ())),
     )
 
 
@@ -248,26 +224,19 @@ def _span(first: int, last: int) -> tuple[int, ...]:
     return tuple(range(first, last + 1))
 
 
-def _facing(*runs: tuple[Sequence[int], Sequence[int]]) -> list[tuple[int, int]]:
-    """Pairs of two runs of points that mirror each other in the given order."""
-    return [pair for left, right in runs for pair in zip(left, right, strict=True)]
+def _facing(num_points: int, *runs: tuple[Sequence[int], Sequence[int]]) -> tuple[int, ...]:
+    """The mirror of pairs of runs that face each other point by point, in the given order."""
+    return _mirror_from_pairs(num_points, [pair for left, right in runs for pair in zip(left, right, strict=True)])
 
 
 _300W_68 = PointLayout(
     name="300w_68",
     num_points=68,
-    mirror=_mirror_from_pairs(
+    mirror=_facing(
         68,
-        _facing(
-            (_span(0, 7), range(16, 8, -1)),
-            (_span(17, 21), range(26, 21, -1)),
-            ((31, 32), (35, 34)),
-            ((36, 37, 38, 39, 40, 41), (45, 44, 43, 42, 47, 46)),
-            ((48, 49, 50), (54, 53, 52)),
-            ((58, 59), (56, 55)),
-            ((60, 61), (64, 63)),
-            ((67,), (65,)),
-        ),
+        *[(_span(0, 7), range(16, 8, -1)), (_span(17, 21), range(26, 21, -1))],
+        *[((31, 32), (35, 34)), (_span(36, 41), (45, 44, 43, 42, 47, 46))],
+        *[((48, 49, 50), (54, 53, 52)), ((58, 59), (56, 55)), ((60, 61, 67), (64, 63, 65))],
     ),
     norm_pair=(36, 45),
     pupils=(_span(36, 41), _span(42, 47)),
@@ -288,20 +257,11 @@ _300W_68 = PointLayout(
 _WFLW_98 = PointLayout(
     name="wflw_98",
     num_points=98,
-    mirror=_mirror_from_pairs(
+    mirror=_facing(
         98,
-        _facing(
-            (_span(0, 15), range(32, 16, -1)),
-            (_span(33, 37), range(46, 41, -1)),
-            ((38, 39, 40, 41), (50, 49, 48, 47)),
-            ((55, 56), (59, 58)),
-            ((60, 61, 62, 63, 64, 65, 66, 67), (72, 71, 70, 69, 68, 75, 74, 73)),
-            ((76, 77, 78), (82, 81, 80)),
-            ((87, 86), (83, 84)),
-            ((88, 89), (92, 91)),
-            ((95,), (93,)),
-            ((96,), (97,)),
-        ),
+        *[(_span(0, 15), range(32, 16, -1)), (_span(33, 37), range(46, 41, -1)), (_span(38, 41), (50, 49, 48, 47))],
+        *[((55, 56), (59, 58)), (_span(60, 67), (72, 71, 70, 69, 68, 75, 74, 73)), ((96,), (97,))],
+        *[((76, 77, 78), (82, 81, 80)), ((86, 87), (84, 83)), ((88, 89, 95), (92, 91, 93))],
     ),
     norm_pair=(60, 72),
     pupils=((96,), (97,)),
@@ -368,8 +328,8 @@ def map_points(points: np.ndarray, source: PointLayout, target: PointLayout) -> 
 
     Args:
         points: ``(..., N_source, 2)``, any frame.
-        source: Layout of ``points``.
-        target: Layout wanted.
+        source: Their layout.
+        target: The layout wanted.
 
     Returns:
         ``(..., N_target, 2)``, same frame; NaN where a source point is NaN (not labelled). The same layout gives a
@@ -383,11 +343,6 @@ def map_points(points: np.ndarray, source: PointLayout, target: PointLayout) -> 
         points 2/3 and 1/3 exactly: theirs (.666 and .333) sum to .999 and pull those points towards the origin.
         300W to AFLW is pipnet's own; :data:`AFLW_19_IN_300W_68` are the points that both label, the other seven are the
         nearest thing that 68 points have.
-
-    Example:
-        >>> wflw = np.zeros((98, 2)) + [3.0, 6.0]
-        >>> map_points(wflw, get_layout("wflw_98"), get_layout("300w_68"))[37].round(6).tolist()
-        [3.0, 6.0]
     """
     points = np.asarray(points)
     if points.shape[-2:] != (source.num_points, 2):
@@ -412,48 +367,24 @@ def can_map(source: PointLayout, target: PointLayout) -> bool:
 def _wflw_98_to_300w_68() -> np.ndarray:
     """Weights ``(2, 68, 98)``: one matrix for x and one for y; a brow point takes y from two points, x from one."""
     weights = np.zeros((2, 68, 98))
-
-    def take(target: int, *terms: tuple[int, float], axis: int | slice = slice(None)) -> None:
-        for source, weight in terms:
-            weights[axis, target, source] = weight
-
-    for target, source in enumerate(range(0, 33, 2)):  # jaw: every second of the 33
-        take(target, (source, 1.0))
-    take(17, (33, 1.0))
-    take(26, (46, 1.0))
+    jaw = [(target, 2 * target) for target in range(17)]  # every second of the 33
+    nose = [(target, target + 24) for target in range(27, 36)]
+    mouth = [(target, target + 28) for target in range(48, 68)]
+    brow_ends, eye_corners = [(17, 33), (26, 46)], [(36, 60), (39, 64), (42, 68), (45, 72)]
+    for target, source in [*jaw, *brow_ends, *nose, *eye_corners, *mouth]:
+        weights[:, target, source] = 1
     # WFLW outlines a brow, 300W draws its middle line: y is the mean of upper and lower edge.
-    upper_lower = (
-        (18, 34, 41),
-        (19, 35, 40),
-        (20, 36, 39),
-        (21, 37, 38),
-        (22, 42, 50),
-        (23, 43, 49),
-        (24, 44, 48),
-        (25, 45, 47),
-    )
-    for target, upper, lower in upper_lower:
-        take(target, (upper, 1.0), axis=0)
-        take(target, (upper, 0.5), (lower, 0.5), axis=1)
-    for target, source in zip(range(27, 36), range(51, 60), strict=True):
-        take(target, (source, 1.0))
-    for target, source in ((36, 60), (39, 64), (42, 68), (45, 72)):
-        take(target, (source, 1.0))
+    left_brow = [(18, 34, 41), (19, 35, 40), (20, 36, 39), (21, 37, 38)]
+    right_brow = [(22, 42, 50), (23, 43, 49), (24, 44, 48), (25, 45, 47)]
+    for target, upper, lower in left_brow + right_brow:
+        weights[0, target, upper] = 1
+        weights[1, target, [upper, lower]] = 0.5
     # Eyelids: WFLW has three points an edge, 300W two, a third of the way from the middle one.
-    eyelids = (
-        (37, 61, 62),
-        (38, 63, 62),
-        (40, 65, 66),
-        (41, 67, 66),
-        (43, 69, 70),
-        (44, 71, 70),
-        (46, 73, 74),
-        (47, 75, 74),
-    )
-    for target, near, middle in eyelids:
-        take(target, (near, 2 / 3), (middle, 1 / 3))
-    for target, source in zip(range(48, 68), range(76, 96), strict=True):
-        take(target, (source, 1.0))
+    left_lids = [(37, 61, 62), (38, 63, 62), (40, 65, 66), (41, 67, 66)]
+    right_lids = [(43, 69, 70), (44, 71, 70), (46, 73, 74), (47, 75, 74)]
+    for target, near, middle in left_lids + right_lids:
+        weights[:, target, near] = 2 / 3
+        weights[:, target, middle] = 1 / 3
     return weights
 
 

@@ -33,11 +33,6 @@ def point_distances(pred: np.ndarray, true: np.ndarray) -> np.ndarray:
 
     Raises:
         ValueError: If shapes differ, or a predicted face is partly NaN or infinite; the message names face and point.
-
-    Example:
-        >>> true = np.array([[[0.0, 0.0], [np.nan, np.nan]]])
-        >>> point_distances(np.array([[[3.0, 4.0], [9.0, 9.0]]]), true).tolist()
-        [[5.0, nan]]
     """
     pred, true = np.asarray(pred, dtype=np.float64), np.asarray(true, dtype=np.float64)
     if pred.shape != true.shape or true.ndim != 3 or true.shape[-1] != 2:
@@ -53,12 +48,7 @@ def point_distances(pred: np.ndarray, true: np.ndarray) -> np.ndarray:
 
 
 def labelled_mean(values: np.ndarray) -> np.ndarray:
-    """Mean over the last axis without its NaN entries; NaN where nothing is left. ``(..., N)`` to ``(...)``.
-
-    Example:
-        >>> labelled_mean(np.array([[1.0, np.nan, 3.0], [np.nan, np.nan, np.nan]])).tolist()
-        [2.0, nan]
-    """
+    """Mean over the last axis without its NaN entries; NaN where nothing is left. ``(..., N)`` to ``(...)``."""
     labelled = ~np.isnan(values)
     count = labelled.sum(axis=-1)
     total = np.where(labelled, values, 0.0).sum(axis=-1)
@@ -109,13 +99,6 @@ def norm_distances(true: np.ndarray, layout: PointLayout) -> dict[str, np.ndarra
         ``"pupil"``, distance of the pupils, each the mean of its points (only if the layout names them);
         ``"box"``, ``sqrt(width * height)`` of the tight box of the labelled points. On a profile the eye distances
         collapse and inflate the error, the box does not.
-
-    Example:
-        >>> from pipnet.layouts import layout_from_dict
-        >>> layout = layout_from_dict({"name": "three", "num_points": 3, "norm_pair": [0, 1]})
-        >>> norms = norm_distances(np.array([[[0.0, 0.0], [4.0, 0.0], [1.0, 9.0]]]), layout)
-        >>> {name: norm.tolist() for name, norm in norms.items()}
-        {'outer_eye': [4.0], 'box': [6.0]}
     """
     true = np.asarray(true, dtype=np.float64)
     norms: dict[str, np.ndarray] = {}
@@ -149,23 +132,13 @@ def _checked(errors: np.ndarray) -> np.ndarray:
 
 
 def mean_error(errors: np.ndarray) -> np.ndarray:
-    """Mean over the faces that were found, ``(..., F)`` to ``(...)``; NaN if none was.
-
-    Example:
-        >>> float(mean_error(np.array([0.02, 0.04, np.inf])))
-        0.03
-    """
+    """Mean over the faces that were found, ``(..., F)`` to ``(...)``; NaN if none was."""
     errors = _checked(errors)
     return labelled_mean(np.where(np.isinf(errors), np.nan, errors))
 
 
 def median_error(errors: np.ndarray) -> np.ndarray:
-    """Median over the faces that were found, ``(..., F)`` to ``(...)``; NaN if none was.
-
-    Example:
-        >>> float(median_error(np.array([0.02, 0.04, 0.9, np.inf])))
-        0.04
-    """
+    """Median over the faces that were found, ``(..., F)`` to ``(...)``; NaN if none was."""
     errors = np.sort(_checked(errors), axis=-1)  # missed faces go to the end
     found = np.isfinite(errors).sum(axis=-1, keepdims=True)
     low = np.take_along_axis(errors, np.maximum((found - 1) // 2, 0), axis=-1)
@@ -174,12 +147,7 @@ def median_error(errors: np.ndarray) -> np.ndarray:
 
 
 def failure_rate(errors: np.ndarray, threshold: float) -> np.ndarray:
-    """Share of faces whose error exceeds the threshold; missed faces fail. ``(..., F)`` to ``(...)``.
-
-    Example:
-        >>> float(failure_rate(np.array([0.02, 0.10, 0.11, np.inf]), 0.10))
-        0.5
-    """
+    """Share of faces whose error exceeds the threshold; missed faces fail. ``(..., F)`` to ``(...)``."""
     return (_checked(errors) > threshold).mean(axis=-1)
 
 
@@ -213,11 +181,6 @@ def ced(errors: np.ndarray, limit: float) -> tuple[np.ndarray, np.ndarray]:
     Returns:
         ``(K,)`` errors, rising from 0 to ``limit``, and ``(K,)`` shares in [0, 1]: the corners of the exact staircase,
         to be drawn with ``drawstyle="steps-post"``.
-
-    Example:
-        >>> x, y = ced(np.array([0.04, 0.02, 0.5, np.inf]), limit=0.1)
-        >>> x.tolist(), y.tolist()
-        ([0.0, 0.02, 0.04, 0.1], [0.0, 0.25, 0.5, 0.5])
     """
     errors = np.sort(_checked(errors))
     x = np.unique(np.concatenate([[0.0], errors[errors <= limit], [limit]]))
@@ -225,12 +188,7 @@ def ced(errors: np.ndarray, limit: float) -> tuple[np.ndarray, np.ndarray]:
 
 
 def error_statistics(thresholds: tuple[float, ...] = (0.08, 0.10)) -> dict[str, Statistic]:
-    """The statistics of a report by name: ``mean``, ``median``, and ``fr_8``, ``auc_8`` … for each threshold.
-
-    Example:
-        >>> list(error_statistics((0.07,)))
-        ['mean', 'median', 'fr_7', 'auc_7']
-    """
+    """The statistics of a report by name: ``mean``, ``median``, and ``fr_8``, ``auc_8`` … for each threshold."""
     statistics: dict[str, Statistic] = {"mean": mean_error, "median": median_error}
     for threshold in thresholds:
         statistics[f"fr_{100 * threshold:g}"] = lambda errors, t=threshold: failure_rate(errors, t)
@@ -271,11 +229,6 @@ def bootstrap(
 
     Raises:
         ValueError: If there is no face or an error is NaN.
-
-    Example:
-        >>> interval = bootstrap(np.array([0.02, 0.04, 0.03, 0.03]), {"mean": mean_error})["mean"]
-        >>> interval.low < interval.value < interval.high
-        True
     """
     errors = np.asarray(errors, dtype=np.float64)
     if len(errors) == 0:
@@ -323,12 +276,6 @@ def paired_bootstrap(
 
     Raises:
         ValueError: If the vectors differ in length, hold NaN, or no face is left.
-
-    Example:
-        >>> easy = np.array([0.02, 0.03, 0.05, 0.08])
-        >>> difference = paired_bootstrap(easy + 0.01, easy)
-        >>> round(difference.low, 6), round(difference.value, 6), round(difference.high, 6)
-        (0.01, 0.01, 0.01)
     """
     if np.shape(errors_a) != np.shape(errors_b):
         raise ValueError(f"paired errors must be of the same faces, got {len(errors_a)} and {len(errors_b)}")

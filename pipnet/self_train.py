@@ -26,7 +26,6 @@ with needs("train", __name__):
     from pipnet.data.synthetic.dataset import write_synthetic_photos
     from pipnet.inference.landmarker import SHIPPED_WEIGHTS
     from pipnet.model import checkpoint
-    from pipnet.model.pipnet import PIPNet
     from pipnet.self_training.curriculum import Curriculum, curriculum_of
     from pipnet.self_training.face_store import UnlabelledFaces
     from pipnet.self_training.ingest import FaceRules, ingest
@@ -71,13 +70,21 @@ def self_train(settings: dict[str, Any], processes: Processes) -> Path:
         teacher = copy if copy.is_file() else named
         training_data = taught_by(teacher, training_data)
     net = build_network(settings, training_data, seed=settings["seed"])
-    _check(curriculum, teacher, net)
+    # What would fail after the first hour of work is said before it.
+    for stage in curriculum.stages:
+        if net.grid % stage.pool_factor:
+            raise ValueError(
+                f"curriculum: stage {stage.name} merges {stage.pool_factor} x {stage.pool_factor} cells, which does"
+                f" not divide the {net.grid} x {net.grid} of the network;"
+                " choose another pool_factor, input_size or net_stride"
+            )
+    if teacher is not None and curriculum.stages[1].start == "teacher":
+        checkpoint.load_weights(net, checkpoint.read(teacher)["weights"], source=f"teacher {teacher}")
     records = StageRecords(folder, config, processes)
     if processes.is_main:
         announce(settings, training_data, net)
-    unlabelled, about = (
-        _unlabelled_faces(settings, records, processes) if curriculum.learns_unlabelled else (None, None)
-    )
+    unlabelled = _unlabelled_faces(settings, records, processes) if curriculum.learns_unlabelled else None
+    about = records.unlabelled if curriculum.learns_unlabelled else None
     record = training_record(config, training_data) | {"unlabelled": about}
     run = SelfTraining(settings, options, curriculum, training_data, unlabelled, records, processes, teacher, record)
     best = run.run()
@@ -122,65 +129,43 @@ def taught_by(teacher: Path, training_data: TrainingData) -> TrainingData:
     return replace(training_data, mean_face=np.array(loaded.net.arguments["mean_face"]))
 
 
-def _check(curriculum: Curriculum, teacher: Path | None, net: PIPNet) -> None:
-    """Say before the first hour of work what would fail after it."""
-    for stage in curriculum.stages:
-        if net.grid % stage.pool_factor:
-            raise ValueError(
-                f"curriculum: stage {stage.name} merges {stage.pool_factor} x {stage.pool_factor} cells, which does"
-                f" not divide the {net.grid} x {net.grid} of the network;"
-                " choose another pool_factor, input_size or net_stride"
-            )
-    if teacher is not None and curriculum.stages[1].start == "teacher":
-        checkpoint.load_weights(net, checkpoint.read(teacher)["weights"], source=f"teacher {teacher}")
-
-
-def _unlabelled_faces(
-    settings: dict[str, Any], records: StageRecords, processes: Processes
-) -> tuple[UnlabelledFaces, dict[str, Any]]:
+def _unlabelled_faces(settings: dict[str, Any], records: StageRecords, processes: Processes) -> UnlabelledFaces:
     """Ingest the photos, unless the run has their faces already."""
-    folder, sources, known = Path(settings["face_store"]), settings["unlabelled"], records.unlabelled
+    store, sources, known = Path(settings["face_store"]), settings["unlabelled"], records.unlabelled
     if isinstance(sources, str | Mapping):
         sources = [sources]
-    if known and known["sources"] == sources and _holds(folder, known["digest"], processes):
-        faces, counts = UnlabelledFaces(folder, known["digest"]), known["counts"]
-    else:
-        ingested = ingest(
-            [_place(source, Path(settings["folder"]), processes) for source in sources],
-            folder,
-            processes=processes,
-            detector=settings["detector"],
-            rules=called(FaceRules, "rules", settings["rules"]),
-            face_size=settings["face_size"],
-            progress=settings["fit"]["progress_bar"],
-        )
-        faces, counts = ingested.faces, ingested.counts
-        if processes.is_main:
-            print(f"unlabelled: {ingested}")
-    about = {"sources": sources, "faces": len(faces), "counts": counts, "digest": faces.digest}
-    records.learns_from(about)
-    return faces, about
-
-
-def _place(source: str | Mapping[str, Any], folder: Path, processes: Processes) -> str | Path:
-    """Where photos lie; a source that is no place but arguments has photos of synthetic faces written first."""
-    if not isinstance(source, Mapping):
-        return source
-    folder = folder / "drawn_photos" / "_".join(str(source[key]) for key in sorted(source))
-    return processes.from_main(lambda: called(write_synthetic_photos, "unlabelled", source, folder=folder))
-
-
-def _holds(folder: Path, digest: str, processes: Processes) -> bool:
     one_machine = processes.on_one_machine
 
-    def holds() -> bool:
+    def has(digest: str) -> bool:
         try:
-            UnlabelledFaces(folder, digest).database.share(one_machine=one_machine)
+            UnlabelledFaces(store, digest).database.share(one_machine=one_machine)
         except FileNotFoundError:
             return False
         return True
 
-    return processes.from_main(holds)
+    def place(source: str | Mapping[str, Any]) -> str | Path:
+        """Where photos lie; a source that is arguments instead has photos of synthetic faces written first."""
+        if not isinstance(source, Mapping):
+            return source
+        folder = Path(settings["folder"]) / "drawn_photos" / "_".join(str(source[key]) for key in sorted(source))
+        return called(write_synthetic_photos, "unlabelled", source, folder=folder)
+
+    if known and known["sources"] == sources and processes.from_main(lambda: has(known["digest"])):
+        return UnlabelledFaces(store, known["digest"])
+    ingested = ingest(
+        processes.from_main(lambda: [place(source) for source in sources]),
+        store,
+        processes=processes,
+        detector=settings["detector"],
+        rules=called(FaceRules, "rules", settings["rules"]),
+        face_size=settings["face_size"],
+        progress=settings["fit"]["progress_bar"],
+    )
+    faces, counts = ingested.faces, ingested.counts
+    if processes.is_main:
+        print(f"unlabelled: {ingested}")
+    records.learns_from({"sources": sources, "faces": len(faces), "counts": counts, "digest": faces.digest})
+    return faces
 
 
 if __name__ == "__main__":

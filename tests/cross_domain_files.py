@@ -1,47 +1,22 @@
-"""Synthetic faces as labelled sets in files of the published forms, checkpoints, runs, for the benchmark's tests."""
+"""Synthetic faces as labelled sets in files of the published forms, checkpoints and runs, for the benchmark's tests."""
 
 from __future__ import annotations
 
-import importlib
 import json
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
 import numpy as np
-import pytest
 import scipy.io
 import torch
 from test_readers import pts_text, wflw_line
 
+from experiments.cross_domain import pairs
 from pipnet.layouts import get_layout, map_points
 from pipnet.model import checkpoint
 from pipnet.model.pipnet import PIPNet
 
-FOLDER = Path(__file__).resolve().parent.parent / "experiments" / "cross_domain"
-L68, L98 = get_layout("300w_68"), get_layout("wflw_98")
-
-
-def beside_the_scripts(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Scripts find their neighbours as when they are run; other tests don't find them. The body of a fixture."""
-    monkeypatch.syspath_prepend(str(FOLDER))
-    yield
-    for name in ("figures", "pairs", "measure", "runs", "full_size", "photos", "readme", "turned"):
-        sys.modules.pop(name, None)
-
-
-def script(name: str):
-    return importlib.import_module(name)
-
-
-def finished(runs: Path, row: str, seed: int, pair: str = "300w_wflw", images: tuple[int, ...] = (200, 100)) -> Path:
-    folder = runs / f"cross_domain_{pair}_{row}_{seed}"
-    folder.mkdir(parents=True)
-    (folder / "best.pt").write_bytes(b"")
-    stages = [{"name": f"stage {number}", "images": count} for number, count in enumerate(images)]
-    (folder / "stages.json").write_text(json.dumps(stages))
-    return folder
+L19, L68, L98 = (get_layout(name) for name in ("aflw_19", "300w_68", "wflw_98"))
 
 
 def wflw_points(points: np.ndarray) -> np.ndarray:
@@ -91,28 +66,12 @@ def write_wflw(root: Path, faces, part: str = "test") -> None:
     (folder / f"list_98pt_rect_attr_{part}.txt").write_text("\n".join(lines) + "\n")
 
 
-def random_net(seed: int, points: int = 68, **options) -> PIPNet:
-    """Untrained: it predicts something else on every face, far off."""
-    torch.manual_seed(seed)
-    mean_face = np.random.default_rng(0).uniform(0.2, 0.8, (points, 2))
-    net = PIPNet(mean_face, "mobilenet_v3_small", **({"num_neighbors": 2, "input_size": 64} | options)).eval()
-    torch.nn.init.normal_(net.head.weight, std=0.5)
-    return net
-
-
-def save(path: Path, seed: int, layout=L68) -> Path:
-    net = random_net(seed, layout.num_points)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    checkpoint.save(path, net, layout=layout, crop_scale=1.25, training={})
-    return path
-
-
 def write_aflw(root: Path, faces, train: int = 20_000) -> None:
     """The published file: 20,000 faces that train, in the photos of the first half of ``faces``, then the others."""
     names = [f"{number % 2}/{face.name}.png" for number, face in enumerate(faces)]
     for name, face in zip(names, faces, strict=True):
         write_picture(root / "AFLW" / "flickr" / name, face.image)
-    points = np.stack([map_points(face.points, L68, get_layout("aflw_19")) for face in faces])
+    points = np.stack([map_points(face.points, L68, L19) for face in faces])
     half = len(faces) // 2
     order = [*(number % half for number in range(train)), *range(half, len(faces))]
     boxes = np.stack([face.box for face in faces])[order]
@@ -127,11 +86,30 @@ def write_aflw(root: Path, faces, train: int = 20_000) -> None:
     scipy.io.savemat(root / "AFLW" / "AFLWinfo_release.mat", content)
 
 
+def save(path: Path, seed: int, layout=L68) -> Path:
+    """An untrained network: it predicts something else on every face, far off."""
+    torch.manual_seed(seed)
+    mean_face = np.random.default_rng(0).uniform(0.2, 0.8, (layout.num_points, 2))
+    net = PIPNet(mean_face, "mobilenet_v3_small", num_neighbors=2, input_size=64).eval()
+    torch.nn.init.normal_(net.head.weight, std=0.5)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    checkpoint.save(path, net, layout=layout, crop_scale=1.25, training={})
+    return path
+
+
+def finished(runs: Path, row: str, seed: int, pair: str = "300w_wflw", images: tuple[int, ...] = (200, 100)) -> Path:
+    folder = runs / f"cross_domain_{pair}_{row}_{seed}"
+    folder.mkdir(parents=True)
+    (folder / "best.pt").write_bytes(b"")
+    stages = [{"name": f"stage {number}", "images": count} for number, count in enumerate(images)]
+    (folder / "stages.json").write_text(json.dumps(stages))
+    return folder
+
+
 def no_detector(image):
     raise AssertionError("both sets are cut by the boxes of their labels")
 
 
 def errors_on(pair: str, root: Path, path: Path, detector=no_detector):
-    pairs = script("pairs")
     sets = {key: pairs.read_faces(getattr(pairs.pair_named(pair), key), root) for key in ("source", "target")}
     return sets, pairs.errors_of(path, sets, detector)

@@ -26,8 +26,7 @@ def eyes(points):
     return np.stack([points[36:42].mean(axis=0), points[42:48].mean(axis=0)])
 
 
-@pytest.mark.parametrize("roll", [-120, -30, 0, 20, 180])
-@pytest.mark.parametrize("extent", [20, 200, 900])
+@pytest.mark.parametrize(("roll", "extent"), [(-120, 20), (-30, 200), (0, 900), (180, 200)])
 def test_eyes_come_to_their_places(roll, extent):
     points = drawn(roll=roll, extent=extent, yaw=10)
     crop = faces_of(points).upright_crops(112)[0]
@@ -66,15 +65,6 @@ def test_pixels_of_the_photo_arrive_where_the_points_do():
         assert rows.mean() == pytest.approx(y * 160 - 0.5, abs=0.5)
 
 
-def test_a_large_face_does_not_alias():
-    """Stripes finer than the crop's pixels become grey, as averaging makes them; sampling would make a pattern."""
-    points = drawn(extent=1500, centre=(1000, 1000))
-    photo = np.zeros((2000, 2000, 3), dtype=np.uint8)
-    photo[:, ::2] = 255
-    crop = faces_of(points).align(photo, 64)[0]
-    assert np.abs(crop[16:48, 16:48].astype(int) - 127).max() < 12
-
-
 def test_a_profile_is_kept_whole():
     points = drawn()
     squeezed = points.copy()
@@ -89,19 +79,6 @@ def test_a_profile_is_kept_whole():
     matrix = faces_of(together).upright_crops(100)[0].matrix
     assert matrix[0, 0] > 0
     np.testing.assert_allclose(matrix[[0, 1], [1, 0]], 0, atol=1e-9)
-
-
-def test_there_and_back():
-    points = drawn(roll=-25)
-    crop = faces_of(points).upright_crops(112)[0]
-    np.testing.assert_allclose(crop.to_source(crop.to_crop(points)), points, atol=1e-6)
-
-
-def test_beyond_the_photo_is_black():
-    points = drawn(centre=(0, 0), extent=100)
-    aligned = faces_of(points).align(np.full((480, 640, 3), 200, np.uint8), 64)[0]
-    assert aligned[:20, :20].max() == 0
-    assert aligned[-4:, -4:].min() == 200
 
 
 def test_wrong_input_is_one_sentence():

@@ -53,12 +53,9 @@ def test_the_number_of_calls_follows_from_the_first(seconds, calls):
     clock = Clock()
     found = time_interleaved([clock.timed("a", seconds)], rounds=1, block_seconds=0.1001, min_calls=4, clock=clock)
     assert found["a"].shape == (1, calls)
-
-
-def test_a_slow_call_is_not_made_again_to_choose_the_number():
     clock = Clock()
     found = time_interleaved([clock.timed("a", 3.0)], rounds=1, min_calls=1, clock=clock)
-    assert clock.log == ["prepare a", "a", "a"]
+    assert clock.log == ["prepare a", "a", "a"]  # a slow call is not made again to choose the number
     assert found["a"].tolist() == [[3.0]]
 
 
@@ -119,9 +116,6 @@ def test_the_garbage_collector_is_off_while_a_clock_runs_and_as_before_afterward
     with pytest.raises(RuntimeError, match="broken"):
         time_interleaved([Timed("a", call)], rounds=1)
     assert gc.isenabled()
-
-
-def test_a_garbage_collector_that_was_off_stays_off():
     gc.disable()
     try:
         time_interleaved([Timed("a", int)], rounds=1)

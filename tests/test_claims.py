@@ -1,9 +1,11 @@
-"""What README.md and docs/ say in passing is what the records hold, and the records keep what was promised."""
+"""What README.md, docs/ and the records say in passing is what was measured, and the records keep what was promised."""
 
 from __future__ import annotations
 
 import json
 import re
+import statistics
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,20 +14,21 @@ import pytest
 from pipnet.inference.detectors import RETINAFACE_CALIBRATION
 
 ROOT = Path(__file__).resolve().parent.parent
+RUNTIMES = ("onnxruntime", "openvino")
+INT8 = ("onnxruntime int8", "openvino int8")
 
 
-def record(name: str) -> dict[str, Any]:
-    return json.loads((ROOT / "experiments" / name / "metrics.json").read_text(encoding="utf-8"))
+def record(name: str, file: str = "metrics.json") -> Any:
+    return json.loads((ROOT / "experiments" / name / file).read_text(encoding="utf-8"))
 
 
-def readme(folder: str) -> str:
-    return " ".join((ROOT / folder / "README.md").read_text(encoding="utf-8").split())
+def text(*paths: Path) -> str:
+    """Pages as one line."""
+    return " ".join(" ".join(path.read_text(encoding="utf-8") for path in paths).split())
 
 
 def pages() -> str:
-    """README.md and the pages of docs/, as one line."""
-    texts = (path.read_text(encoding="utf-8") for path in (ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))))
-    return " ".join(" ".join(texts).split())
+    return text(ROOT / "README.md", *sorted(ROOT.glob("docs/*.md")))
 
 
 def found_in_scenes() -> tuple[float, float]:
@@ -38,7 +41,7 @@ def found_in_scenes() -> tuple[float, float]:
 
 def self_trained() -> list[float]:
     """The weights that ship against those they began with: WFLW-108, its change and its poses', Common-554; by box."""
-    sets = json.loads((ROOT / "experiments/cross_domain/full_size.json").read_text(encoding="utf-8"))["sets"]
+    sets = record("cross_domain_full")["sets"]
     hard, pose, home = (
         sets[key]["figures"][part]["box"] for key, part in (("target", "all"), ("target", "pose"), ("source", "all"))
     )
@@ -57,104 +60,185 @@ def benchmark(row: str, key: str, against: str, part: str = "all") -> dict[str, 
     return table[row][f"to_{against}"]["mean"]["relative"]
 
 
+def seed_0(name: str, key: str, row: str) -> float:
+    """NME by box size of one training of that benchmark, once or with twice the images."""
+    figures = record("cross_domain", name)["sets"][key]["figures"]["all"]["box"]
+    return figures["rows"][row]["mean"]["seeds"][0]
+
+
+ONCE, TWICE = "metrics.json", "metrics_300w_wflw_twice.json"
+
+
+def gaps() -> list[float]:
+    """How far STC is above labels alone, with as many images and with twice as many, in percent."""
+    return [
+        100 * (seed_0(name, key, "paper_short") / seed_0(name, key, "labels") - 1)
+        for key in ("target", "source")
+        for name in (ONCE, TWICE)
+    ]
+
+
+def gain_of_labels() -> list[float]:
+    return [100 * (1 - seed_0(TWICE, "target", "labels") / seed_0(ONCE, "target", "labels"))]
+
+
 def at_every_angle(way: str, figure: str) -> list[float]:
     """Smallest and largest figure of Common-554 turned by 0 to 180 degrees."""
     figures = [ways[way][figure] for ways in record("roll")["turned"].values()]
     return [min(figures), max(figures)]
 
 
-def weak_spots() -> list[float]:
-    """NME of the shipped weights: by box size of large poses, of blurred faces and at home; of jaw and eyes at home."""
-    wflw, common = (record("300w_mobilenet_v2")[key] for key in ("wflw", "common"))
-    return [
-        *(wflw["subsets"][name]["box"]["mean"]["value"] for name in ("pose", "blur")),
-        common["all"]["box"]["mean"]["value"],
-        *(common["parts"][name]["outer_eye"]["value"] for name in ("jaw", "eye")),
-    ]
+def one_crop(network: str) -> dict[str, dict[str, Any]]:
+    """What was timed of a network with one crop on one thread, by runtime and precision."""
+    rows = [row for row in record("speed", "benchmark.json")["cases"] if (row["threads"], row["batch"]) == (1, 1)]
+    return {f"{row['runtime']} {row['precision']}": row for row in rows if row["model"] == network}
 
 
-# A sentence of the README or of a page, and the figures in it.
-CLAIMS = {
-    r"by 0 to 180° their error is ([\d.]+) to ([\d.]+) % in boxes of the labels, none above 10 %, and ([\d.]+) to "
-    r"([\d.]+) % in the detector's, at most ([\d.]+) % of the faces above 10 %": lambda: [
-        *at_every_angle("labels", "nme"),
-        *at_every_angle("detector", "nme"),
-        at_every_angle("detector", "fr_10")[1],
-    ],
-    r"while none is known: ([\d.]+) times in 100 frames": lambda: [
-        record("tracking")["videos"]["one face, moving"]["detector_calls_per_100"]
-    ],
-    r"before a noisy camera falls by (\d+) %": lambda: [
-        record("smoothing")["test"]["still"]["still, noise 5"]["less"],
-    ],
-    r"right to within ([\d.]+) percent, .* \(rank correlation ([\d.]+); on WFLW-108 ([\d.]+), where point scores are "
-    r"too high by (\d+) %\)": lambda: [
-        record("scores")["sets"]["common"]["point"]["calibration_error"],
-        record("scores")["sets"]["common"]["face"]["rank_correlation"]["value"],
-        record("scores")["sets"]["wflw"]["face"]["rank_correlation"]["value"],
-        record("scores")["sets"]["wflw"]["point"]["calibration_error"],
-    ],
-    r"skips (\d+) of the (\d+) faces with an error above 8 %": lambda: [
-        (face := record("scores")["sets"]["common_jittered"]["face"])["failures_8"] - face["failures_8_kept"],
-        face["failures_8"],
-    ],
-    r"augmenting a face takes ([\d.]+) ms on one core with `transform=modern`": lambda: [
-        record("data_path")["milliseconds"]["modern"]["total"]
-    ],
-    r"width and height × ([\d.]+) and ([\d.]+) about a centre moved down by ([\d.]+) of the height": lambda: [
-        *RETINAFACE_CALIBRATION.scale,
-        RETINAFACE_CALIBRATION.shift[1],
-    ],
-    r"off by ([\d.]+)° of yaw and ([\d.]+)° of pitch": lambda: record("head_pose")["made"]["by_setting"]["all three"][
-        "median"
-    ][:2],
-    r"scenes it finds ([\d.]+) % of the faces that any tried detector found, (\d+) % of its boxes": found_in_scenes,
-    r"WFLW-108 fell from ([\d.]+) to ([\d.]+) % of the box size \(by ([\d.]+) %, 95 % interval ([\d.]+) to ([\d.]+)\), "
-    r"on large poses by (\d+) %, and on Common-554 from ([\d.]+) to ([\d.]+) %": self_trained,
-    r"training images and 96 px, ours is ([\d.]+) % below the paper's STC there and level with labels alone": lambda: [
-        -benchmark("ours", "target", "stc")["value"]
-    ],
-    r"Photos of 200 × 200 px become faces at (\d+) a second on one core": lambda: [
-        run["photos_per_second"]
-        for run in record("gathering")["runs"]
-        if (run["photos"], run["processes"], run["known"]) == (4000, 1, False)
-    ],
-    r"Common; video of one face runs at (\d+) frames a second": lambda: [
-        record("demo_latency")["cases"]["video"]["frames_per_second"]
-    ],
-    r"video of one face at (\d+) frames a second on two cores": lambda: [
-        record("demo_latency")["cases"]["video"]["frames_per_second"]
-    ],
-    r"box size: ([\d.]+) on 16 WFLW faces with large pose, ([\d.]+) on 29 blurred ones, against ([\d.]+) on Common-554 "
-    r"\| \| the jaw line \| ([\d.]+) % of the outer-eye distance on Common-554, where the eyes have ([\d.]+) %": (
-        weak_spots
-    ),
-    r"one face runs at (\d+) frames a second with the drawn video written, at (\d+) with nothing kept": lambda: [
-        record("demo_latency")["cases"][case]["frames_per_second"] for case in ("video", "nothing kept")
-    ],
+def fastest(network: str) -> dict[str, Any]:
+    return max(one_crop(network).values(), key=lambda row: row["ratio"]["median"])
+
+
+def start_of(network: str) -> dict[str, Any]:
+    return next(row for row in record("speed", "benchmark.json")["starts"] if row["name"] == network)
+
+
+def figure(path: str) -> float:
+    """What stands in a record: ``RECORD/FILE.json/KEY/KEY``, with metrics.json where no file is named."""
+    name, *keys = path.split("/")
+    found = record(name, keys.pop(0)) if keys[0].endswith(".json") else record(name)
+    for key in keys:
+        found = found[int(key) if isinstance(found, list) else key]
+    return found
+
+
+def beside_each_other(file: str) -> list[float]:
+    """Milliseconds of a face in each runtime, in the order of the page's table."""
+    return [figure(f"efficiency/{file}/speed/{kind}/ms/median") for kind in KINDS]
+
+
+KINDS = [f"shipped {kind}" for kind in ("torch fp32", "onnxruntime fp32", "openvino fp32", *INT8)]
+SCORES, SHIPPED, FIVE = "scores/sets", "300w_mobilenet_v2", r" \| ([\d.]+)" * 5
+# Sentences of README.md and docs/, or of a record, and the figures in them.
+CLAIMS: dict[str, dict[str, list[str] | Callable[[], Any]]] = {
+    "docs": {
+        r"by 0 to 180° their error is ([\d.]+) to ([\d.]+) % in boxes of the labels, none above 10 %, and ([\d.]+) to "
+        r"([\d.]+) % in the detector's, at most ([\d.]+) % of the faces above 10 %": lambda: [
+            *at_every_angle("labels", "nme"),
+            *at_every_angle("detector", "nme"),
+            at_every_angle("detector", "fr_10")[1],
+        ],
+        r"while none is known: ([\d.]+) times in 100 frames": [
+            "tracking/videos/one face, moving/detector_calls_per_100"
+        ],
+        r"before a noisy camera falls by (\d+) %": ["smoothing/test/still/still, noise 5/less"],
+        r"right to within ([\d.]+) percent, .* \(rank correlation ([\d.]+); on WFLW-108 ([\d.]+), where point scores "
+        r"are too high by (\d+) %\)": [
+            f"{SCORES}/common/point/calibration_error",
+            f"{SCORES}/common/face/rank_correlation/value",
+            f"{SCORES}/wflw/face/rank_correlation/value",
+            f"{SCORES}/wflw/point/calibration_error",
+        ],
+        r"skips (\d+) of the (\d+) faces with an error above 8 %": lambda: [
+            (face := record("scores")["sets"]["common_jittered"]["face"])["failures_8"] - face["failures_8_kept"],
+            face["failures_8"],
+        ],
+        r"augmenting a face takes ([\d.]+) ms on one core with `transform=modern`": [
+            "data_path/milliseconds/modern/total"
+        ],
+        r"width and height × ([\d.]+) and ([\d.]+) about a centre moved down by ([\d.]+) of the height": lambda: [
+            *RETINAFACE_CALIBRATION.scale,
+            RETINAFACE_CALIBRATION.shift[1],
+        ],
+        r"off by ([\d.]+)° of yaw and ([\d.]+)° of pitch": [
+            f"head_pose/made/by_setting/all three/median/{axis}" for axis in (0, 1)
+        ],
+        r"scenes it finds ([\d.]+) % of the faces that any tried detector found, (\d+) % of its boxes": found_in_scenes,
+        r"WFLW-108 fell from ([\d.]+) to ([\d.]+) % of the box size \(by ([\d.]+) %, 95 % interval ([\d.]+) to "
+        r"([\d.]+)\), on large poses by (\d+) %, and on Common-554 from ([\d.]+) to ([\d.]+) %": self_trained,
+        r"images and 96 px, ours is ([\d.]+) % below the paper's STC there and level with labels alone": lambda: [
+            -benchmark("ours", "target", "stc")["value"]
+        ],
+        r"Photos of 200 × 200 px become faces at (\d+) a second on one core": lambda: [
+            run["photos_per_second"]
+            for run in record("gathering")["runs"]
+            if (run["photos"], run["processes"], run["known"]) == (4000, 1, False)
+        ],
+        r"Common; video of one face runs at (\d+) frames a second": ["demo_latency/cases/video/frames_per_second"],
+        r"video of one face at (\d+) frames a second on two cores": ["demo_latency/cases/video/frames_per_second"],
+        r"one face runs at (\d+) frames a second with the drawn video written, at (\d+) with nothing kept": [
+            f"demo_latency/cases/{case}/frames_per_second" for case in ("video", "nothing kept")
+        ],
+        r"\| read \| detect \| crop \| network \| decode \| track \| draw \| write \| \|(?:---\|)+"
+        r" \| ([\d.]+)" + r" \| ([\d.]+)" * 7: lambda: [
+            part["median_ms"] for part in record("demo_latency")["cases"]["video"]["parts"].values()
+        ],
+        r"box size: ([\d.]+) on 16 WFLW faces with large pose, ([\d.]+) on 29 blurred ones, against ([\d.]+) on "
+        r"Common-554 \| \| the jaw line \| ([\d.]+) % of the outer-eye distance on Common-554, where the eyes have "
+        r"([\d.]+) %": [
+            f"{SHIPPED}/wflw/subsets/pose/box/mean/value",
+            f"{SHIPPED}/wflw/subsets/blur/box/mean/value",
+            f"{SHIPPED}/common/all/box/mean/value",
+            f"{SHIPPED}/common/parts/jaw/outer_eye/value",
+            f"{SHIPPED}/common/parts/eye/outer_eye/value",
+        ],
+        r"milliseconds a face without VNNI" + FIVE: lambda: beside_each_other("accuracy.json"),
+        r"milliseconds a face with VNNI" + FIVE: lambda: beside_each_other("accuracy_0.4.0.json"),
+        r"NME on Common-554, %" + FIVE: [f"efficiency/accuracy.json/nme/{kind}" for kind in KINDS],
+        r"takes ([\d.]+) times as long as the bare network \(OpenVINO ([\d.]+)\)": [
+            f"frame_cost/frame.json/runtimes/{runtime}/ratio/median" for runtime in RUNTIMES
+        ],
+        r"([\d.]+) times as fast as PyTorch, ResNet-18 ([\d.]+) times, at (\d+) % of": lambda: [
+            *(fastest(network)["ratio"]["median"] for network in ("shipped", "resnet18")),
+            100 * fastest("resnet18")["share"],
+        ],
+        r"points come ([\d.]+) s after Python starts .*? (\d+) MiB .*? PyTorch ([\d.]+) s and (\d+) MiB": lambda: [
+            figure
+            for name in ("shipped onnxruntime int8", "shipped torch fp32")
+            for figure in (statistics.median(start_of(name)["cold_s"]), max(start_of(name)["peak_mib"]))
+        ],
+        r"misses (\d+) of WFLW-108": ["efficiency/accuracy.json/sets/wflw/mediapipe-attention/missed"],
+    },
+    "cross_domain": {
+        r"ours is ([\d.]+) % below the paper's STC on WFLW-108 \(([\d.]+) … ([\d.]+)\) and level with labels alone "
+        r"\((\S+) %: (\S+) … \+([\d.]+)\), for ([\d.]+) % at home": lambda: [
+            *(-benchmark("ours", "target", "stc")[end] for end in ("value", "low", "high")),
+            *(benchmark("ours", "target", "first")[end] for end in ("value", "low", "high")),
+            benchmark("ours", "source", "first")["value"],
+        ],
+        r"\*not\* below labels alone: ([\d.]+) and ([\d.]+) % above on WFLW-108, (\d+) and (\d+) % at home": lambda: [
+            benchmark(row, key, "first")["value"]
+            for key in ("target", "source")
+            for row in ("paper_short", "none_short")
+        ],
+        r"large poses and the blurred \((\S+) and (\S+) %": lambda: [
+            benchmark("ours", "target", "first", part)["value"] for part in ("pose", "blur")
+        ],
+    },
+    "cross_domain_tried": {
+        r"the gap falls from ([\d.]+) to ([\d.]+) % on WFLW-108 and from ([\d.]+) to ([\d.]+) % at home": gaps,
+        r"Labels alone gain too, ([\d.]+) % on WFLW-108": gain_of_labels,
+    },
+    "cross_domain_full": {
+        r"twice the images are worth ([\d.]+) % to labels alone": gain_of_labels,
+    },
 }
 
 
-@pytest.mark.parametrize("sentence", CLAIMS)
-def test_a_figure_in_passing_is_that_of_its_record(sentence: str):
-    check(sentence, CLAIMS[sentence](), pages())
-
-
-def check(sentence: str, figures: list[float], page: str) -> None:
-    found = re.search(sentence, page)
+@pytest.mark.parametrize(("page", "sentence"), [(page, sentence) for page in CLAIMS for sentence in CLAIMS[page]])
+def test_a_figure_in_passing_is_that_of_its_record(page: str, sentence: str):
+    content = pages() if page == "docs" else text(ROOT / "experiments" / page / "README.md")
+    found = re.search(sentence, content)
     assert found, f"the page does not say {sentence!r}"
-    for text, value in zip(found.groups(), figures, strict=True):
-        decimals = len(text.partition(".")[2])
-        said = float(text.replace("−", "-"))
-        assert abs(said - value) <= 0.5001 * 10**-decimals, f"the page says {text}, the record {value}"
+    wanted = CLAIMS[page][sentence]
+    values = map(figure, wanted) if isinstance(wanted, list) else wanted()
+    for said, value in zip(found.groups(), values, strict=True):
+        close = 0.5001 * 10 ** -len(said.partition(".")[2])
+        assert abs(float(said.replace("−", "-")) - value) <= close, f"the page says {said}, the record {value}"
 
 
 def test_the_table_of_the_readme_is_what_was_timed_and_measured_together():
     """One run of experiments/efficiency for the errors and the times without VNNI, another for those with it."""
-    folder = ROOT / "experiments" / "efficiency"
-    run, with_vnni = (
-        json.loads((folder / name).read_text(encoding="utf-8")) for name in ("accuracy.json", "accuracy_0.4.0.json")
-    )
+    run, with_vnni = (record("efficiency", name) for name in ("accuracy.json", "accuracy_0.4.0.json"))
     rows = {
         "shipped onnxruntime int8": "as installed (ONNX Runtime, int8)",
         "shipped openvino int8": "with `openvino` (int8)",
@@ -165,82 +249,25 @@ def test_the_table_of_the_readme_is_what_was_timed_and_measured_together():
     for key, title in rows.items():
         row = re.search(r"\| [^|]*" + re.escape(title) + r"[^|]*\|" + r" ([^| ]+) \|" * 6, pages())
         assert row, title
-        common, wflw = (run["sets"][name][key] for name in ("common", "wflw"))
-        means = [figures.get(points, {}).get("mean") for figures in (common, wflw) for points in ("68", "51")]
+        sets = [run["sets"][name][key] for name in ("common", "wflw")]
+        means = [figures.get(points, {}).get("mean") for figures in sets for points in ("68", "51")]
         expected = ["–" if mean is None else f"{mean['value']:.2f}" for mean in means]
         expected += [f"{of['speed'][key]['ms']['median']:.1f}" for of in (run, with_vnni)]
         assert list(row.groups()) == expected, title
-    assert f"misses {run['sets']['wflw']['mediapipe-attention']['missed']} of WFLW-108" in pages()
 
 
-def test_the_benchmark_of_self_training_says_what_it_measured():
-    page = readme("experiments/cross_domain")
-    stc, ours = (benchmark("ours", "target", against) for against in ("stc", "first"))
-    behind = [benchmark(row, key, "first") for key in ("target", "source") for row in ("paper_short", "none_short")]
-    check(
-        r"ours is ([\d.]+) % below the paper's STC on WFLW-108 \(([\d.]+) … ([\d.]+)\) and level with labels alone "
-        r"\((\S+) %: (\S+) … \+([\d.]+)\), for ([\d.]+) % at home",
-        [
-            *(-stc[end] for end in ("value", "low", "high")),
-            *(ours[end] for end in ("value", "low", "high")),
-            benchmark("ours", "source", "first")["value"],
-        ],
-        page,
-    )
-    check(
-        r"\*not\* below labels alone: ([\d.]+) and ([\d.]+) % above on WFLW-108, (\d+) and (\d+) % at home",
-        [figures["value"] for figures in behind],
-        page,
-    )
-    check(
-        r"large poses and the blurred \((\S+) and (\S+) %",
-        [benchmark("ours", "target", "first", part)["value"] for part in ("pose", "blur")],
-        page,
-    )
+# What was to be reached.
 
 
-def test_what_twice_the_images_changed():
-    """By one seed: STC against labels alone, and labels alone against themselves."""
-
-    def seed_0(name: str, key: str, row: str) -> float:
-        file = ROOT / "experiments" / "cross_domain" / name
-        figures = json.loads(file.read_text(encoding="utf-8"))["sets"][key]["figures"]["all"]["box"]
-        return figures["rows"][row]["mean"]["seeds"][0]
-
-    once, twice = "metrics.json", "metrics_300w_wflw_twice.json"
-    gaps = [
-        100 * (seed_0(name, key, "paper_short") / seed_0(name, key, "labels") - 1)
-        for key in ("target", "source")
-        for name in (once, twice)
-    ]
-    check(
-        r"the gap falls from ([\d.]+) to ([\d.]+) % on WFLW-108 and from ([\d.]+) to ([\d.]+) % at home",
-        gaps,
-        page := readme("experiments/cross_domain"),
-    )
-    gain = 100 * (1 - seed_0(twice, "target", "labels") / seed_0(once, "target", "labels"))
-    check(r"Labels alone gain too, ([\d.]+) % on WFLW-108", [gain], page)
-    check(r"twice the images are worth ([\d.]+) % to labels alone", [gain], page)
-
-
-def test_what_the_benchmark_of_self_training_was_to_show():
+def test_self_training():
     """Three seeds and as many images for every row; ours below STC for sure, and within 2 % of labels alone at home."""
     rows = record("cross_domain")["rows"]
-    assert list(rows) == ["labels", "none_short", "paper_short", "ours"]
     assert {tuple(row["seeds"]) for row in rows.values()} == {(0, 1, 2)}
     assert {images for row in rows.values() for images in row["training_images"]} == {150_000}
     assert benchmark("ours", "target", "stc")["high"] < 0
     assert benchmark("ours", "source", "first")["value"] <= 2
     # It was to be below 0 as well. It isn't, and the page says so.
     assert benchmark("paper_short", "target", "first")["value"] > 0
-
-
-def test_the_times_of_the_parts_are_those_of_the_record():
-    parts = record("demo_latency")["cases"]["video"]["parts"]
-    names = ("read", "detect", "crop", "network", "decode", "track", "draw", "write")
-    row = "| " + " | ".join(f"{parts[name]['median_ms']:.1f}" for name in names) + " |"
-    assert f"| {' | '.join(names)} |" in pages()
-    assert row in pages()
 
 
 def test_scores_know_the_worst_faces():
@@ -263,15 +290,6 @@ def test_hidden_points_score_lower():
     assert alike["score"] < alike["score_others"]
 
 
-def test_smoothing_keeps_its_bars():
-    """A still face calms by 60 percent; a moving one gains less than 0.5 % NME and lags less than a frame."""
-    test = record("smoothing")["test"]
-    assert all(still["less"] >= 60 for still in test["still"].values())
-    for moving in test["moving"].values():
-        assert moving["added"] < 0.5
-        assert moving["lag"] < 1
-
-
 def test_following_a_face_rarely_asks_the_detector():
     for name in ("one face, still", "one face, moving", "three faces, moving"):
         video = record("tracking")["videos"][name]
@@ -280,18 +298,14 @@ def test_following_a_face_rarely_asks_the_detector():
         assert video["ids"] == video["faces"]
 
 
-def test_the_demo_keeps_sixty_frames_a_second():
-    """The default without a window: the drawn video is written."""
-    metrics = record("demo_latency")
-    assert metrics["cases"]["video"]["frames_per_second"] >= 60
-    assert metrics["cases"]["video"]["frames"] >= 1500
-    assert metrics["cases"]["video"]["lost_share"] == 0
-
-
-def test_memory_does_not_grow():
-    metrics = record("demo_memory")
-    assert metrics["seconds"] >= 300
-    assert metrics["slope_mib_per_minute"] < metrics["bar_mib_per_minute"] <= 1
+def test_the_demo_keeps_sixty_frames_a_second_and_does_not_grow():
+    """With the drawn video written, the default without a window."""
+    video, memory = record("demo_latency")["cases"]["video"], record("demo_memory")
+    assert video["frames_per_second"] >= 60
+    assert video["frames"] >= 1500
+    assert video["lost_share"] == 0
+    assert memory["seconds"] >= 300
+    assert memory["slope_mib_per_minute"] < memory["bar_mib_per_minute"] <= 1
 
 
 def test_no_angle_is_much_worse_than_upright():
@@ -306,3 +320,70 @@ def test_no_angle_is_much_worse_than_upright():
         for way in ("labels", "detector"):
             assert ways[way]["median"] <= 1.05 * upright[way]["median"], angle
             assert ways[way]["face_score"] >= upright[way]["face_score"] - 0.05, angle
+
+
+def test_the_data_path_keeps_its_budget():
+    """2.5 milliseconds a face at 256 px on one core, decoding included."""
+    metrics = record("data_path")
+    assert metrics["input_size"] == 256
+    assert set(metrics["milliseconds"]) == {"none", "paper", "modern"}
+    for name, figures in metrics["milliseconds"].items():
+        assert figures["total"] <= 2.5, name
+        parts = sum(figures[stage] for stage in ("read", "warp", "paint", "rest"))
+        assert abs(parts - figures["total"]) < 1e-6, name
+
+
+def test_the_best_runtime_is_fast():
+    """Medians of ratios within the same rounds, one crop of 256 px on one thread; and what the machine can do."""
+    for network, bar in (("resnet18", 5.5), ("shipped", 4.5)):
+        timed = one_crop(network)
+        assert timed["torch fp32"]["ratio"]["median"] == 1
+        assert {row["input_size"] for row in timed.values()} == {256}
+        assert fastest(network)["ratio"]["median"] >= bar, network
+    assert max(row["share"] for name, row in one_crop("resnet18").items() if name.endswith("int8")) >= 0.8
+
+
+def test_a_cold_start_takes_less_than_a_second_and_no_torch():
+    ours, torch = start_of("shipped onnxruntime int8"), start_of("shipped torch fp32")
+    assert statistics.median(ours["cold_s"]) < 1
+    assert (ours["torch"], torch["torch"]) == (False, True)
+    assert max(ours["peak_mib"]) < min(torch["peak_mib"])
+
+
+def test_the_head_costs_what_coordinate_regression_costs():
+    for name, runtime in record("head_cost")["runtimes"].items():
+        assert runtime["over_coordinate"]["pip"]["median"] <= 1.08, name
+        # PyTorch eager is at the bar, give or take its spread; what ships runs on the others.
+        assert runtime["heatmap_over_pip"]["high" if name == "torch" else "median"] >= 1.5, name
+
+
+def test_the_landmarker_adds_little_to_its_network():
+    """And an upright face pays at most 3 percent for those that are not."""
+    metrics, upright = (record("frame_cost", name) for name in ("frame.json", "roll_cost.json"))
+    for runtime in RUNTIMES:
+        assert metrics["runtimes"][runtime]["ratio"]["median"] <= 1.35, runtime
+        assert upright["runtimes"][runtime]["ratio"]["median"] <= upright["bar"] == 1.03, runtime
+    for width, figures in metrics["crop_ms"].items():
+        assert figures["repeated"]["median"] < 0.6, width
+        assert figures["in_place"]["median"] < 0.6, width
+
+
+@pytest.mark.parametrize(("file", "processor"), [("accuracy.json", "(no VNNI)"), ("accuracy_vnni.json", "(VNNI)")])
+def test_int8_keeps_the_accuracy(file: str, processor: str):
+    """0.02 points of Common-554 and 0.10 of WFLW-108 at most, less 32 bits on the same faces."""
+    metrics = record("efficiency", file)
+    assert metrics["processor"].endswith(processor)
+    for key, bar in (("common", 0.02), ("wflw", 0.10)):
+        assert all(metrics["paired"][key][f"shipped {name}"]["68"]["value"] <= bar for name in INT8), key
+
+
+def test_the_rounding_that_ships_is_the_one_that_was_best():
+    """Over boxes that are good and boxes that are off; and it gives back most of what an overflow costs."""
+    metrics = record("int8", "rounding.json")
+    times = metrics.pop("times")
+    for runtime in RUNTIMES:
+        ways = {way: figures for way, figures in metrics.items() if isinstance(figures, dict)}
+        moved = {way: sum(figures[runtime]["moved_px"]) for way, figures in ways.items()}
+        assert min(moved, key=moved.__getitem__) == "shipped"
+        assert moved["shipped"] < moved["nearest"] / 3
+        assert all(of[runtime]["median"] >= 0.97 for of in times.values())  # as fast as before, up to 3 percent

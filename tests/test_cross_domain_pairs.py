@@ -5,29 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import scipy.io
-from cross_domain_files import (
-    L68,
-    L98,
-    beside_the_scripts,
-    errors_on,
-    save,
-    script,
-    wflw_points,
-    write_300w,
-    write_aflw,
-    write_wflw,
-)
+from cross_domain_files import L19, L68, L98, errors_on, save, wflw_points, write_300w, write_aflw, write_wflw
 from test_readers_mat import write_cofw
 
+from experiments.cross_domain import pairs, photos
 from pipnet.data.images import read_image
 from pipnet.data.synthetic.dataset import draw_faces
 from pipnet.inference.detections import Detections
-from pipnet.layouts import AFLW_19_IN_300W_68, get_layout, map_points
-
-
-@pytest.fixture(autouse=True)
-def _beside_the_scripts(monkeypatch):
-    yield from beside_the_scripts(monkeypatch)
+from pipnet.inference.landmarker import FaceLandmarker
+from pipnet.layouts import AFLW_19_IN_300W_68, map_points
 
 
 def test_the_drawn_wflw_faces_map_to_themselves():
@@ -88,19 +74,16 @@ def test_300w_to_aflw(tmp_path):
         return Detections(boxes, np.ones(len(boxes)))
 
     path = save(tmp_path / "best.pt", 0)
-    pairs = script("pairs")
     sets, errors = errors_on("300w_aflw", tmp_path, path, pairs.remembered(lambda: detector))
     assert len(asked) == 2  # Common is cut by its labels
     assert sets["target"].title == "AFLW-2"
     assert set(errors["target"]) == {"label_box", "box"}  # there is no pair of outer eyes in this layout
     by_box = errors["target"]["box"]
     assert np.isinf(by_box).tolist() == [False, True]
-    from pipnet.inference.landmarker import FaceLandmarker
-
     predicted = FaceLandmarker.load(path, runtime="torch")(faces[4].image, boxes=faces[4].box).points[0]
     shared = list(AFLW_19_IN_300W_68.values())
     distances = np.linalg.norm(predicted[shared] - faces[4].points[shared], axis=-1)
-    tight = map_points(faces[4].points, L68, get_layout("aflw_19"))
+    tight = map_points(faces[4].points, L68, L19)
     size = np.sqrt(np.prod(np.ptp(tight, axis=0)))
     assert by_box[0] == pytest.approx(distances.mean() / size, rel=1e-4)
 
@@ -109,7 +92,7 @@ def test_an_unknown_pair_lists_those_there_are():
     with pytest.raises(
         ValueError, match="no pair 'wflw_cofw'; there are: 300w_wflw, wflw_300w, 300w_cofw68, 300w_aflw"
     ):
-        script("pairs").pair_named("wflw_cofw")
+        pairs.pair_named("wflw_cofw")
 
 
 # Mapping to AFLW's points.
@@ -117,11 +100,10 @@ def test_an_unknown_pair_lists_those_there_are():
 
 def test_68_points_as_19_keep_left_left():
     faces = draw_faces(20, seed=5, size=96)
-    layout = get_layout("aflw_19")
     points = np.stack([face.points for face in faces])
-    mapped = map_points(points, L68, layout)
-    mirrored = map_points(points[:, list(L68.mirror)] * (-1, 1), L68, layout)
-    np.testing.assert_allclose(mirrored, mapped[:, list(layout.mirror)] * (-1, 1), atol=1e-9)
+    mapped = map_points(points, L68, L19)
+    mirrored = map_points(points[:, list(L68.mirror)] * (-1, 1), L68, L19)
+    np.testing.assert_allclose(mirrored, mapped[:, list(L19.mirror)] * (-1, 1), atol=1e-9)
     np.testing.assert_allclose(mapped[:, 7], points[:, 36:42].mean(axis=1))
     for own, theirs in AFLW_19_IN_300W_68.items():
         np.testing.assert_array_equal(mapped[:, own], points[:, theirs])
@@ -135,12 +117,11 @@ def test_photos_of_cofw(tmp_path):
     faces = draw_faces(3, seed=6, size=48)
     (tmp_path / "COFW").mkdir()
     points = np.random.default_rng(0).uniform(1, 40, (3, 29, 2))
-    photos = [face.image for face in faces]
-    write_cofw(tmp_path / "COFW" / "COFW_train_color.mat", photos, points)
-    path, count = script("photos").write_photos("cofw", tmp_path)
+    write_cofw(tmp_path / "COFW" / "COFW_train_color.mat", [face.image for face in faces], points)
+    path, count = photos.write_photos("cofw", tmp_path)
     assert (path, count) == (tmp_path / "unlabelled" / "cofw", 3)
-    for number, photo in enumerate(photos, start=1):
-        np.testing.assert_array_equal(read_image(path / f"cofw_train_{number:04d}.png"), photo)
+    for number, face in enumerate(faces, start=1):
+        np.testing.assert_array_equal(read_image(path / f"cofw_train_{number:04d}.png"), face.image)
 
 
 def test_photos_of_wflw_leave_out_those_with_a_test_face(tmp_path):
@@ -151,14 +132,14 @@ def test_photos_of_wflw_leave_out_those_with_a_test_face(tmp_path):
     shared = (lists / "list_98pt_rect_attr_train.txt").read_text().splitlines()[1]
     with (lists / "list_98pt_rect_attr_test.txt").open("a") as file:
         file.write(shared + "\n")
-    path, count = script("photos").write_photos("wflw", tmp_path)
-    photos = [(path.parent / line).resolve() for line in path.read_text().splitlines()]
+    path, count = photos.write_photos("wflw", tmp_path)
+    listed = [(path.parent / line).resolve() for line in path.read_text().splitlines()]
     expected = [faces[0].name, faces[2].name]
-    assert [photo.name for photo in photos] == [f"train_{name}.png" for name in expected]
-    assert all(photo.is_file() for photo in photos)
+    assert [photo.name for photo in listed] == [f"train_{name}.png" for name in expected]
+    assert all(photo.is_file() for photo in listed)
     assert count == 2
 
 
 def test_photos_of_another_set():
     with pytest.raises(SystemExit, match="error: no set '300w'; there are: cofw, aflw, wflw"):
-        script("photos").main(["300w", "/nowhere"])
+        photos.main(["300w", "/nowhere"])

@@ -98,22 +98,20 @@ def test_commands_on_configs_compose():
         for name, arguments in called:
             if "--config-dir" in arguments:  # a folder of the reader's own
                 continue
-            overrides = [
-                word for word in arguments if "=" in word and not word.startswith(("hydra", "experiment=NAME"))
-            ]
-            single = [
-                re.sub(r"^([\w.]+=)(?!\[)([^,]+),.*", r"\1\2", word) for word in overrides
-            ]  # of a sweep, the first
-            compose(name, overrides=single)
+            words = [word for word in arguments if "=" in word and not word.startswith(("hydra", "experiment=NAME"))]
+            first_of_sweep = [re.sub(r"^([\w.]+=)(?!\[)([^,]+),.*", r"\1\2", word) for word in words]
+            compose(name, overrides=first_of_sweep)
 
 
 @pytest.mark.parametrize("name", ["demo", "export", "benchmark"])
 def test_options_of_commands_are_known(name):
-    """By the list of the options that each command has; what they mean its own tests say."""
+    """Those of the commands on the pages, and those that a page of its own lists; what they mean its own tests say."""
     sources = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "pipnet" / name).glob("*.py"))
     used = {word for command, arguments in commands() if command == name for word in arguments if word.startswith("--")}
+    page = ROOT / "docs" / f"{name}.md"
+    listed = re.findall(r"`(--[\w-]+)", page.read_text(encoding="utf-8")) if page.is_file() else []
     assert used
-    for option in used:
+    for option in used.union(listed) - {"--version", "--help"}:  # of every command
         assert f'"{option}"' in sources, option
 
 

@@ -158,7 +158,7 @@ def test_photos_come_in_full_batches_but_never_all_at_once(monkeypatch):
     result = evaluate(landmarker, samples, layout=L68, batch_size=16)
     assert landmarker.batches == [(64, 16), (64, 16), (22, 16)]
     np.testing.assert_allclose(result.errors(), 1 / 40, rtol=1e-5)
-    monkeypatch.setattr(evaluated_faces, "_CHUNK_BYTES", 10 * 100 * 120 * 3)  # ten of these photos
+    monkeypatch.setattr(evaluated_faces, "CHUNK_BYTES", 10 * 100 * 120 * 3)  # ten of these photos
     landmarker = shifted(samples, (1, 0))
     evaluate(landmarker, samples, layout=L68)
     assert max(count for count, _ in landmarker.batches) <= 12

@@ -6,7 +6,7 @@ import pytest
 from skimage.data import astronaut
 
 from pipnet.self_training.face_store import FaceStore, FoundFace, FoundPhoto
-from pipnet.self_training.ingest import REASONS, FaceRules, cut_face, share_inside, sharpness
+from pipnet.self_training.ingest import FaceRules, cut_face, share_inside, sharpness
 
 FACE = np.array([175.3, 86.9, 274.5, 177.1])
 GOOD = {"score": 0.95, "size": 60.0, "inside": 0.9, "sharpness": 12.0}
@@ -25,7 +25,7 @@ def test_a_good_face_is_kept_and_each_rule_drops_for_its_own_reason(tmp_path):
         return [reason for reason, count in {"": counts["kept"], **counts["dropped"]}.items() if count]
 
     assert counted(0, GOOD, FaceRules()) == [""]
-    for number, (name, reason) in enumerate(zip(bad, REASONS, strict=True), 1):
+    for number, (name, reason) in enumerate(zip(bad, FaceRules().limits, strict=True), 1):
         assert counted(number, {**GOOD, name: bad[name]}, FaceRules()) == [reason]
     assert counted(5, bad, FaceRules()) == ["unsure"]  # the first counts, so that the counts add up
     assert counted(6, dict.fromkeys(bad, 0.0), FaceRules(0, 0, 0, 0)) == [""]

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pipnet.geometry import (
@@ -58,13 +57,6 @@ def test_an_upright_crop_covers_its_square_and_nothing_more(x, y, side, size):
     np.testing.assert_allclose(first, corners[0] + side / size / 2, atol=1e-6)
 
 
-def test_the_whole_photo_at_its_own_size_is_itself():
-    image = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
-    crop = crop_of_square(np.array([19.5, 19.5, 40.0]), 40)
-    assert np.allclose(crop.matrix, [[1, 0, 0], [0, 1, 0]])
-    assert np.array_equal(crop.warp(image), image)
-
-
 @given(POSITION, POSITION, SIDE, st.floats(-90, 90), st.sampled_from([1, 64, 255]))
 def test_mirroring_is_size_minus_one_minus_x(x, y, side, angle, size):
     arguments = (np.array([x, y]), (side, side * 1.2), size)
@@ -75,24 +67,7 @@ def test_mirroring_is_size_minus_one_minus_x(x, y, side, angle, size):
     np.testing.assert_allclose(mirrored.to_crop(points), there * (-1, 1) + (size - 1, 0), atol=1e-6)
 
 
-def test_mirroring_a_crop_twice_gives_it_back():
-    image = cv2.GaussianBlur(np.random.default_rng(1).integers(0, 256, (90, 120, 3), dtype=np.uint8), (0, 0), 2)
-    arguments = (np.array([60.3, 41.8]), (70.0, 63.0), 64)
-    plain = affine_crop(*arguments, angle=20).warp(image)
-    mirrored = affine_crop(*arguments, angle=20, mirror=True).warp(image)
-    # OpenCV rounds where it samples to 1/32 pixel, from the left: mirrored it may differ by a shade.
-    assert np.abs(mirrored[:, ::-1].astype(int) - plain).max() <= 3
-    again = affine_crop(np.array([31.5, 31.5]), (64.0, 64.0), 64, mirror=True).warp(mirrored)
-    assert np.array_equal(again, mirrored[:, ::-1])
-
-
-def test_a_positive_angle_turns_the_face_clockwise_in_the_crop():
-    crop = affine_crop(np.array([50.0, 50.0]), (100.0, 100.0), 100, angle=90)
-    top = crop.to_crop(np.array([50.0, 20.0]))  # 30 pixels above the centre goes to its right
-    np.testing.assert_allclose(top, [49.5 + 30, 49.5], atol=1e-9)
-
-
-def test_stretching_comes_before_turning():
+def test_stretched_then_turned_clockwise():
     crop = affine_crop(np.array([0.0, 0.0]), (100.0, 50.0), 100, angle=90)
     np.testing.assert_allclose(crop.to_crop(np.array([50.0, 0.0])), [49.5, 49.5 + 50], atol=1e-9)
     np.testing.assert_allclose(crop.to_crop(np.array([0.0, 25.0])), [49.5 - 50, 49.5], atol=1e-9)
@@ -111,8 +86,8 @@ def mass_centre(image: np.ndarray) -> np.ndarray:
     return np.array([(x * weight).sum(), (y * weight).sum()]) / weight.sum()
 
 
-# Side of the square in source pixels: enlarged 4 times, as it is, shrunk 1.9, 2.0, 2.5, 3.9, 4, 7.3 and 15.6 times.
-SIDES = (16.0, 64.0, 121.6, 128.0, 160.0, 249.6, 256.0, 467.2, 998.4)
+# Side of the square in source pixels: enlarged 4 times, as it is, shrunk 1.9, 2.0, 3.9, 7.3 and 15.6 times.
+SIDES = (16.0, 64.0, 121.6, 128.0, 249.6, 467.2, 998.4)
 
 
 @pytest.mark.parametrize("side", SIDES)
@@ -158,12 +133,13 @@ def test_a_box_partly_outside_the_photo_is_padded_and_keeps_its_place(side, beyo
     assert (flat[deep] == 200).all()
 
 
-@pytest.mark.parametrize("photo", [500, 501, 502, 503, 1000, 1003, 1007])
+@pytest.mark.parametrize("photo", [500, 501, 502, 503, 1007])
 def test_the_photo_is_shown_up_to_its_last_pixel(photo):
-    """A crop of exactly the photo has no dark rim, whatever the photo's size divides into."""
-    crop = crop_of_square(np.array([(photo - 1) / 2, (photo - 1) / 2, float(photo)]), 125)
-    seen = crop.warp(np.full((photo, photo, 3), 200, np.uint8))
-    assert seen.min() >= 199
+    """A crop of exactly the photo has no dark rim, whatever the size divides into; at its own size it is the photo."""
+    square = np.array([(photo - 1) / 2, (photo - 1) / 2, float(photo)])
+    assert crop_of_square(square, 125).warp(np.full((photo, photo, 3), 200, np.uint8)).min() >= 199
+    image = np.random.default_rng(0).integers(0, 256, (photo, photo, 3), dtype=np.uint8)
+    assert np.array_equal(crop_of_square(square, photo).warp(image), image)
 
 
 def test_a_box_wholly_outside_shows_the_border_only():
@@ -171,11 +147,8 @@ def test_a_box_wholly_outside_shows_the_border_only():
     for side in (20.0, 500.0):
         crop = crop_of_square(np.array([2000.0, -1500.0, side]), 64)
         assert (crop.warp(image, border=(1, 2, 3)) == (1, 2, 3)).all()
-
-
-def test_a_photo_smaller_than_one_block_of_the_reduction_still_works():
-    crop = crop_of_square(np.array([1.0, 1.0, 640.0]), 64)
-    assert crop.warp(np.full((3, 3, 3), 255, np.uint8)).shape == (64, 64, 3)
+    smaller_than_a_block = np.full((3, 3, 3), 255, np.uint8)
+    assert crop_of_square(np.array([1.0, 1.0, 640.0]), 64).warp(smaller_than_a_block).shape == (64, 64, 3)
 
 
 def test_large_faces_do_not_alias():
@@ -193,9 +166,7 @@ def test_tight_box_leaves_unlabelled_points_out():
     points = np.array([[3.0, 9.0], [np.nan, np.nan], [-1.5, 12.0], [2.0, 10.0]])
     assert tight_box(points).tolist() == [-1.5, 9.0, 3.0, 12.0]
     assert tight_box(np.stack([points, points + 1])).shape == (2, 4)
-
-
-def test_box_size_is_the_geometric_mean_of_the_sides():
+    assert np.isfinite(tight_box(points, 30.0)).all()
     assert box_size(np.array([[1.0, 1.0, 3.0, 9.0], [0.0, 0.0, 5.0, 5.0]])).tolist() == [4.0, 5.0]
 
 
@@ -214,10 +185,7 @@ def test_box_iou(a, b, expected):
     a, b = np.array([a], dtype=float), np.array([b], dtype=float)
     assert box_iou(a, b)[0, 0] == pytest.approx(expected)
     assert box_iou(b, a)[0, 0] == pytest.approx(expected)
-
-
-def test_box_iou_of_none():
-    assert box_iou(np.zeros((0, 4)), np.zeros((3, 4))).shape == (0, 3)
+    assert box_iou(a[:0], np.repeat(b, 3, axis=0)).shape == (0, 3)
 
 
 @pytest.mark.parametrize(
@@ -231,27 +199,13 @@ def test_box_iou_of_none():
 )
 def test_crop_squares(box, scale, expected):
     np.testing.assert_allclose(crop_squares(np.array(box), scale), [expected])
-
-
-def test_crop_squares_of_no_box():
-    assert crop_squares(np.zeros((0, 4)), 1.2).shape == (0, 3)
+    assert crop_squares(np.zeros((0, 4)), scale).shape == (0, 3)
 
 
 @pytest.mark.parametrize("bad", [[5, 5, 5, 5], [0, 0, np.nan, 4], [9, 9, 3, 3], [9, 3, 3, 9], [0, 0, np.inf, 1]])
 def test_crop_squares_names_the_box_without_extent(bad):
     with pytest.raises(ValueError, match=r"box 1 .* has no extent"):
         crop_squares(np.array([[0, 0, 1, 1], bad], dtype=float), 1.0)
-
-
-@settings(deadline=None, max_examples=25)
-@given(st.floats(0.5, 2), st.floats(-50, 50), st.floats(20, 300), st.floats(20, 300))
-def test_a_square_holds_the_scaled_box(scale, x, width, height):
-    square = crop_squares(np.array([[x, x, x + width, x + height]]), scale)[0]
-    corners = np.array([[x, x], [x + width, x + height]])
-    unit = crop_of_square(square, 128).to_unit(corners)
-    longer = max(width, height) / scale / max(width, height)
-    assert (unit[1] - unit[0]).max() == pytest.approx(longer)
-    np.testing.assert_allclose(unit.mean(axis=0), 0.5)
 
 
 # Turned boxes. Clockwise in the picture, y down.
@@ -287,11 +241,6 @@ def test_a_turned_tight_box_is_the_tight_box_where_the_face_is_upright(angle, po
     np.testing.assert_allclose(tight_box(corners), frame, atol=1e-6)
     many = tight_box(np.stack([points, points]), np.array([angle, 0.0]))
     np.testing.assert_allclose(many, [box, tight_box(points)], atol=1e-9)
-
-
-def test_a_turned_tight_box_leaves_unlabelled_points_out():
-    points = np.array([[0.0, 0], [10, 0], [np.nan, np.nan], [0, 4]])
-    assert np.isfinite(tight_box(points, 30.0)).all()
 
 
 @given(boxes_(), ANGLE, st.floats(0.1, 10))

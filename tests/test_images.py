@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 import tracemalloc
 import warnings
 import zlib
@@ -10,7 +11,7 @@ import zlib
 import cv2
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from pipnet.data.images import BadSampleError, claimed_size, image_size, read_image
 
@@ -27,12 +28,6 @@ def write(path, rgb, *parameters):
     return path
 
 
-@pytest.mark.parametrize("suffix", ["png", "bmp", "tiff"])
-def test_lossless_file_comes_back_as_rgb(tmp_path, suffix):
-    image = smooth_image()
-    np.testing.assert_array_equal(read_image(write(tmp_path / f"a.{suffix}", image)), image)
-
-
 def test_jpeg_is_rgb_and_close(tmp_path):
     image = smooth_image()
     path = write(tmp_path / "a.jpg", image, cv2.IMWRITE_JPEG_QUALITY, 95)
@@ -40,22 +35,20 @@ def test_jpeg_is_rgb_and_close(tmp_path):
     assert read.dtype == np.uint8
     assert np.abs(read.astype(int) - image).max() <= 8  # red and blue differ by far more: no swap
     assert image_size(path) == (60, 40)
-
-
-def test_progressive_jpeg_has_several_scans_and_reads(tmp_path):
-    image = smooth_image()
-    path = write(tmp_path / "a.jpg", image, cv2.IMWRITE_JPEG_PROGRESSIVE, 1)
-    assert path.read_bytes().count(b"\xff\xda") > 1
+    path.write_bytes(path.read_bytes() + b"left by a camera")
+    assert np.array_equal(read_image(path), read)
+    write(path, image, cv2.IMWRITE_JPEG_PROGRESSIVE, 1)
+    assert path.read_bytes().count(b"\xff\xda") > 1  # several scans
     assert np.abs(read_image(path).astype(int) - image).max() <= 8
 
 
-def test_grey_alpha_and_16_bit(tmp_path):
-    grey = np.array([[0, 100], [200, 255]], dtype=np.uint8)
-    np.testing.assert_array_equal(read_image(write(tmp_path / "g.png", grey)), np.stack([grey] * 3, axis=-1))
-    rgba = np.dstack([smooth_image(2, 2), np.full((2, 2), 255, np.uint8)])
-    np.testing.assert_array_equal(read_image(write(tmp_path / "a.png", rgba)), rgba[..., :3])
-    deep = smooth_image(2, 2).astype(np.uint16) * 257
-    np.testing.assert_array_equal(read_image(write(tmp_path / "d.png", deep)), smooth_image(2, 2))
+def test_lossless_files_grey_alpha_and_16_bit(tmp_path):
+    image, path = smooth_image(), tmp_path / "a.png"
+    for suffix in ("png", "bmp", "tiff"):
+        np.testing.assert_array_equal(read_image(write(tmp_path / f"a.{suffix}", image)), image)
+    np.testing.assert_array_equal(read_image(write(path, image[..., 0])), np.stack([image[..., 0]] * 3, axis=-1))
+    np.testing.assert_array_equal(read_image(write(path, np.dstack([image, image[..., 0]]))), image)
+    np.testing.assert_array_equal(read_image(write(path, image.astype(np.uint16) * 257)), image)
 
 
 def test_arrays():
@@ -72,31 +65,9 @@ def test_arrays():
     flipped = read_image(image[:, ::-1])
     assert flipped.flags.c_contiguous
     np.testing.assert_array_equal(flipped, image[:, ::-1])
-
-
-@pytest.mark.parametrize(
-    "array", [np.zeros((4, 4, 3)), np.zeros((4, 4, 2), np.uint8), np.zeros((0, 4, 3), np.uint8), np.zeros(4, np.uint8)]
-)
-def test_array_that_is_no_image(array):
-    with pytest.raises(BadSampleError, match="an image must be uint8"):
-        read_image(array)
-
-
-def with_exif(jpeg: bytes, orientation: int) -> bytes:
-    """A JPEG with an EXIF segment that holds the orientation tag alone."""
-    tiff = b"II*\0\x08\0\0\0" + b"\x01\0" + b"\x12\x01\x03\0\x01\0\0\0" + bytes([orientation, 0, 0, 0]) + b"\0\0\0\0"
-    body = b"Exif\0\0" + tiff
-    return jpeg[:2] + b"\xff\xe1" + (len(body) + 2).to_bytes(2, "big") + body + jpeg[2:]
-
-
-def test_exif_orientation_is_applied(tmp_path):
-    image = smooth_image(40, 60)
-    jpeg = write(tmp_path / "a.jpg", image, cv2.IMWRITE_JPEG_QUALITY, 98).read_bytes()
-    turned = tmp_path / "turned.jpg"
-    turned.write_bytes(with_exif(jpeg, 6))  # 6: shown after a quarter turn clockwise
-    read = read_image(turned)
-    assert np.abs(read.astype(int) - np.rot90(image, -1)).max() <= 8
-    assert image_size(turned) == (40, 60)
+    for wrong in (np.zeros((4, 4, 3)), np.zeros((4, 4, 2), np.uint8), np.zeros((0, 4, 3), np.uint8), grey[0]):
+        with pytest.raises(BadSampleError, match="an image must be uint8"):
+            read_image(wrong)
 
 
 @pytest.mark.parametrize("share", [0.3, 0.6, 0.95, 0.999])
@@ -119,12 +90,6 @@ def test_cut_off_jpeg_with_a_whole_thumbnail(tmp_path):
     path.write_bytes((jpeg[:2] + segment + jpeg[2:])[:-300])
     with pytest.raises(BadSampleError, match="cut off"):
         read_image(path)
-
-
-def test_bytes_behind_the_end_of_a_jpeg_do_no_harm(tmp_path):
-    path = write(tmp_path / "a.jpg", smooth_image())
-    path.write_bytes(path.read_bytes() + b"left by a camera")
-    assert read_image(path).shape == (40, 60, 3)
 
 
 @pytest.mark.parametrize("suffix", ["png", "webp", "bmp"])
@@ -153,22 +118,26 @@ def test_no_image_inside(tmp_path, content, reason):
             read(path)
 
 
-def test_missing_file_and_folder(tmp_path):
+def test_missing_file_folder_and_one_too_large(tmp_path):
     for read in (read_image, image_size):
         with pytest.raises(BadSampleError, match=r"a\.jpg: no such photo; put it there"):
             read(tmp_path / "a.jpg")
         with pytest.raises(BadSampleError, match="can't be read"):
             read(tmp_path)
+    with (tmp_path / "a.jpg").open("wb") as file:
+        file.truncate(5 * 10**9)  # sparse: no disk
+    with pytest.raises(BadSampleError, match=r"a\.jpg: 5\.0 GB are too much for a photo"):
+        read_image(tmp_path / "a.jpg")
 
 
-def png_that_claims(width, height, rows=b""):
+def png_that_claims(width, height):
     """A PNG of a few bytes with any size in its header."""
 
     def chunk(kind, body):
         return len(body).to_bytes(4, "big") + kind + body + zlib.crc32(kind + body).to_bytes(4, "big")
 
     header = width.to_bytes(4, "big") + height.to_bytes(4, "big") + b"\x08\x02\0\0\0"
-    parts = [(b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    parts = [(b"IHDR", header), (b"IDAT", zlib.compress(b"")), (b"IEND", b"")]
     return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts)
 
 
@@ -179,23 +148,19 @@ def jpeg_that_claims(width, height):
     return bytes(jpeg)
 
 
-def tiff_that_claims(width, height, big=False):
-    if big:
-        entries = b"".join(
-            tag.to_bytes(2, "little") + b"\4\0" + (1).to_bytes(8, "little") + side.to_bytes(8, "little")
-            for tag, side in ((256, width), (257, height))
-        )
-        return b"II+\0\x08\0\0\0" + (16).to_bytes(8, "little") + (2).to_bytes(8, "little") + entries + bytes(64)
-    entries = b"".join(
-        tag.to_bytes(2, "big") + b"\0\4" + (1).to_bytes(4, "big") + side.to_bytes(4, "big")
-        for tag, side in ((256, width), (257, height))
-    )
-    return b"MM\0*" + (8).to_bytes(4, "big") + (2).to_bytes(2, "big") + entries + bytes(64)
+def tiff_that_claims(width, height):
+    entries = struct.pack(">HHIIHHII", 256, 4, 1, width, 257, 4, 1, height)
+    return b"MM\0*" + struct.pack(">IH", 8, 2) + entries + bytes(64)
+
+
+def big_tiff_that_claims(width, height):
+    entries = struct.pack("<HHQQHHQQ", 256, 4, 1, width, 257, 4, 1, height)
+    return b"II+\0\x08\0\0\0" + struct.pack("<QQ", 16, 2) + entries + bytes(64)
 
 
 def bmp_that_claims(width, height):
-    sides = width.to_bytes(4, "little") + (2**32 - height).to_bytes(4, "little")  # rows run down
-    return b"BM" + bytes(12) + (40).to_bytes(4, "little") + sides + b"\1\0\x18\0" + bytes(64)
+    header = struct.pack("<IiiHH", 40, width, -height, 1, 24)  # rows run down
+    return b"BM" + bytes(12) + header + bytes(64)
 
 
 @pytest.mark.parametrize(
@@ -204,7 +169,7 @@ def bmp_that_claims(width, height):
         ("png", png_that_claims(60_000, 60_000)),
         ("jpg", jpeg_that_claims(60_000, 60_000)),
         ("tiff", tiff_that_claims(60_000, 60_000)),
-        ("tif", tiff_that_claims(60_000, 60_000, big=True)),
+        ("tif", big_tiff_that_claims(60_000, 60_000)),
         ("bmp", bmp_that_claims(60_000, 60_000)),
         ("gif", b"GIF89a" + (60_000).to_bytes(2, "little") * 2 + bytes(40)),
     ],
@@ -302,13 +267,6 @@ def test_what_people_take_for_a_photo(tmp_path, head, kind):
         read_image(tmp_path / "a.jpg")
 
 
-def test_a_photo_too_large_to_be_one(tmp_path):
-    with (tmp_path / "a.jpg").open("wb") as file:
-        file.truncate(5 * 10**9)  # sparse: no disk
-    with pytest.raises(BadSampleError, match=r"a\.jpg: 5\.0 GB are too much for a photo"):
-        read_image(tmp_path / "a.jpg")
-
-
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "WEBP"])
 def test_size_is_that_of_the_photo_read(tmp_path, kind, orientation):
@@ -319,7 +277,8 @@ def test_size_is_that_of_the_photo_read(tmp_path, kind, orientation):
     height, width = read_image(path).shape[:2]
     assert image_size(path) == (width, height)
     if kind != "WEBP" and kind != "PNG":  # what OpenCV turns of these depends on its version
-        assert (width, height) == ((40, 60) if orientation > 4 else (60, 40))
+        upright = np.asarray(ImageOps.exif_transpose(Image.open(path)))
+        assert np.abs(read_image(path).astype(int) - upright).max() <= 8
 
 
 @pytest.mark.parametrize("mode", ["CMYK", "P", "1", "LA", "L", "RGBA"])
@@ -333,7 +292,7 @@ def test_kinds_of_pixels(tmp_path, mode):
     assert np.abs(read.astype(int) - expected).mean() < 6
 
 
-def test_animations_give_their_first_picture(tmp_path):
+def test_animations_give_their_first_picture_and_floats_none(tmp_path):
     frames = [Image.new("RGB", (8, 6), colour) for colour in ((250, 0, 0), (0, 250, 0))]
     newer = ("a.gif", "a.webp") if cv2.__version__ >= "5" else ()  # OpenCV 4 does not read these
     for name in ("a.tiff", "a.png", *newer):
@@ -342,20 +301,15 @@ def test_animations_give_their_first_picture(tmp_path):
         assert read.shape == (6, 8, 3)
         assert read[..., 0].min() > 200, name
         assert read[..., 1].max() < 50, name
-
-
-def test_floats_in_files(tmp_path):
-    Image.fromarray(np.random.default_rng(0).random((8, 8)).astype(np.float32)).save(tmp_path / "a.tiff")
-    with pytest.raises(BadSampleError, match=r"a\.tiff: not an image, or a damaged one"):
-        read_image(tmp_path / "a.tiff")
+    Image.fromarray(np.random.default_rng(0).random((8, 8)).astype(np.float32)).save(tmp_path / "floats.tiff")
+    with pytest.raises(BadSampleError, match=r"floats\.tiff: not an image, or a damaged one"):
+        read_image(tmp_path / "floats.tiff")
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_an_avif_is_turned_and_mirrored_once_as_a_jpeg_is(tmp_path, orientation):
     """Its encoders put the orientation into the container (irot, imir); turning twice would undo a half turn."""
-    picture = np.full((40, 60, 3), 30, np.uint8)
-    picture[:20, :30], picture[:20, 30:], picture[20:, :30] = (220, 30, 30), (30, 220, 30), (30, 30, 220)
-    exif = Image.Exif()
+    picture, exif = smooth_image(40, 60), Image.Exif()
     exif[0x0112] = orientation
     for kind in ("JPEG", "AVIF"):  # which takes the tag out of what it is given
         Image.fromarray(picture).save(tmp_path / f"a.{kind.lower()}", kind, exif=exif, quality=95)
@@ -370,8 +324,7 @@ def test_an_avif_of_every_kind_is_rgb_and_a_damaged_one_is_refused(tmp_path):
     for mode in ("RGB", "RGBA", "L"):
         photo.convert(mode).save(tmp_path / f"{mode}.avif", quality=95)
         read = read_image(tmp_path / f"{mode}.avif")
-        assert (read.shape, read.dtype) == ((40, 60, 3), np.uint8)
-        assert read.flags.writeable
+        assert (read.shape, read.dtype, read.flags.writeable) == ((40, 60, 3), np.uint8, True)
         assert np.abs(read.astype(int) - np.asarray(photo.convert(mode).convert("RGB"))).mean() < 8
     cut = tmp_path / "cut.avif"
     cut.write_bytes((tmp_path / "RGB.avif").read_bytes()[:-100])

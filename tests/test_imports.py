@@ -17,7 +17,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 # From the ground up: a file or folder uses those before it, and itself.
 ORDER = (
-    *("geometry", "console", "text_files", "files", "layouts"),
+    *("geometry", "console", "files", "layouts"),
     *("alignment", "measurements", "formats", "landmarks", "metrics"),
     *("data", "model", "inference", "training", "evaluation", "self_training"),
     *("config", "export", "train", "evaluate", "inspect_dataset", "self_train", "benchmark", "demo", "__main__"),

@@ -358,7 +358,7 @@ def test_a_full_disk_is_one_sentence_and_costs_nothing_that_was_found(tmp_path, 
 
 def test_killed_before_any_statement_it_resumes_to_the_same_faces(tmp_path):
     """A process of its own is killed before its nth statement, for every n; what it wrote is whole or not there."""
-    write_photos(tmp_path / "photos", 2)
+    write_photos(tmp_path / "photos", 1)
     (tmp_path / "photos" / "bad.jpg").write_text("no picture")
     ingested(tmp_path / "photos", tmp_path / "whole")
     expected, killed = result(tmp_path / "whole"), 0
@@ -370,11 +370,11 @@ def test_killed_before_any_statement_it_resumes_to_the_same_faces(tmp_path):
         begun = database.file.is_file() and database.rows("SELECT 1 FROM sqlite_master WHERE name = 'photos'")
         known = len(database.rows("SELECT 1 FROM photos")) if begun else 0
         ingested(tmp_path / "photos", store, detector=detector)
-        assert detector.looked == 2 - known
+        assert detector.looked == 1 - known
         assert result(store) == expected
         assert left_behind(store) == []
         killed += 1
-    assert killed > 40
+    assert killed > 30
 
 
 def killed_after(statements, work):
@@ -408,16 +408,6 @@ def test_two_processes_find_what_one_finds(drawn, tmp_path):
     assert done.stdout.count(str(alone)) == 2  # both know
     assert result(tmp_path / "two") == result(store)
     assert left_behind(tmp_path / "two") == []
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(1500)  # two starts of torch, on a machine that may be busy
-def test_no_process_waits_for_one_that_failed(tmp_path):
-    (tmp_path / "empty").mkdir()
-    done = torchrun(WORKER, tmp_path / "empty", tmp_path / "none")
-    assert done.returncode == 1
-    assert done.stderr.count("no photo there") >= 2
-    assert left_behind(tmp_path) == []
 
 
 def test_one_of_two_processes_killed_at_a_random_moment_and_resumed(drawn, tmp_path):

@@ -77,23 +77,3 @@ def test_one_photo_is_laid_upon_another():
     assert frames[0][20, 30].tolist() == [250] * 3
     assert frames[0][2, 2].tolist() == [50] * 3
     assert set(np.unique(frames[0])) == {50, 250}  # no dark rim where the patch ends
-
-
-@pytest.mark.parametrize(
-    ("call", "message"),
-    [
-        (lambda: still(0, (0, 0), 1.0), "count"),
-        (lambda: still(2, (0, 0), 0.0), "scale must be larger than 0"),
-        (lambda: sway(2, (0, 0), 1.0, zoom=0.5), "zoom must be at least 1"),
-        (lambda: sway(2, (0, 0), 1.0, fps=0), "fps must be larger than 0"),
-        (lambda: move(np.zeros((4, 4)), still(1, (0, 0), 1.0)), "RGB uint8"),
-        (lambda: move(np.zeros((4, 4, 3), np.uint8), np.eye(2)), r"\(T, 2, 3\)"),
-        (
-            lambda: list(move(np.zeros((4, 4, 3), np.uint8), still(2, (0, 0), 1.0), onto=[np.zeros((480, 640, 3))])),
-            "onto has 1 frames, the path has 2",
-        ),
-    ],
-)
-def test_wrong_arguments_are_one_sentence(call, message):
-    with pytest.raises(ValueError, match=message):
-        call()

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx
 import pytest
 import torch
+from test_rounding import assert_16_bits_hold
 
 from pipnet.inference.runtimes import OnnxRuntime
 from pipnet.layouts import PointLayout
 from pipnet.model import checkpoint
 from pipnet.model.backbones import BACKBONES
 from pipnet.model.checkpoint import LoadedModel
-from pipnet.model.onnx_graph import export_onnx, onnx_graph
+from pipnet.model.onnx_graph import export_onnx
 from pipnet.model.pipnet import PIPNet
 from pipnet.model.predictor import Predictor
 
@@ -90,7 +92,7 @@ def test_whole_pixels_change_the_border_only(backbone: str):
     # The first layer is the same wherever no margin reaches.
     image = torch.from_numpy(crops(1))
     expected = net.backbone[0](net.normalize(image.permute(0, 3, 1, 2)))
-    got = ours.backbone[0](ours._pixels(image))
+    got = ours.backbone[0](ours.pixels(image))
     assert got.shape == expected.shape
     np.testing.assert_allclose(got[..., 4:-4, 4:-4].detach(), expected[..., 4:-4, 4:-4].detach(), atol=1e-4)
 
@@ -110,10 +112,12 @@ def test_stretched_offsets_are_the_same_offsets():
     assert 0.5 < float(largest[moving].min()) <= float(largest.max()) < 1.5
 
 
-@pytest.mark.parametrize("backbone", BACKBONES)
+# The other ResNets and MobileNetV3 have no other operators than these.
+@pytest.mark.parametrize(
+    "backbone", ["resnet18", "mobilenet_v2", "mobilenet_v2_stride16", "mobilenet_v3_small", "efficientnet_lite0"]
+)
 def test_8_bits_are_smaller_and_nearly_the_same(tmp_path, backbone: str):
-    net = network(backbone)
-    loaded = LoadedModel(net, PointLayout("seven", 7, mirror=tuple(range(7))), 1.2, {})
+    loaded = LoadedModel(network(backbone), SEVEN, 1.2, {})
     paths = [tmp_path / "whole.onnx", tmp_path / "int8.onnx"]
     export_onnx(loaded, paths[0])
     export_onnx(loaded, paths[1], calibration=crops(16))
@@ -126,34 +130,33 @@ def test_8_bits_are_smaller_and_nearly_the_same(tmp_path, backbone: str):
     # Untrained maps have rivals for every peak, so single points may jump; half of them must hardly move. The gates of
     # MobileNetV3 multiply every rounding, and untrained ones are far from where int8 is fine; the last features of
     # untrained MobileNetV2 and EfficientNet-Lite0 differ between cells by few step of int8, rounded one way or another.
-    assert np.median(difference) < (20 if "v3" in backbone or backbone in ("mobilenet_v2", "efficientnet_lite0") else 2)
+    rough = ("mobilenet_v2", "mobilenet_v3_small", "efficientnet_lite0")
+    assert np.median(difference) < (20 if backbone in rough else 2)
     for first in (1, 3):
         np.testing.assert_allclose(int8(images[:first])[0], int8(images)[0][:first], atol=1e-5)
+    model = onnx.load(paths[1])
+    assert_16_bits_hold(model)
+    if backbone == "mobilenet_v2":
+        assert_every_convolution_computes_in_8_bits(model.graph)
 
 
-def test_every_convolution_computes_in_8_bits():
-    import onnx
-
-    loaded = LoadedModel(network(), PointLayout("seven", 7, mirror=tuple(range(7))), 1.2, {})
-    graph = onnx.load_from_string(onnx_graph(loaded, calibration=crops(4))).graph
+def assert_every_convolution_computes_in_8_bits(graph: onnx.GraphProto) -> None:
     maker = {output: node.op_type for node in graph.node for output in node.output}
     convolutions = [node for node in graph.node if node.op_type == "Conv"]
     assert len(convolutions) == 54
     for node in convolutions:
         assert {maker[name] for name in node.input[:2]} == {"DequantizeLinear"}, node.name
     # The crop's bytes are the first convolution's input: nothing makes floating-point numbers of them before.
-    users = [node.op_type for node in graph.node if "crops" in node.input]
-    assert set(users) <= {"Pad", "Shape"}
-    assert not [
-        node for node in graph.node if node.op_type == "Cast" and maker.get(node.input[0]) in ("Pad", "Transpose")
-    ]
+    assert {node.op_type for node in graph.node if "crops" in node.input} <= {"Pad", "Shape"}
+    casts = [node for node in graph.node if node.op_type == "Cast"]
+    assert not [node for node in casts if maker.get(node.input[0]) in ("Pad", "Transpose")]
 
 
 @pytest.mark.parametrize(
     "faces", [np.zeros((0, SIZE, SIZE, 3), np.uint8), np.zeros((2, SIZE, SIZE, 3)), np.zeros((2, 32, 32, 3), np.uint8)]
 )
 def test_faces_that_cannot_calibrate(tmp_path, faces: np.ndarray):
-    loaded = LoadedModel(network(), PointLayout("seven", 7, mirror=tuple(range(7))), 1.2, {})
+    loaded = LoadedModel(network(), SEVEN, 1.2, {})
     with pytest.raises(ValueError, match=r"calibration faces must be uint8 \(K, 64, 64, 3\)"):
         export_onnx(loaded, tmp_path / "int8.onnx", calibration=faces)
     assert not list(tmp_path.iterdir())

@@ -15,6 +15,7 @@ from small_training import CPU, LAYOUT
 from torch.utils.data import DataLoader
 
 from pipnet.data.dataset import FaceCrops
+from pipnet.data.report import contact_sheet
 from pipnet.data.synthetic.dataset import draw_faces
 from pipnet.geometry import box_size, tight_box, turned
 from pipnet.inference.detections import Detections
@@ -229,9 +230,6 @@ def test_labels_of_other_faces_are_others(fresh, samples):
     assert_same_labels(known, label(fresh))
 
 
-# --- views
-
-
 class Seeing(torch.nn.Module):
     """A network that finds two dots, red and green, wherever they are, and was taught as FaceCrops teaches.
 
@@ -343,9 +341,6 @@ def test_disagreement_is_the_distance_of_the_views_in_box_sizes():
     np.testing.assert_allclose(found.disagreement[0], np.sqrt(2 / 3) / 10, rtol=1e-5)
 
 
-# --- samples
-
-
 def test_samples_train_as_labelled_faces_do(faces):
     labels = label(faces)
     crops = FaceCrops(labels.samples(), LAYOUT, input_size=64, crop_scale=1.25, pool_factor=2)
@@ -383,19 +378,15 @@ def test_confidence_falls_with_spread_and_with_disagreement():
     assert (np.diff(sure) < 0).all()
 
 
-@pytest.mark.parametrize("start", ["fork", "spawn"])
-def test_loader_processes_open_the_store_themselves_and_get_no_arrays(faces, start):
+def test_a_loader_process_opens_the_store_itself_and_gets_no_arrays(faces):
     samples = label(faces).samples(Selection(weighted=True))
     assert len(pickle.dumps(samples)) < 1000
     crops = FaceCrops(samples, LAYOUT, input_size=64, crop_scale=1.25)
     keys = [[(0, index)] for index in range(COUNT)]
-    loaded = list(DataLoader(crops, batch_sampler=keys, num_workers=2, multiprocessing_context=start))
+    loaded = list(DataLoader(crops, batch_sampler=keys, num_workers=1, multiprocessing_context="spawn"))
     for index, batch in enumerate(loaded):
         for name in ("image", "points", "weight"):
             torch.testing.assert_close(batch[name][0], crops[0, index][name], rtol=0, atol=0)
-
-
-# --- for the eye
 
 
 def test_the_table_holds_every_number(faces, tmp_path):
@@ -418,18 +409,17 @@ def test_the_table_holds_every_number(faces, tmp_path):
 
 def test_the_contact_sheet_goes_from_sure_to_unsure(faces, tmp_path, monkeypatch):
     labels = label(faces, views=2)
-    drawn = []
-    tile = pseudo_labels._tile
+    captions = []
 
-    def watch(labels, index):
-        drawn.append(index)
-        return tile(labels, index)
+    def watch(tiles, **more):
+        captions.extend(map(float, more["captions"]))
+        return contact_sheet(tiles, **more)
 
-    monkeypatch.setattr(pseudo_labels, "_tile", watch)
+    monkeypatch.setattr(pseudo_labels, "contact_sheet", watch)
     write_contact_sheet(labels, tmp_path / "contact_sheet.png", count=4)
-    means = labels.face_confidence[drawn]
-    assert len(drawn) == 4
-    assert (np.diff(means) < 0).all()
-    assert (means[0], means[-1]) == (labels.face_confidence.max(), labels.face_confidence.min())
+    assert len(captions) == 4
+    assert captions == sorted(captions, reverse=True)
+    sure = labels.face_confidence
+    assert captions[::3] == pytest.approx([sure.max(), sure.min()], abs=0.006)
     sheet = cv2.imread(str(tmp_path / "contact_sheet.png"))
     assert sheet.shape == (186, 660, 3)

@@ -8,9 +8,9 @@ import cv2
 import numpy as np
 import pytest
 
-from pipnet.data.datasets import READERS, read_dataset
+from pipnet.data.datasets import read_dataset
 from pipnet.data.images import BadSampleError
-from pipnet.data.sample import BadItems, Sample, in_validation
+from pipnet.data.sample import in_validation
 from pipnet.layouts import get_layout
 
 L68 = get_layout("300w_68")
@@ -185,16 +185,6 @@ def test_nothing_left_is_an_error(tree_300w):
         path.write_text("")
     with pytest.raises(ValueError, match=r"part=challenge\): no face to use; 2 items were skipped, the first: .*\.pts"):
         read_300w(tree_300w, on_bad="skip", part="challenge")
-
-
-def test_a_reader_that_needs_no_folder(monkeypatch):
-    def read_nothing(root, layout, bad: BadItems, *, count: int):
-        assert root is None
-        assert bad.on_bad == "skip"
-        return [Sample(np.zeros((9, 9, 3), np.uint8), np.eye(2), f"face {i}") for i in range(count)]
-
-    monkeypatch.setitem(READERS, "nothing", read_nothing)
-    assert len(read_dataset("nothing", root=None, layout=L68, on_bad="skip", count=3)[0]) == 3
 
 
 def wflw_line(points, rectangle=(5, 6, 95, 96), attributes=(0, 0, 0, 0, 0, 0), photo="0--Parade/a_8.jpg"):

@@ -27,37 +27,25 @@ def samples(tmp_path):
     ]
 
 
-def test_report_counts(samples):
-    report = dataset_report(samples, BadItems("skip", ["x.pts: 67 points"]))
-    assert report.faces == 5
-    assert report.photos == 2
-    assert report.subsets == {"a": 2, "b": 2}
-    assert report.widths == (40, 170, 300)
-    assert report.heights == (50, 75, 100)
-    assert report.face_sizes == (1, 30, 49.5)
-    assert (report.points, report.unlabelled, report.occluded) == (9, 1, 1)
-    # A photo ends half a pixel beyond its last pixel centre: the face on the edge is not outside.
-    assert (report.outside, report.outside_faces) == (2, 2)
-    assert report.furthest == (10.5 / 20, "outside")
-    assert report.skipped == ["x.pts: 67 points"]
-    assert len(report.unreadable) == 1
-    assert "broken.jpg" in report.unreadable[0]
-
-
-def test_report_text(samples):
-    text = str(dataset_report(samples, BadItems("skip", ["x.pts: 67 points"])))
-    assert "faces            5 in 2 photos" in text
-    assert "subsets          a 2, b 2" in text
-    assert "photo width      40 / 170 / 300 px" in text
-    assert "outside photo    2 points of 2 faces; furthest 0.53 face sizes, outside" in text
-    assert "skipped          1\n  x.pts: 67 points" in text
-    assert "unreadable       1\n  " in text
-
-
-def test_report_of_photos_in_memory():
+def test_report(samples):
+    text, unreadable = dataset_report(samples, BadItems("skip", ["x.pts: 67 points"]))
+    assert text.splitlines() == [
+        "faces            5 in 2 photos",
+        "subsets          a 2, b 2",
+        "photo width      40 / 170 / 300 px (min / median / max)",
+        "photo height     50 / 75 / 100 px",
+        "face size        1 / 30 / 50 px (longer side of the box)",
+        "labelled points  9, of them 1 marked as hidden; 1 not labelled",
+        # A photo ends half a pixel beyond its last pixel centre: the face on the edge is not outside.
+        "outside photo    2 points of 2 faces; furthest 0.53 face sizes, outside",  # 10.5 / 20
+        *("skipped          1", "  x.pts: 67 points"),
+        *("unreadable       1", f"  {unreadable[0]}"),
+    ]
+    assert "broken.jpg" in unreadable[0]
     image = grey(20, 30)
-    report = dataset_report([Sample(image, np.eye(2), str(i)) for i in range(3)], BadItems())
-    assert (report.faces, report.photos, report.outside) == (3, 1, 0)
+    in_memory, _ = dataset_report([Sample(image, np.eye(2), str(i)) for i in range(3)], BadItems())
+    assert in_memory.startswith("faces            3 in 1 photos\nsubsets          none\n")
+    assert "outside photo    0 points of 0 faces\n" in in_memory
 
 
 def test_dots_sit_on_their_points():

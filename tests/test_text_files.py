@@ -6,10 +6,10 @@ import codecs
 
 import pytest
 
+from pipnet.files import csv_rows, read_text
 from pipnet.inference.file_boxes import FileBoxes
 from pipnet.layouts import load_layout
 from pipnet.model.released_weights import read_mean_face
-from pipnet.text_files import csv_rows, read_text
 
 TEXT = "image,x0\r\né.jpg,1\rb.jpg,2\n"
 AS_READ = "image,x0\né.jpg,1\nb.jpg,2\n"

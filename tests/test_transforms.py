@@ -57,31 +57,22 @@ def drawn(augment=None, count=6, seed=0, **more):
 # --- nothing asked, nothing done
 
 
+def test_recipes_name_every_switch_and_impossible_numbers_are_refused():
+    for name in ("none", "paper", "modern"):
+        assert set(recipe(name)) == {field.name for field in fields(Augment)}, name
+        Augment(**recipe(name))
+    with pytest.raises(ValueError, match=r"mirror_p is a probability, got 1\.5"):
+        Augment(mirror_p=1.5)
+    with pytest.raises(ValueError, match="blur must not be"):
+        Augment(blur=-1)
+
+
 def test_without_a_switch_the_crop_is_the_plain_crop_bit_for_bit():
     plain, off, none = drawn(None), drawn(Augment()), drawn(Augment(**recipe("none")))
     for index in range(len(plain)):
         for other in (off, none):
             assert torch.equal(plain[0, index]["image"], other[3, index]["image"])
             assert torch.equal(plain[0, index]["points"], other[3, index]["points"])
-
-
-def test_recipes_name_every_switch_and_differ():
-    names = {field.name for field in fields(Augment)}
-    recipes = {name: recipe(name) for name in ("none", "paper", "modern")}
-    for name, values in recipes.items():
-        assert set(values) == names, name
-        Augment(**values)
-    assert Augment(**recipes["none"]) == Augment()
-    assert len({tuple(values.items()) for values in recipes.values()}) == 3
-
-
-@pytest.mark.parametrize(
-    ("wrong", "message"),
-    [({"mirror_p": 1.5}, "mirror_p is a probability, got 1.5"), ({"blur": -1}, "blur must not be")],
-)
-def test_impossible_numbers_are_refused(wrong, message):
-    with pytest.raises(ValueError, match=message):
-        Augment(**wrong)
 
 
 # --- geometry, switch by switch
@@ -130,16 +121,6 @@ def test_a_geometric_switch_leaves_light_alone_and_the_other_way_round():
         crop, mirrored = augment.crop(SQUARE, SIZE, rng(0))
         assert np.array_equal(crop.matrix, upright.matrix)
         assert not mirrored
-
-
-def test_mirrored_twice_is_the_face_itself():
-    once = drawn(Augment(mirror_p=1))
-    for index in range(len(once)):
-        face, plain = once[0, index], drawn(None)[0, index]
-        back = face["points"][list(LAYOUT.mirror)] * torch.tensor([-1.0, 1.0]) + torch.tensor([1.0, 0.0])
-        torch.testing.assert_close(back, plain["points"], rtol=0, atol=1e-6)
-        difference = face["image"].flip(1).int() - plain["image"].int()
-        assert difference.abs().max() <= 1  # the warp rounds its sub-pixel steps
 
 
 # --- points follow pixels
@@ -204,6 +185,7 @@ def test_the_dataset_sends_names_with_the_pixels(seed, shrunk):
 
 def test_points_outside_the_crop_stay_where_they_are():
     faces = drawn(Augment(translate_p=1, translate=0.9), count=3)
+    faces.samples[0].points[3] = np.nan  # not labelled, and stays so
     outside = 0
     for epoch in range(20):
         for index, sample in enumerate(faces.samples):
@@ -211,14 +193,8 @@ def test_points_outside_the_crop_stay_where_they_are():
             points = faces[epoch, index]["points"].numpy()
             np.testing.assert_allclose(points, crop.to_unit(sample.points), atol=1e-5)
             outside += ((points < -0.2) | (points > 1.2)).any()
+            assert np.isnan(points).any(axis=1).sum() == (index == 0)
     assert outside > 20
-
-
-def test_unlabelled_points_stay_unlabelled():
-    sample = draw_faces(1, seed=0, size=96)[0]
-    sample.points[3] = np.nan
-    faces = FaceCrops([sample], LAYOUT, input_size=SIZE, crop_scale=1.25, augment=Augment(mirror_p=1))
-    assert np.flatnonzero(np.isnan(faces[0, 0]["points"].numpy()).any(axis=1)).tolist() == [LAYOUT.mirror[3]]
 
 
 # --- repeatable
@@ -227,6 +203,7 @@ def test_unlabelled_points_stay_unlabelled():
 def test_a_face_depends_on_seed_epoch_and_index_alone():
     augment = Augment(**recipe("modern"))
     faces = drawn(augment)
+    before = [sample.image.copy() for sample in faces.samples]
     forwards = [faces[2, index] for index in range(6)]
     backwards = [faces[2, index] for index in reversed(range(6))][::-1]
     for a, b in zip(forwards, backwards, strict=True):
@@ -235,14 +212,13 @@ def test_a_face_depends_on_seed_epoch_and_index_alone():
     for other in (faces[3, 0], drawn(augment, seed=1)[2, 0]):
         assert not torch.equal(forwards[0]["image"], other["image"])
         assert not torch.equal(forwards[0]["points"], other["points"])
-    first, second = faces.augment.crop(SQUARE, SIZE, rng([0, 2, 0])), faces.augment.crop(SQUARE, SIZE, rng([0, 2, 1]))
-    assert not np.array_equal(first[0].matrix, second[0].matrix)
+    assert all(np.array_equal(a, sample.image) for a, sample in zip(before, faces.samples, strict=True))
 
 
 def test_loader_processes_give_what_one_process_gives():
     faces = drawn(Augment(**recipe("modern")), count=10)
     seen = []
-    for workers in (0, 2):
+    for workers in (0, 1):
         batches = EpochBatches(len(faces), 2, seed=0)
         batches.start(epoch=4)
         context = "spawn" if workers else None
@@ -252,15 +228,6 @@ def test_loader_processes_give_what_one_process_gives():
     for a, b in zip(*seen, strict=True):
         assert torch.equal(a["image"], b["image"])
         assert torch.equal(a["points"], b["points"])
-
-
-def test_the_sample_is_not_painted_on():
-    faces = drawn(Augment(**recipe("modern")))
-    before = [sample.image.copy() for sample in faces.samples]
-    for epoch in range(5):
-        for index in range(len(faces)):
-            faces[epoch, index]
-    assert all(np.array_equal(a, sample.image) for a, sample in zip(before, faces.samples, strict=True))
 
 
 def test_labels_that_sit_to_the_right_do_so_in_mirrored_faces_too():

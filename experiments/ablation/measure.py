@@ -1,24 +1,20 @@
-"""Measure the ablation's checkpoints and write metrics.json and the table of README.md.
+"""Measure the ablation's checkpoints: metrics.json.
 
 python experiments/ablation/measure.py RUNS DATA_ROOT     # RUNS holds ablation_<variant>_<seed>/best.pt
-python experiments/ablation/measure.py --table            # only the table, from metrics.json
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from experiments.cross_domain.pairs import remembered
+from experiments.record import write
 from pipnet.data.datasets import read_dataset
 from pipnet.evaluation.evaluate import evaluate
-from pipnet.files import replacing
-from pipnet.inference.detections import Detections
 from pipnet.inference.detectors import RetinaFace
 from pipnet.inference.landmarker import FaceLandmarker
 from pipnet.layouts import get_layout
@@ -28,37 +24,24 @@ from pipnet.model.pipnet import PIPNet
 
 HERE = Path(__file__).resolve().parent
 SEEDS = (0, 1, 2)
-# variant: (run whose checkpoint is measured, merge to measure it with or None for its own, what the table says)
-VARIANTS: dict[str, tuple[str, str | None, str]] = {
-    "modern": ("modern", None, "the yardstick: modern recipe, 10 neighbours, exact merge, stride 32, box noise"),
-    "no_neighbors": ("no_neighbors", None, "trained without neighbours"),
-    "unmerged": ("modern", "none", "the yardstick's weights, own predictions only"),
-    "padded": ("modern", "padded", "the yardstick's weights, the authors' padded merge"),
-    "paper": ("paper", None, "paper recipe"),
-    "stride_16": ("stride_16", None, "stride 16"),
-    "label_boxes": ("label_boxes", None, "trained on exact label boxes"),
+# variant: (run whose checkpoint is measured, merge to measure it with or None for its own)
+VARIANTS: dict[str, tuple[str, str | None]] = {
+    "modern": ("modern", None),  # the yardstick
+    "no_neighbors": ("no_neighbors", None),
+    "unmerged": ("modern", "none"),
+    "padded": ("modern", "padded"),
+    "paper": ("paper", None),
+    "stride_16": ("stride_16", None),
+    "label_boxes": ("label_boxes", None),
 }
-# column: (set, part options, how boxes are made, norm, heading)
-COLUMNS: dict[str, tuple[str, dict[str, str], str, str, str]] = {
-    "validation": ("300w", {"part": "train", "validation": "only"}, "labels", "outer_eye", "validation"),
-    "common": ("300w", {"part": "common"}, "labels", "outer_eye", "Common, label boxes"),
-    "common_jittered": ("300w", {"part": "common"}, "jittered", "outer_eye", "Common, boxes jittered by 10 %"),
-    "common_detector": ("300w", {"part": "common"}, "detector", "outer_eye", "Common, detector boxes"),
-    "wflw": ("wflw", {"part": "test", "box": "points"}, "labels", "box", "WFLW-108, by box size"),
+# column: (set, part options, how boxes are made, norm)
+COLUMNS: dict[str, tuple[str, dict[str, str], str, str]] = {
+    "validation": ("300w", {"part": "train", "validation": "only"}, "labels", "outer_eye"),
+    "common": ("300w", {"part": "common"}, "labels", "outer_eye"),
+    "common_jittered": ("300w", {"part": "common"}, "jittered", "outer_eye"),
+    "common_detector": ("300w", {"part": "common"}, "detector", "outer_eye"),
+    "wflw": ("wflw", {"part": "test", "box": "points"}, "labels", "box"),
 }
-
-
-def remembered(detector: Callable[[np.ndarray], Detections]) -> Callable[[np.ndarray], Detections]:
-    """A detector that looks at each photo once, however many networks ask."""
-    seen: dict[str, Detections] = {}
-
-    def detect(image: np.ndarray) -> Detections:
-        key = hashlib.sha1(image.tobytes()).hexdigest()
-        if key not in seen:
-            seen[key] = detector(image)
-        return seen[key]
-
-    return detect
 
 
 def with_merge(loaded: checkpoint.LoadedModel, merge: str | None) -> checkpoint.LoadedModel:
@@ -72,14 +55,14 @@ def with_merge(loaded: checkpoint.LoadedModel, merge: str | None) -> checkpoint.
 
 def measure(runs: Path, data_root: Path) -> dict[str, Any]:
     """Errors of every variant, seed and column; percent."""
-    detector = remembered(RetinaFace())
+    detector = remembered(RetinaFace)
     errors: dict[str, dict[str, list[np.ndarray]]] = {}
-    for variant, (run, merge, _) in VARIANTS.items():
+    for variant, (run, merge) in VARIANTS.items():
         errors[variant] = {column: [] for column in COLUMNS}
         for seed in SEEDS:
             loaded = with_merge(checkpoint.load(runs / f"ablation_{run}_{seed}" / "best.pt"), merge)
             landmarker = FaceLandmarker.from_model(loaded, detector=detector)
-            for column, (name, options, boxes, norm, _) in COLUMNS.items():
+            for column, (name, options, boxes, norm) in COLUMNS.items():
                 layout = get_layout("300w_68" if name == "300w" else "wflw_98")
                 samples, _ = read_dataset(name, root=data_root / name.upper(), layout=layout, **options)
                 result = evaluate(landmarker, samples, layout=layout, boxes=boxes, shift=0.1, scale=0.1)
@@ -112,32 +95,11 @@ def _figures(seeds: list[np.ndarray], yardstick: list[np.ndarray]) -> dict[str, 
     return figures
 
 
-def table(metrics: dict[str, Any]) -> str:
-    """The table of README.md: NME, and where a variant differs from the yardstick the difference with its interval."""
-    heads = [heading for *_, heading in COLUMNS.values()]
-    lines = ["| | " + " | ".join(heads) + " |", "|---" * (len(heads) + 1) + "|"]
-    for variant, columns in metrics["variants"].items():
-        cells = []
-        for column in COLUMNS:
-            figures = columns[column]
-            value, low, high = figures["nme"]
-            if "difference" in figures:
-                delta, under, over = figures["difference"]
-                cells.append(f"{value:.2f} ({delta:+.2f}: {under:+.2f} … {over:+.2f})")
-            else:
-                cells.append(f"{value:.2f} ({low:.2f} … {high:.2f})")
-        lines.append(f"| {VARIANTS[variant][2]} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
-
-
 def main(arguments: list[str]) -> None:
     """Command line."""
-    target = HERE / "metrics.json"
-    if arguments != ["--table"]:
-        runs, data_root = map(Path, arguments)
-        with replacing(target) as temporary:
-            temporary.write_text(json.dumps(measure(runs, data_root), indent=1) + "\n", encoding="utf-8")
-    print(table(json.loads(target.read_text(encoding="utf-8"))))
+    runs, data_root = map(Path, arguments)
+    metrics = measure(runs, data_root)
+    write(HERE / "metrics.json", metrics)
 
 
 if __name__ == "__main__":

@@ -18,8 +18,6 @@ from pipnet.metrics import Interval, Statistic, bootstrap, error_statistics
 THRESHOLD = 0.10
 RESAMPLES = 2000
 STATISTICS: dict[str, Statistic] = error_statistics((THRESHOLD,))  # mean, median, fr_10, auc_10
-NORM_TITLES = {"outer_eye": "outer eyes", "box": "box size", "label_box": "published box"}
-STATISTIC_TITLES = {"mean": "NME", "median": "median", "fr_10": "FR@10", "auc_10": "AUC@10"}
 INTERVAL = (
     f"95 % percentile bootstrap over faces, {RESAMPLES} resamples, all seeds of a face together; "
     "a figure is the mean over seeds of each seed's own"
@@ -109,17 +107,3 @@ def plain(interval: Interval) -> dict[str, float | None]:
 
 def _rounded(value: float) -> float | None:
     return round(float(value), 4) if np.isfinite(value) else None
-
-
-def cell(figure: dict[str, Any]) -> str:
-    """A figure with its interval, as tables show it."""
-    return f"{figure['value']:.2f} ({figure['low']:.2f} … {figure['high']:.2f})"
-
-
-def change_cell(figure: dict[str, Any], unit: str = "") -> str:
-    """A difference with its interval, where there is one, as tables show it."""
-    if figure["value"] is None:
-        return "–"
-    if figure["low"] is None:
-        return f"{figure['value']:+.2f}{unit}"
-    return f"{figure['value']:+.2f}{unit}: {figure['low']:+.2f} … {figure['high']:+.2f}"

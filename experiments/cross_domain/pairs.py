@@ -1,4 +1,17 @@
-"""The pairs of the benchmark as data, and the errors of one checkpoint on a pair's two test sets."""
+"""The pairs of the benchmark as data, and the errors of one checkpoint on a pair's two test sets.
+
+Only ``300w_wflw`` was run on real faces; the others run in the tests, on small files in the published forms. Unlabelled
+photos are those of WFLW's scenes (with the full set ``photos.py wflw`` and
+``'unlabelled=[${data_root}/unlabelled/wflw.txt]'``), 300W's training folders, or what ``photos.py`` takes from COFW and
+AFLW.
+
+AFLW labels 19 points. Twelve of them 300W labels too: ends of the brows, corners of the eyes, tip of the nose, corners
+of the mouth, chin. Only these count, normalised by the published box and by the size of the 19 points' tight box. The
+other seven exist in 68 points as something near (the middle of an eye's rim for the pupil, the wing's foot for the side
+of the nose) and would measure the difference of two conventions; even of the twelve, a constant gap between the two
+sets' labels stays in the figures and cancels in differences between rows. AFLW's faces are cut by the face detector's
+boxes; a face it misses is missed in every row, counted, and left out of mean and median.
+"""
 
 from __future__ import annotations
 

@@ -1,12 +1,10 @@
 """Milliseconds a face costs the data path, decoding included, on one core.
 
     python experiments/data_path/measure.py DATA_ROOT
-    python experiments/data_path/measure.py --table
 
-DATA_ROOT holds ``300W/``; the training faces are read. Writes ``metrics.json`` beside this file and prints the table of
-its README; ``--table`` only prints. Takes 1 to 3 minutes. The stages of a face are timed one by one within
-``FaceCrops.__getitem__``: ``read`` is file to RGB pixels, ``warp`` the crop, ``paint`` light, sharpness and occlusion,
-``rest`` the drawing of random numbers, the points and the tensors.
+DATA_ROOT holds ``300W/``; the training faces are read. Writes ``metrics.json`` beside this file. Takes 1 to 3 minutes.
+The stages of a face are timed one by one within ``FaceCrops.__getitem__``: ``read`` is file to RGB pixels, ``warp`` the
+crop, ``paint`` light, sharpness and occlusion, ``rest`` the drawing of random numbers, the points and the tensors.
 
 Times are processor time of all threads, so that waiting for a turn on a busy machine costs nothing. The same work is
 done in 10 passes: each face by each recipe in turn, its random numbers the same in every pass. A face counts with its
@@ -15,8 +13,6 @@ fastest pass, since other work on the core empties the caches; the mean over all
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import time
 from collections import defaultdict
@@ -30,6 +26,7 @@ import torch
 import yaml
 
 import pipnet.data.dataset
+from experiments.record import data_root, processor, write
 from pipnet.config import config_dir
 from pipnet.data.dataset import FaceCrops
 from pipnet.data.datasets import read_dataset
@@ -128,32 +125,9 @@ def summary(times: list[list[dict[str, float]]]) -> dict[str, float]:
     }
 
 
-def processor() -> str:
-    """Model name of the processor."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "unknown")
-
-
-def table(metrics: dict[str, Any]) -> str:
-    """The rows of the README, from ``metrics.json``."""
-    columns = ("total", *STAGES, "rest", "median", "p90", "all_passes")
-    rows = ["| recipe | mean | read | warp | paint | rest | median face | 90th percentile | mean of all passes |"]
-    rows.append("| --- " * (1 + len(columns)) + "|")
-    for name, figures in metrics["milliseconds"].items():
-        rows.append(f"| {name} | " + " | ".join(f"{figures[column]:.2f}" for column in columns) + " |")
-    return "\n".join(rows)
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("root", type=Path, nargs="?", metavar="DATA_ROOT")
-    parser.add_argument("--table", action="store_true", help="print the table of the metrics.json that is there")
-    arguments = parser.parse_args()
-    if not arguments.table:
-        if arguments.root is None:
-            parser.error("give DATA_ROOT, the folder that holds 300W/")
-        (HERE / "metrics.json").write_text(json.dumps(measure(arguments.root), indent=2) + "\n")
-    print(table(json.loads((HERE / "metrics.json").read_text())))
+    metrics = measure(data_root(__doc__))
+    write(HERE / "metrics.json", metrics)
 
 
 if __name__ == "__main__":

@@ -5,8 +5,7 @@
 The video is made on the spot: the public-domain portrait, swaying on a known path, 640 x 480, 30 frames a second,
 MPEG-4. It goes through what ``python -m pipnet.demo --video FILE`` is made of, with its default settings and without a
 window: once with nothing kept, once with the landmarks drawn and the video written (the default), once with JSON and
-CSV too. In turn, several times over. Writes ``metrics.json`` and the table of ``README.md``; ``--seconds 5`` tries it
-out on a shorter video, ``--table`` prints the table of the ``metrics.json`` that is there.
+CSV too. In turn, several times over. Writes ``metrics.json``; ``--seconds 5`` tries it out on a shorter video.
 
 Environment variables that set threads or the allocator are dropped: what a user has is measured.
 """
@@ -14,7 +13,6 @@ Environment variables that set threads or the allocator are dropped: what a user
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import platform
 import sys
@@ -28,9 +26,10 @@ import numpy as np
 from skimage.data import astronaut
 
 from experiments.motion import move, sway
+from experiments.record import command_line, drop_settings, processor, write
 from pipnet.demo.camera import quiet_opencv
 from pipnet.demo.live import FrameLoop, Results
-from pipnet.demo.stopwatch import PARTS, Stopwatch
+from pipnet.demo.stopwatch import Stopwatch
 from pipnet.demo.video import VideoFile
 from pipnet.inference.landmarker import FaceLandmarker
 from pipnet.inference.tracking import FaceTracker
@@ -122,60 +121,14 @@ def summary(runs: list[dict[str, Any]]) -> dict[str, Any]:
     return {**ordered[len(ordered) // 2], "all_runs": [run["frames_per_second"] for run in runs]}
 
 
-def processor() -> str:
-    """Model name of the processor."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "unknown")
-
-
-def table(metrics: dict[str, Any]) -> str:
-    """Frame rates, from ``metrics.json``."""
-    rows = ["| kept | frames per second | slowest run | detector calls per 100 frames | share of frames lost |"]
-    rows.append("| --- | --- | --- | --- | --- |")
-    for case, figures in metrics["cases"].items():
-        rows.append(
-            f"| {case} | {figures['frames_per_second']:.1f} | {min(figures['all_runs']):.1f} "
-            f"| {figures['detector_calls_per_100']:.1f} | {100 * figures['lost_share']:.1f} % |"
-        )
-    return "\n".join(rows)
-
-
-def parts_table(metrics: dict[str, Any]) -> str:
-    """Milliseconds of each part, from ``metrics.json``."""
-    cases = metrics["cases"]
-    rows = ["| part | " + " | ".join(f"{case}: median | 95 %" for case in cases) + " |"]
-    rows.append("| --- " * (1 + 2 * len(cases)) + "|")
-    for part in PARTS:
-        found = [figures["parts"].get(part) for figures in cases.values()]
-        if any(found):
-            cells = [f"{f['median_ms']:.2f} | {f['p95_ms']:.2f}" if f else "– | –" for f in found]
-            rows.append(f"| {part} | " + " | ".join(cells) + " |")
-    return "\n".join(rows)
-
-
-def drop_settings() -> None:
-    """Start again without the environment variables that set threads or the allocator: they are read at the start."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "OMP_"))}
-    if len(kept) < len(os.environ):
-        os.execve(sys.executable, [sys.executable, *sys.argv], kept)
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument("--seconds", type=float, default=SECONDS, help="of video; fewer than the default write nothing")
-    parser.add_argument("--table", action="store_true", help="print the tables of the metrics.json that is there")
     arguments = parser.parse_args()
     drop_settings()
-    file = HERE / "metrics.json"
-    metrics = json.loads(file.read_text()) if arguments.table else measure(arguments.seconds)
-    if not arguments.table and arguments.seconds == SECONDS:
-        file.write_text(json.dumps(metrics, indent=2) + "\n")
-        readme = HERE / "README.md"
-        head, _, rest = readme.read_text().partition("<!-- tables -->\n")
-        tail = rest.partition("<!-- end of tables -->")[2]
-        text = f"{table(metrics)}\n\n{parts_table(metrics)}\n\n"
-        readme.write_text(f"{head}<!-- tables -->\n\n{text}<!-- end of tables -->{tail}")
-    print(table(metrics), parts_table(metrics), sep="\n\n")
+    metrics = measure(arguments.seconds)
+    if arguments.seconds == SECONDS:
+        write(HERE / "metrics.json", metrics)
 
 
 if __name__ == "__main__":

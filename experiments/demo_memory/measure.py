@@ -4,8 +4,8 @@
 
 The video is the one of ``experiments/demo_latency``, ten seconds of it, over and over, as fast as it goes: read ahead,
 tracked, drawn, encoded, with JSON and CSV. The resident memory of the process is noted every ten seconds; a straight
-line through what comes after the first minute says how fast it grows. Writes ``metrics.json`` and the table of
-``README.md``; ``--seconds 20`` tries it out, ``--table`` prints the table of the ``metrics.json`` that is there.
+line through what comes after the first minute says how fast it grows. Writes ``metrics.json``; ``--seconds 20`` tries
+it out.
 
 Environment variables that set threads or the allocator are dropped: what a user has is measured. Linux only.
 """
@@ -14,10 +14,8 @@ from __future__ import annotations
 
 import argparse
 import gc
-import json
 import os
 import platform
-import sys
 import tempfile
 import time
 from importlib.metadata import version
@@ -26,9 +24,9 @@ from typing import Any
 
 import cv2
 import numpy as np
-from skimage.data import astronaut
 
-from experiments.motion import move, sway
+from experiments.demo_latency.measure import write_video
+from experiments.record import command_line, drop_settings, write
 from pipnet.demo.camera import Frame, quiet_opencv
 from pipnet.demo.live import FrameLoop, Results
 from pipnet.demo.stopwatch import Stopwatch
@@ -38,7 +36,6 @@ from pipnet.inference.tracking import FaceTracker
 
 HERE = Path(__file__).resolve().parent
 SECONDS, EVERY_S, WARM_SHARE = 300.0, 10.0, 0.2
-FPS, SIZE = 30.0, (640, 480)
 BAR_MIB_PER_MINUTE = 1.0
 
 
@@ -87,16 +84,6 @@ def resident_mib() -> float:
     """Resident memory of this process."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
-
-
-def write_video(path: Path, seconds: float) -> None:
-    """The swaying portrait."""
-    frames = round(seconds * FPS)
-    path_of = sway(frames, (224.0, 133.0), 2.2, fps=FPS, amplitude_px=80, degrees=10, zoom=1.15, size=SIZE)
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), FPS, SIZE)
-    for frame in move(astronaut(), path_of, size=SIZE, noise=2.0, border=(110, 110, 110)):
-        writer.write(np.ascontiguousarray(frame[..., ::-1]))
-    writer.release()
 
 
 class HeldUpOnce:
@@ -165,44 +152,15 @@ def measure(seconds: float) -> dict[str, Any]:
     }
 
 
-def table(metrics: dict[str, Any]) -> str:
-    """The rows of the README, from ``metrics.json``."""
-    looks = np.array(metrics["resident_mib"])
-    late = looks[looks[:, 0] >= metrics["after_warming_s"], 1]
-    rows = ["| seconds | frames | resident memory at the start | after the first fifth | at the end | most | growth |"]
-    rows.append("| --- " * 7 + "|")
-    rows.append(
-        f"| {metrics['seconds']:.0f} | {metrics['frames']} | {looks[0, 1]:.1f} MiB | {late[0]:.1f} MiB "
-        f"| {late[-1]:.1f} MiB | {looks[:, 1].max():.1f} MiB | {metrics['slope_mib_per_minute']:+.2f} MiB a minute |"
-    )
-    return "\n".join(rows)
-
-
-def drop_settings() -> None:
-    """Start again without the environment variables that set threads or the allocator: they are read at the start."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "OMP_"))}
-    if len(kept) < len(os.environ):
-        os.execve(sys.executable, [sys.executable, *sys.argv], kept)
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument("--seconds", type=float, default=SECONDS, help="fewer than the default write nothing")
-    parser.add_argument("--table", action="store_true", help="print the table of the metrics.json that is there")
     arguments = parser.parse_args()
     drop_settings()
-    file = HERE / "metrics.json"
-    metrics = json.loads(file.read_text()) if arguments.table else measure(arguments.seconds)
-    if not arguments.table and arguments.seconds == SECONDS:
-        file.write_text(json.dumps(metrics, indent=2) + "\n")
-        readme = HERE / "README.md"
-        head, _, rest = readme.read_text().partition("<!-- table -->\n")
-        tail = rest.partition("<!-- end of table -->")[2]
-        readme.write_text(f"{head}<!-- table -->\n\n{table(metrics)}\n\n<!-- end of table -->{tail}")
-    print(table(metrics))
-    print(
-        f"written, MiB: {metrics['written_mib']}; {metrics['frames_per_second']:.1f} frames per second", file=sys.stderr
-    )
+    metrics = measure(arguments.seconds)
+    if arguments.seconds == SECONDS:
+        write(HERE / "metrics.json", metrics)
+    print(f"{metrics['slope_mib_per_minute']:+.2f} MiB a minute")
 
 
 if __name__ == "__main__":

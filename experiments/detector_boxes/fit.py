@@ -4,8 +4,7 @@
     python experiments/detector_boxes/fit.py DATA_ROOT --yunet FILE     # YuNet, for YUNET_CALIBRATION
 
 DATA_ROOT holds ``300W/``. Fitted on the training faces without the validation part, reported on the validation part; no
-test face is read. Writes ``metrics.json`` (``metrics_yunet.json``) beside this file and prints the tables of its
-README. Takes about three minutes.
+test face is read. Writes ``metrics.json`` (``metrics_yunet.json``) beside this file. Takes about three minutes.
 
 Fitted upright: boxes as the detector draws them, whatever it says of the tilt. Then what is left of it in the turned
 frame: some photos turned about their middle, with black corners, and the calibration applied by the true roll, which
@@ -14,7 +13,6 @@ is that of the labelled points against the mean face of the network that ships.
 
 from __future__ import annotations
 
-import argparse
 import json
 from functools import cache
 from importlib.metadata import version
@@ -24,6 +22,7 @@ import cv2
 import numpy as np
 from scipy.optimize import minimize
 
+from experiments.record import command_line, write
 from pipnet.data.datasets import read_dataset
 from pipnet.data.images import read_image
 from pipnet.data.sample import Sample
@@ -190,15 +189,9 @@ def spread(left: dict[str, dict[str, float] | float]) -> dict[str, float]:
     return {f"{name}_{of}": left[name][of] for name in ("shift_x", "shift_y", "log_size") for of in ("mean", "std")}
 
 
-def as_table(header: list[str], rows: list[list[object]]) -> str:
-    """A Markdown table."""
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
-
-
 def main() -> None:
     """Fit, measure, write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument("data_root", type=Path, help="folder that holds 300W/")
     parser.add_argument("--yunet", metavar="FILE", help="fit YuNet, from this model file, instead of RetinaFace")
     options = parser.parse_args()
@@ -242,35 +235,9 @@ def main() -> None:
     }
     if target.exists():  # what five_points.py added
         metrics = json.loads(target.read_text(encoding="utf-8")) | metrics
-    target.write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
+    write(target, metrics)
 
-    print(f"calibration: shift {calibration.shift}, scale {calibration.scale}, aspect {calibration.aspect}\n")
-    rows: list[list[object]] = []
-    for name, part in metrics["parts"].items():
-        for when in ("before", "after"):
-            left = part[when]
-            figures = [f"{left[k]['mean']:+.3f} ± {left[k]['std']:.3f}" for k in ("shift_x", "shift_y", "log_size")]
-            found = f"{part['faces'] - part['missed']} / {part['faces']}"
-            rows.append([f"{name}, {when}", found, *figures, f"{left['mean_iou']:.2f}"])
-    print(as_table(["part", "found", "shift x", "shift y", "log size", "mean IoU"], rows) + "\n")
-    rows = [
-        [row["side_px"], f"{row['found']} / {row['faces']}"]
-        + [f"{row[f'{k}_mean']:+.3f} ± {row[f'{k}_std']:.3f}" for k in ("shift_x", "shift_y", "log_size")]
-        for row in metrics["by_face_size"]
-    ]
-    print(as_table(["face, px", "found", "shift x", "shift y", "log size"], rows) + "\n")
-    print(by_turn_lines(metrics["by_turn"]))
-
-
-def by_turn_lines(by_turn: list[dict[str, float]]) -> str:
-    """What is left in the turned frame, as the README has it."""
-    rows: list[list[object]] = []
-    for row in by_turn:
-        left = [f"{row[f'{k}_mean']:+.3f} ± {row[f'{k}_std']:.3f}" for k in ("shift_x", "shift_y", "log_size")]
-        roll = [f"{row['roll_median']:.1f}", f"{row['roll_90']:.1f}"] if row["believed"] else ["", ""]
-        rows.append([row["turned"], f"{row['found']} / {row['faces']}", *left, row["believed"], *roll])
-    header = ["turned by", "found", "shift x", "shift y", "log size", "five points believed", "median error", "90 %"]
-    return as_table(header, rows)
+    print(f"calibration: shift {calibration.shift}, scale {calibration.scale}, aspect {calibration.aspect}")
 
 
 if __name__ == "__main__":

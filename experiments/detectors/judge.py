@@ -10,12 +10,13 @@ seen there goes by hand into ``judgement.json``: the boxes that hold no face, li
 
 from __future__ import annotations
 
-import argparse
 import json
 from pathlib import Path
 
 import cv2
 import numpy as np
+
+from experiments.record import command_line
 
 CELL, COLUMNS, ROWS, CAPTION = 132, 11, 8, 12
 AROUND = 1.7  # side of the cut in longer sides of the box
@@ -23,7 +24,7 @@ AROUND = 1.7  # side of the cut in longer sides of the box
 
 def to_judge(cache: Path, root: Path) -> list[tuple[float, str, np.ndarray]]:
     """Score, photo and box of each unlabelled face, best first."""
-    from faces import clusters, load_runs, tight_boxes
+    from experiments.detectors.faces import clusters, load_runs, tight_boxes
 
     runs, _ = load_runs(cache, root)
     found = []
@@ -52,7 +53,7 @@ def cut(image: np.ndarray, box: np.ndarray) -> np.ndarray:
 
 def main() -> None:
     """Write all pages."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument("data_root", type=Path)
     parser.add_argument("cache", type=Path)
     parser.add_argument("sheets", type=Path)

@@ -1,21 +1,21 @@
-"""Faces that each detector finds, and what it takes for a face: tables of the record.
+"""Faces that each detector finds, and what it takes for a face.
 
     python experiments/detectors/measure.py DATA_ROOT CACHE     # counts; CACHE: what detect.py filled
     python experiments/detectors/measure.py --video             # milliseconds a frame of RetinaFace on this machine
-    python experiments/detectors/measure.py --table             # the tables of the README, from metrics.json
 
-The first two write their part of ``metrics.json``. The counts take half a minute: the landmark network runs on the
+Each writes its part of ``metrics.json``. The counts take half a minute: the landmark network runs on the
 boxes of the scenes, for its face score.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import time
 from pathlib import Path
 
 import numpy as np
+
+from experiments.record import command_line, write
 
 HERE = Path(__file__).resolve().parent
 METRICS = HERE / "metrics.json"
@@ -30,7 +30,6 @@ SETTINGS = (
 )
 # Longer side of the tight box in pixels of the photo.
 SIZES = ((0, 32), (32, 64), (64, 128), (128, 10**6))
-SIZE_NAMES = ("< 32 px", "32–64", "64–128", "≥ 128")
 VERDICTS = ("no_face", "misplaced", "unclear")
 # Thresholds on the landmark network's score of the face as a whole; 0 drops nothing.
 FACE_SCORES = (0.0, 0.05, 0.2, 0.5)
@@ -54,7 +53,7 @@ def verdicts(faces: np.ndarray, labelled: int, judged: dict[str, list]) -> list[
 
 def count_part(part: str, runs: dict[str, dict], truth: dict[str, np.ndarray], judgement: dict) -> dict:
     """Counts of one set of photos: for each setting faces by verdict, and of the true faces how many by size."""
-    from faces import clusters
+    from experiments.detectors.faces import clusters
 
     rows = {name: dict.fromkeys(("labelled", "face", *VERDICTS), 0) for name, _, _ in SETTINGS}
     sizes = {name: [0] * len(SIZES) for name, _, _ in SETTINGS}
@@ -93,8 +92,7 @@ def count_part(part: str, runs: dict[str, dict], truth: dict[str, np.ndarray], j
 
 def count_scored(root: Path, runs: dict[str, dict], judgement: dict) -> dict:
     """Boxes of RetinaFace on the scenes that also have a face score: counts by verdict, faces by size."""
-    from faces import clusters
-
+    from experiments.detectors.faces import clusters
     from pipnet.data.images import read_image
     from pipnet.inference.landmarker import FaceLandmarker
 
@@ -121,7 +119,7 @@ def count_scored(root: Path, runs: dict[str, dict], judgement: dict) -> dict:
 
 def count(root: Path, cache: Path) -> dict:
     """All sets."""
-    from faces import SAME_FACE, load_runs, tight_boxes
+    from experiments.detectors.faces import SAME_FACE, load_runs, tight_boxes
 
     judgement = json.loads((HERE / "judgement.json").read_text(encoding="utf-8"))
     runs, calibrations = load_runs(cache, root)
@@ -154,76 +152,21 @@ def video() -> dict:
     return result
 
 
-def as_table(header: list[str], rows: list[list[object]]) -> str:
-    """A Markdown table."""
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
-
-
-def scenes_table(metrics: dict) -> str:
-    """The four hundred scenes: faces found of the union, by size, and boxes that are none."""
-    part = metrics["parts"]["scenes"]
-    header = ["400 scenes", "faces found", "of all, %", *SIZE_NAMES, "no face", "misplaced", "unclear", "ms"]
-    rows: list[list[object]] = [["all settings together", part["faces"], "100", *part["faces_by_size"], *[""] * 4]]
-    for name, row in part["settings"].items():
-        share = f"{100 * row['face'] / part['faces']:.1f}"
-        others = [row[verdict] for verdict in VERDICTS]
-        rows.append([name, row["face"], share, *row["by_size"], *others, f"{row['median_ms']:.0f}"])
-    return as_table(header, rows)
-
-
-def labelled_table(metrics: dict) -> str:
-    """The labelled sets: labelled faces found and missed, other faces, and boxes that are none."""
-    header = ["", *(f"{name}: {what}" for name in ("Common-554", "WFLW-108") for what in ("found", "missed", "other"))]
-    header += ["no face", "misplaced", "unclear"]
-    parts = [metrics["parts"][part] for part in ("common", "wflw")]
-    rows: list[list[object]] = []
-    for name in parts[0]["settings"]:
-        of_sets = [part["settings"][name] for part in parts]
-        cells: list[object] = [name]
-        for part, row in zip(parts, of_sets, strict=True):
-            cells += [row["labelled"], part["labelled"] - row["labelled"], row["face"]]
-        rows.append(cells + [sum(row[verdict] for row in of_sets) for verdict in VERDICTS])
-    return as_table(header, rows)
-
-
-def face_score_table(metrics: dict) -> str:
-    """What is left when the landmark network has a say."""
-    header = ["RetinaFace, 1,024 px, score", "faces", *SIZE_NAMES, "no face", "misplaced", "unclear"]
-    rows = [
-        [name, row["face"], *row["by_size"], *(row[verdict] for verdict in VERDICTS)]
-        for name, row in metrics["face_scores"].items()
-    ]
-    return as_table(header, rows)
-
-
-def video_table(metrics: dict) -> str:
-    """RetinaFace on video frames."""
-    rows = [[name, f"{row['median_ms']:.1f}", f"{row['p90_ms']:.1f}"] for name, row in metrics["video"].items()]
-    return as_table(["640 × 480 frame, max_side", "median ms", "90 % ms"], rows)
-
-
 def main() -> None:
-    """Measure a part, or print the tables."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    """Measure a part."""
+    parser = command_line(__doc__)
     parser.add_argument("data_root", type=Path, nargs="?")
     parser.add_argument("cache", type=Path, nargs="?")
     parser.add_argument("--video", action="store_true")
-    parser.add_argument("--table", action="store_true")
     options = parser.parse_args()
     metrics = json.loads(METRICS.read_text(encoding="utf-8")) if METRICS.exists() else {}
     if options.video:
         metrics["video"] = video()
     elif options.cache:
         metrics |= count(options.data_root, options.cache)
-    elif not options.table:
-        parser.error("give DATA_ROOT and CACHE, --video or --table")
-    if not options.table:
-        METRICS.write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
-    for table in (scenes_table, labelled_table, face_score_table) if "parts" in metrics else ():
-        print(table(metrics) + "\n")
-    if "video" in metrics:
-        print(video_table(metrics))
+    else:
+        parser.error("give DATA_ROOT and CACHE, or --video")
+    write(METRICS, metrics)
 
 
 if __name__ == "__main__":

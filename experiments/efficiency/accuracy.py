@@ -1,11 +1,10 @@
 """Accuracy beside speed: the network that ships on every runtime, dlib and MediaPipe, on the same faces and boxes.
 
     OMP_NUM_THREADS=1 python experiments/efficiency/accuracy.py DATA_ROOT
-    python experiments/efficiency/accuracy.py --table
     python experiments/efficiency/accuracy.py DATA_ROOT --faces 20 --output SOMEWHERE      # a trial
 
-DATA_ROOT holds ``300W/`` and ``WFLW/``. Writes ``accuracy.json`` and ``accuracy.png`` beside this file and prints its
-tables. About 5 minutes. MediaPipe's FaceMesh needs NumPy 1 and Python up to 3.12, so all of it runs in an environment
+DATA_ROOT holds ``300W/`` and ``WFLW/``. Writes ``accuracy.json`` and ``accuracy.png`` beside this file. About 5
+minutes. MediaPipe's FaceMesh needs NumPy 1 and Python up to 3.12, so all of it runs in an environment
 of its own:
 
     python3.11 -m venv peers && . peers/bin/activate
@@ -27,22 +26,21 @@ the mesh, in the given box. Ratios are of the same round; in parentheses the qua
 
 from __future__ import annotations
 
-import argparse
 import itertools
-import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from experiments.efficiency.accuracy_picture import picture
+from experiments.record import command_line, write
 from pipnet.benchmark.machine import describe
-from pipnet.files import replacing
 from pipnet.geometry import tight_box
 from pipnet.layouts import get_layout, map_points
 
 if TYPE_CHECKING:
-    from accuracy_cases import Case
+    from experiments.efficiency.accuracy_cases import Case
 
 HERE = Path(__file__).resolve().parent
 LAYOUT = get_layout("300w_68")
@@ -144,7 +142,8 @@ def measure(root: Path, count: int | None = None, rounds: int = ROUNDS) -> dict[
     """All figures."""
     import cv2
     import torch
-    from accuracy_cases import TITLES, build_cases
+
+    from experiments.efficiency.accuracy_cases import TITLES, build_cases
 
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
@@ -170,77 +169,19 @@ def processor() -> str:
     return f"{facts['processor']} ({'VNNI' if facts['vnni'] else 'no VNNI'})"
 
 
-def table(metrics: dict[str, Any]) -> str:
-    """Milliseconds and errors of all, from ``accuracy.json``."""
-    heads = ["", "ms", "times faster"]
-    for title in SETS.values():
-        heads += [f"{title}: 68 points", "51 inner points", "their median", "FR@10", "missed"]
-    rows = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
-    for name, speed in metrics["speed"].items():
-        cells = [metrics["titles"][name], f"{speed['ms']['median']:.1f}", _spread(speed["ratio"])]
-        for part in SETS:
-            figures = metrics["sets"][part][name]
-            inner = figures["51"]
-            cells += [_cell(figures["68"]["mean"]) if "68" in figures else "–", _cell(inner["mean"])]
-            cells += [f"{inner[key]['value']:.2f}" for key in ("median", "fr_10")] + [str(figures["missed"])]
-        rows.append(f"| {' | '.join(cells)} |")
-    return "\n".join(rows)
-
-
-def paired_table(metrics: dict[str, Any]) -> str:
-    """What a runtime or 8 bits add to the error of torch, face by face."""
-    rows = ["| less the error of torch | " + " | ".join(f"{t}: 68 points | 51 inner points" for t in SETS.values())]
-    rows[0] += " |"
-    rows.append("|---" * (1 + 2 * len(SETS)) + "|")
-    for name in metrics["paired"]["common"]:
-        cells = [_cell(metrics["paired"][part][name][kind], 3, "+") for part in SETS for kind in ("68", "51")]
-        rows.append(f"| {metrics['titles'][name]} | {' | '.join(cells)} |")
-    return "\n".join(rows)
-
-
-def note(metrics: dict[str, Any]) -> str:
-    """What must be known to read the tables."""
-    versions = ", ".join(f"{name} {number}" for name, number in metrics["versions"].items())
-    lines = [
-        "dlib's model was trained on pictures of 300W and has probably seen those of Common-554; WFLW-108 is the clean "
-        "comparison. The meshes have no jaw line, so they are compared on the 51 inner points, by the list of vertices "
-        "in common use, which draws brows differently. A mean is over the faces found.",
-        f"One core of {metrics['processor']}; {versions}.",
-    ]
-    return "\n\n".join(lines + [f"Skipped: {name}: {reason}" for name, reason in metrics["left_out"].items()])
-
-
-def _cell(value: dict[str, float], digits: int = 2, sign: str = "") -> str:
-    # Plus zero, so that none is written as -0.00.
-    middle, low, high = (f"{round(value[key], digits) + 0.0:{sign}.{digits}f}" for key in ("value", "low", "high"))
-    return f"{middle} ({low} … {high})"
-
-
-def _spread(value: dict[str, float]) -> str:
-    return f"{value['median']:.2f} ({value['low']:.2f} … {value['high']:.2f})"
-
-
 def main() -> None:
     """Command line."""
-    from accuracy_picture import picture
-
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data_root", type=Path, nargs="?", metavar="DATA_ROOT")
+    parser = command_line(__doc__)
+    parser.add_argument("data_root", type=Path, metavar="DATA_ROOT")
     parser.add_argument("--faces", type=int, help="only so many of each set, and few rounds; needs --output")
     parser.add_argument("--output", type=Path, default=HERE, help="folder of accuracy.json and accuracy.png")
-    parser.add_argument("--table", action="store_true", help="only print what accuracy.json holds, and draw it")
     options = parser.parse_args()
-    file = options.output / "accuracy.json"
-    if not options.table:
-        if options.data_root is None or (options.faces and options.output == HERE):
-            parser.error("give DATA_ROOT, the folder that holds 300W/ and WFLW/; --faces also needs --output")
-        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-        metrics = measure(options.data_root, options.faces, 3 if options.faces else ROUNDS)
-        with replacing(file) as temporary:
-            temporary.write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
-    metrics = json.loads(file.read_text(encoding="utf-8"))
+    if options.faces and options.output == HERE:
+        parser.error("--faces would replace the record; give --output")
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    metrics = measure(options.data_root, options.faces, 3 if options.faces else ROUNDS)
+    write(options.output / "accuracy.json", metrics)
     picture(metrics, options.output / "accuracy.png")
-    print(table(metrics), paired_table(metrics), note(metrics), sep="\n\n")
 
 
 if __name__ == "__main__":

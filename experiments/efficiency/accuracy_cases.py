@@ -8,8 +8,8 @@ from importlib.metadata import version
 from typing import Any
 
 import numpy as np
-from peers import INNER_OF_68, PeerUnavailableError, installed_peers
 
+from experiments.efficiency.peers import INNER_OF_68, PeerUnavailableError, installed_peers
 from pipnet.geometry import Crop, crop_of_square, crop_squares
 
 # Name: title, runtime, and which of the shipped files.

@@ -1,7 +1,7 @@
 """Face landmark detectors of others that are installed here, behind one call: a crop becomes points on it.
 
-``accuracy.py`` measures them beside pipnet's networks. Nothing of theirs is a
-dependency of pipnet and nothing is downloaded: what isn't installed isn't listed.
+``accuracy.py`` measures them beside pipnet's networks. Nothing of theirs is a dependency of pipnet, and nothing is
+downloaded: what isn't installed isn't listed.
 
 ======================== ====== ===================================================================================
 name                     points what runs
@@ -10,8 +10,6 @@ dlib-68                  68     dlib's ``shape_predictor_68_face_landmarks.dat``
 mediapipe-mesh           468    MediaPipe 0.10 ``FaceMesh`` on a photo: its face detector, then the mesh
 mediapipe-attention      478    the same with ``refine_landmarks``: the mesh with attention to eyes and lips
 mediapipe-attention-box  478    only that mesh, in a given box; no detector
-mediapipe-task           478    MediaPipe's newer ``FaceLandmarker`` on a photo, where its ``.task`` file is given
-face-alignment           68     FAN in a given box, mirrored pass included, where torch's cache holds its weights
 ======================== ====== ===================================================================================
 """
 
@@ -30,7 +28,6 @@ import numpy as np
 from pipnet.geometry import Crop, crop_of_square, crop_squares
 
 DLIB_MODEL_VARIABLE = "PIPNET_DLIB_MODEL"
-MEDIAPIPE_TASK_VARIABLE = "PIPNET_MEDIAPIPE_TASK"
 
 PointsOnCrop: TypeAlias = Callable[[np.ndarray], np.ndarray | None]
 """RGB uint8 crop ``(S, S, 3)`` to ``(K, 2)`` float64, ``points_crop`` (0-based, pixel centres); None: no face seen."""
@@ -49,6 +46,27 @@ INNER_OF_MESH = (
 
 # dlib looks a little past the edge of its box, so the crop holds this many sides of it.
 _DLIB_AROUND = 1.5
+# Faces that MediaPipe's detector may give: what lies beside the face of a crop must not be taken for it.
+_FACES = 3
+
+# The mesh's own subgraph, given a region instead of a detection.
+_MESH_IN_A_BOX = """
+input_stream: "image"
+input_stream: "region"
+output_stream: "landmarks"
+node {
+  calculator: "ConstantSidePacketCalculator"
+  output_side_packet: "PACKET:attention"
+  options { [mediapipe.ConstantSidePacketCalculatorOptions.ext] { packet { bool_value: true } } }
+}
+node {
+  calculator: "FaceLandmarkCpu"
+  input_stream: "IMAGE:image"
+  input_stream: "ROI:region"
+  input_side_packet: "WITH_ATTENTION:attention"
+  output_stream: "LANDMARKS:landmarks"
+}
+"""
 
 
 class PeerUnavailableError(ValueError):
@@ -62,32 +80,23 @@ class Peer:
     Attributes:
         name: See the table of this module.
         distribution: Installed package it comes from.
-        num_points: K, points of a face.
-        inner: Which of them are the 51 inner points of the 68 (brows, nose, eyes, mouth), in their order.
+        inner: Which of its points are the 51 inner points of the 68 (brows, nose, eyes, mouth), in their order.
         factory: Loads it, on one thread as far as it can be told so (MediaPipe can't: pin the process to one core).
         box_scale: Side of the crop it wants, over the longer side of the tight box of the 68 points.
         box_shift: How far below the box's centre the crop's lies, in longer sides.
         crop_size: Side of the crop in pixels at which it loses nothing.
-        problem: Why it can't be used, as far as can be seen without loading it; empty otherwise.
 
     ``box_scale`` and ``box_shift`` were chosen for the least error on 100 training faces of 300W (every eighth of
-    LFPW's); no test face was looked at. The plain mesh takes those of the one with attention; FAN's are its package's.
-
-    Example:
-        >>> other = Peer("centre", "", 1, (), lambda: lambda crop: np.full((1, 2), len(crop) / 2 - 0.5), 2, 0)
-        >>> other.open()(np.zeros((64, 64, 3), np.uint8)).tolist()
-        [[31.5, 31.5]]
+    LFPW's); no test face was looked at. The plain mesh takes those of the one with attention.
     """
 
     name: str
     distribution: str
-    num_points: int
     inner: tuple[int, ...]
     factory: Callable[[], PointsOnCrop]
     box_scale: float
-    box_shift: float
+    box_shift: float = 0.0
     crop_size: int = 256
-    problem: str = ""
 
     def open(self) -> PointsOnCrop:
         """Load it.
@@ -95,8 +104,6 @@ class Peer:
         Raises:
             PeerUnavailableError: It can't be loaded.
         """
-        if self.problem:
-            raise PeerUnavailableError(self.problem)
         try:
             return self.factory()
         except PeerUnavailableError:
@@ -108,25 +115,12 @@ class Peer:
                 f"{self.distribution} in an environment that suits it, or skip it"
             ) from error
 
-    def crop(self, box: np.ndarray, size: int | None = None) -> Crop:
-        """The crop it wants of a face.
-
-        Args:
-            box: ``(4,)``, tight box of the 68 points, source pixels.
-            size: Side in pixels; :attr:`crop_size` if not given.
-
-        Raises:
-            ValueError: The box has no extent.
-
-        Example:
-            >>> other = Peer("any", "", 1, (), lambda: None, box_scale=2.0, box_shift=-0.5)
-            >>> other.crop(np.array([0.0, 0, 40, 20]), size=80).to_source(np.array([39.5, 39.5])).tolist()
-            [20.0, -10.0]
-        """
+    def crop(self, box: np.ndarray) -> Crop:
+        """The crop it wants of a face: of the tight box of its 68 points, ``(4,)``."""
         (square,) = crop_squares(box, 1.0)
         square[1] += self.box_shift * square[2]
         square[2] *= self.box_scale
-        return crop_of_square(square, size or self.crop_size)
+        return crop_of_square(square, self.crop_size)
 
     @property
     def version(self) -> str:
@@ -137,112 +131,101 @@ class Peer:
             return "unknown"
 
 
-def installed_peers(
-    *, dlib_model: str | Path | None = None, mediapipe_task: str | Path | None = None
-) -> dict[str, Peer]:
-    """The other detectors that are installed, by name; none is loaded yet.
-
-    Args:
-        dlib_model: ``shape_predictor_68_face_landmarks.dat``; else the environment variable ``PIPNET_DLIB_MODEL``, else
-            the copy in the package ``face_recognition_models``.
-        mediapipe_task: ``face_landmarker.task``; else the environment variable ``PIPNET_MEDIAPIPE_TASK``. Without
-            either, ``mediapipe-task`` is not listed.
-
-    Returns:
-        Name to detector. One that can't be used has a ``problem``, and loading may find another.
-    """
+def installed_peers() -> dict[str, Peer]:
+    """The other detectors that are installed, by name; none is loaded yet."""
     found: list[Peer] = []
     if find_spec("dlib"):
-        found.append(_dlib(dlib_model or os.environ.get(DLIB_MODEL_VARIABLE)))
+        # It answers in whole pixels, so a small crop would cost it accuracy.
+        found.append(Peer("dlib-68", "dlib-bin", INNER_OF_68, _dlib, 1.1 * _DLIB_AROUND, -0.1, 512))
     if find_spec("mediapipe"):
-        from peers_mediapipe import mediapipe_detectors
-
-        found += mediapipe_detectors(mediapipe_task or os.environ.get(MEDIAPIPE_TASK_VARIABLE))
-    if find_spec("face_alignment"):
-        found.append(_face_alignment())
+        found += [
+            Peer("mediapipe-mesh", "mediapipe", INNER_OF_MESH, lambda: _face_mesh(False), 1.5),
+            Peer("mediapipe-attention", "mediapipe", INNER_OF_MESH, lambda: _face_mesh(True), 1.5),
+            Peer("mediapipe-attention-box", "mediapipe", INNER_OF_MESH, _mesh_in_a_box, 1.6),
+        ]
     return {other.name: other for other in found}
 
 
-def package_folder(package: str) -> Path | None:
-    """Where a package lies, without importing it; None if it is not installed."""
-    spec = find_spec(package)
-    folders = list(spec.submodule_search_locations or []) if spec else []
-    return Path(folders[0]) if folders else None
+def _dlib() -> PointsOnCrop:
+    """With the model that the environment names, or the copy in the package ``face_recognition_models``."""
+    import dlib
 
-
-def _dlib(model: str | Path | None) -> Peer:
-    if model is None and (models := package_folder("face_recognition_models")):
-        model = models / "models" / "shape_predictor_68_face_landmarks.dat"
-    problem = ""
+    model = os.environ.get(DLIB_MODEL_VARIABLE)
+    if model is None and (models := find_spec("face_recognition_models")):
+        folder = (models.submodule_search_locations or [""])[0]
+        model = os.path.join(folder, "models", "shape_predictor_68_face_landmarks.dat")
     if model is None or not Path(model).is_file():
         missing = f"there is no file {model}" if model else "its 68-point model is not"
-        problem = (
+        raise PeerUnavailableError(
             f"dlib is installed but {missing}; install face_recognition_models, or name "
             f"shape_predictor_68_face_landmarks.dat in {DLIB_MODEL_VARIABLE}"
         )
+    predictor = dlib.shape_predictor(model)
 
-    def factory() -> PointsOnCrop:
-        import dlib
+    def points(crop: np.ndarray) -> np.ndarray:
+        first = round((1 - 1 / _DLIB_AROUND) / 2 * len(crop))
+        last = len(crop) - 1 - first
+        shape = predictor(np.ascontiguousarray(crop), dlib.rectangle(first, first, last, last))
+        return np.array([(part.x, part.y) for part in shape.parts()], dtype=np.float64)
 
-        predictor = dlib.shape_predictor(str(model))
-
-        def points(crop: np.ndarray) -> np.ndarray:
-            first = round((1 - 1 / _DLIB_AROUND) / 2 * len(crop))
-            last = len(crop) - 1 - first
-            shape = predictor(np.ascontiguousarray(crop), dlib.rectangle(first, first, last, last))
-            return np.array([(part.x, part.y) for part in shape.parts()], dtype=np.float64)
-
-        return points
-
-    # It answers in whole pixels, so a small crop would cost it accuracy.
-    return Peer(
-        "dlib-68",
-        _first_installed("dlib", "dlib-bin"),
-        68,
-        INNER_OF_68,
-        factory,
-        1.1 * _DLIB_AROUND,
-        -0.1,
-        512,
-        problem,
-    )
+    return points
 
 
-def _face_alignment() -> Peer:
-    def factory() -> PointsOnCrop:
-        import torch
-        from face_alignment import FaceAlignment, LandmarksType
-        from face_alignment.api import models_urls
+def _face_mesh(refined: bool) -> PointsOnCrop:
+    from mediapipe.python.solutions.face_mesh import FaceMesh
 
-        url = models_urls.get("2DFAN-4")
-        if not isinstance(url, str):
-            raise PeerUnavailableError("face-alignment is installed but older than 1.5; upgrade it")
-        weights = Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[-1]
-        if not weights.is_file():  # the package would download them now
-            raise PeerUnavailableError(
-                f"face-alignment is installed but its weights {weights.name} are not in torch's cache; run it once"
-            )
-        # "folder" is its detector that loads nothing; every call below brings its box.
-        network: Any = FaceAlignment(LandmarksType.TWO_D, device="cpu", face_detector="folder", compile=False)
+    mesh: Any = FaceMesh(static_image_mode=True, max_num_faces=_FACES, refine_landmarks=refined)
 
-        def points(crop: np.ndarray) -> np.ndarray:
-            # It cuts 200/195 of width plus height round a point 0.12 heights above the box's centre: here, the crop.
-            side = len(crop) * 195 / 400
-            x, y = len(crop) / 2, len(crop) / 2 + 0.12 * side
-            box = np.array([x - side / 2, y - side / 2, x + side / 2, y + side / 2, 1.0])
-            torch.set_num_threads(1)
-            return np.asarray(network.get_landmarks_from_image(crop, detected_faces=[box])[0], dtype=np.float64)
+    def points(crop: np.ndarray) -> np.ndarray | None:
+        faces = mesh.process(np.ascontiguousarray(crop)).multi_face_landmarks or []
+        return _central([_on_crop(face.landmark, len(crop)) for face in faces], len(crop))
 
-        return points
-
-    return Peer("face-alignment", "face-alignment", 68, INNER_OF_68, factory, 400 / 195, -0.12)
+    return points
 
 
-def _first_installed(*distributions: str) -> str:
-    for name in distributions:
-        try:
-            version(name)
-        except PackageNotFoundError:
-            continue
-        return name
-    return distributions[0]
+def _mesh_in_a_box() -> PointsOnCrop:
+    import mediapipe
+    from mediapipe.framework.formats import rect_pb2
+    from mediapipe.python import packet_creator, packet_getter
+    from mediapipe.python._framework_bindings import calculator_graph, resource_util
+
+    # Where its graphs find their .tflite files.
+    resource_util.set_resource_dir(str(Path(mediapipe.__file__).resolve().parent.parent))
+    graph = calculator_graph.CalculatorGraph(graph_config=_MESH_IN_A_BOX)
+    seen: list[Any] = []
+    graph.observe_output_stream("landmarks", lambda _, packet: seen.append(packet), False)
+    graph.start_run()
+    region = rect_pb2.NormalizedRect(x_center=0.5, y_center=0.5, width=1.0, height=1.0, rotation=0.0)
+    tick = 0
+
+    def points(crop: np.ndarray) -> np.ndarray | None:
+        nonlocal tick
+        tick += 1
+        seen.clear()
+        image = packet_creator.create_image_frame(
+            image_format=mediapipe.ImageFormat.SRGB, data=np.ascontiguousarray(crop)
+        )
+        graph.add_packet_to_input_stream("image", image.at(tick))
+        graph.add_packet_to_input_stream("region", packet_creator.create_proto(region).at(tick))
+        graph.wait_until_idle()
+        # No packet: the mesh itself says that there is no face.
+        return _on_crop(packet_getter.get_proto(seen[0]).landmark, len(crop)) if seen else None
+
+    return points
+
+
+def _on_crop(landmarks: Any, size: int) -> np.ndarray:
+    """Fractions of the picture to pixels.
+
+    Without half a pixel: MediaPipe's warp counts from the centre of the first pixel. The points of crops and of their
+    mirror images say so too: they meet in the middle but for 0.2 % of the side, at 256 and at 512 px alike.
+    """
+    return np.array([(point.x, point.y) for point in landmarks], dtype=np.float64) * size
+
+
+def _central(faces: list[np.ndarray], size: int) -> np.ndarray | None:
+    """Of several faces the one whose box is nearest to the middle of the crop."""
+    if not faces:
+        return None
+    centres = np.array([(face.min(axis=0) + face.max(axis=0)) / 2 for face in faces])
+    return faces[int(np.linalg.norm(centres - (size - 1) / 2, axis=1).argmin())]

@@ -1,14 +1,12 @@
 """What ingesting photos costs, whether memory grows with the pool, and what the rules drop.
 
     python experiments/gathering/measure.py DATA_ROOT
-    python experiments/gathering/measure.py --table
 
 DATA_ROOT holds ``unlabelled/``. Ingests the first 500 and 4,000 photos of ``utkface`` with 1 and 2 processes of one
 thread each, every time in fresh processes and into a fresh store, and then once more into the store that is now full;
-then the photos of ``wflw``, for the counts; and chooses among a million invented faces. Writes
-``metrics.json`` and the tables of ``README.md``; ``--table`` only prints them. About ten minutes; ``--sizes 50 100
---index 10000`` tries it out. Environment variables that set the allocator are dropped: what a user has is measured.
-Linux only.
+then the photos of ``wflw``, for the counts; and chooses among a million invented faces. Writes ``metrics.json``. About
+ten minutes; ``--sizes 50 100 --index 10000`` tries it out. Environment variables that set the allocator are dropped:
+what a user has is measured. Linux only.
 """
 
 from __future__ import annotations
@@ -25,6 +23,8 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+from experiments.record import command_line, write
 
 HERE = Path(__file__).resolve().parent
 SIZES, PROCESSES, INDEX = (500, 4000), (1, 2), 1_000_000
@@ -137,65 +137,9 @@ def measure(data_root: Path, sizes: Sequence[int], index: int) -> dict[str, Any]
     }
 
 
-def runs_table(metrics: dict[str, Any]) -> str:
-    """Speed and memory."""
-    rows = [
-        "| photos | processes | photos a second | memory of each process at the start | at its peak "
-        "| photos a second, all known |"
-    ]
-    rows.append("| --- " * 6 + "|")
-    for run in metrics["runs"]:
-        if run["known"]:
-            continue
-        key = (run["photos"], run["processes"], True)
-        again = next(r for r in metrics["runs"] if (r["photos"], r["processes"], r["known"]) == key)
-        starts, peaks = (", ".join(f"{mib:.0f}" for mib in run[when]) for when in ("start_mib", "peak_mib"))
-        rows.append(
-            f"| {run['photos']} | {run['processes']} | {run['photos_per_second']:.1f} | {starts} MiB "
-            f"| {peaks} MiB | {again['photos_per_second']:.0f} |"
-        )
-    return "\n".join(rows)
-
-
-def index_table(metrics: dict[str, Any]) -> str:
-    """The choice among many invented faces."""
-    index = metrics["index"]
-    return (
-        "| invented faces | peak memory before | peak memory at the end | seconds to put them in order |\n"
-        f"{'| --- ' * 4}|\n"
-        f"| {index['faces']} | {index['start_mib']:.0f} MiB | {index['peak_mib']:.0f} MiB | {index['seconds']:.1f} |"
-    )
-
-
-def counts_table(metrics: dict[str, Any]) -> str:
-    """What the rules drop."""
-    reasons = list(next(iter(metrics["counts"].values()))["dropped"])
-    rows = ["| photos of | photos | without a face | detections | " + " | ".join(reasons) + " | kept |"]
-    rows.append("| --- " * (5 + len(reasons)) + "|")
-    for name, counts in metrics["counts"].items():
-        cells = [counts["photos"], counts["without_face"], counts["detections"]]
-        cells += [*counts["dropped"].values(), counts["kept"]]
-        rows.append(f"| {name} | " + " | ".join(map(str, cells)) + " |")
-    return "\n".join(rows)
-
-
-TABLES = {"runs": runs_table, "index": index_table, "counts": counts_table}
-
-
-def write_tables(readme: Path, metrics: dict[str, Any]) -> None:
-    """Between the marks of the README."""
-    text = readme.read_text()
-    for name, make in TABLES.items():
-        head, mark, rest = text.partition(f"<!-- {name} -->\n")
-        end = f"<!-- end of {name} -->"
-        text = f"{head}{mark}\n{make(metrics)}\n\n{end}{rest.partition(end)[2]}"
-    readme.write_text(text)
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument("data_root", nargs="?", type=Path)
-    parser.add_argument("--table", action="store_true", help="print the tables of the metrics.json that is there")
     parser.add_argument("--sizes", nargs="+", type=int, default=SIZES, help="photos of each pool")
     parser.add_argument("--index", type=int, default=INDEX, help="invented faces")
     parser.add_argument("--ingest", nargs=3, help=argparse.SUPPRESS)
@@ -207,15 +151,10 @@ def main() -> None:
     if arguments.invent:
         choose_here(*arguments.invent)
         return
-    file = HERE / "metrics.json"
-    if not arguments.table:
-        if arguments.data_root is None:
-            parser.error("give DATA_ROOT, or --table")
-        metrics = measure(arguments.data_root, arguments.sizes, arguments.index)
-        file.write_text(json.dumps(metrics, indent=2) + "\n")
-        write_tables(HERE / "README.md", metrics)
-    metrics = json.loads(file.read_text())
-    print("\n\n".join(make(metrics) for make in TABLES.values()))
+    if arguments.data_root is None:
+        parser.error("give DATA_ROOT")
+    metrics = measure(arguments.data_root, arguments.sizes, arguments.index)
+    write(HERE / "metrics.json", metrics)
 
 
 if __name__ == "__main__":

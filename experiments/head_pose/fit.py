@@ -17,13 +17,13 @@ with the poses that were found and noise as large as the residual, and fitted in
 
 from __future__ import annotations
 
-import argparse
 import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from experiments.record import command_line
 from pipnet.data.datasets import read_dataset
 from pipnet.layouts import get_layout
 
@@ -120,7 +120,7 @@ def fit(root: Path) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument("root", type=Path, metavar="DATA_ROOT")
     result = fit(parser.parse_args().root)
     (HERE / "template.json").write_text(json.dumps(result, indent=2) + "\n")

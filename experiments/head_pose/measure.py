@@ -1,10 +1,9 @@
 """How far head poses are off: on made heads whose pose is known, and on real faces against their mirror images.
 
     python experiments/head_pose/measure.py DATA_ROOT
-    python experiments/head_pose/measure.py --table
 
-DATA_ROOT holds ``300W/``; its 202 validation faces are read. Writes ``metrics.json`` beside this file and prints the
-tables of its README; ``--table`` only prints. Takes under a minute.
+DATA_ROOT holds ``300W/``; its 202 validation faces are read. Writes ``metrics.json`` beside this file. Takes
+under a minute.
 
 A made head is the template, made into another head: stretched by 7 % (one standard deviation) in width, height and
 depth each, every point moved by 2 mm a coordinate (what faces of 300W differ by, see fit.py). It is turned by yaw,
@@ -16,8 +15,6 @@ pose is then asked for as a user does, who knows neither head nor camera.
 
 from __future__ import annotations
 
-import argparse
-import json
 import time
 from pathlib import Path
 from typing import Any
@@ -25,6 +22,7 @@ from typing import Any
 import numpy as np
 from skimage.data import astronaut
 
+from experiments.record import data_root, write
 from pipnet.data.datasets import read_dataset
 from pipnet.data.images import read_image
 from pipnet.inference.landmarker import FaceLandmarker
@@ -158,45 +156,10 @@ def on_the_portrait() -> dict[str, list[float]]:
     }
 
 
-def row(name: str, of: dict[str, Any], kind: str = "heads") -> str:
-    """A line of a table."""
-    cells = [f"{of['median'][i]:.1f} / {of['p95'][i]:.1f}" for i in range(3)]
-    return f"| {name} | {of[kind]} | {' | '.join(cells)} | {of['wrong_sign']} of {of['clear']} | {of['flips']} |"
-
-
-def as_table(first: str, rows: dict[str, Any]) -> str:
-    """Rows under the common header."""
-    head = f"| {first} | heads | yaw | pitch | roll | yaw's sign wrong | off by more than 45° |"
-    return "\n".join([head, "| --- " * 7 + "|", *(row(name, of) for name, of in rows.items())])
-
-
-def yaw_table(metrics: dict[str, Any]) -> str:
-    """Made heads with everything wrong, by yaw."""
-    return as_table("yaw, degrees", metrics["made"]["by_yaw"])
-
-
-def setting_table(metrics: dict[str, Any]) -> str:
-    """Made heads, by what is wrong."""
-    return as_table("made heads", metrics["made"]["by_setting"])
-
-
-def real_table(metrics: dict[str, Any]) -> str:
-    """Real faces against their mirror images and their labels."""
-    return as_table("validation faces against", metrics["real"])
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("root", type=Path, nargs="?", metavar="DATA_ROOT")
-    parser.add_argument("--table", action="store_true", help="print the tables of the metrics.json that is there")
-    arguments = parser.parse_args()
-    if not arguments.table:
-        if arguments.root is None:
-            parser.error("give DATA_ROOT, the folder that holds 300W/")
-        metrics = {"made": on_made_heads(), "real": on_mirrored_photos(arguments.root), "portrait": on_the_portrait()}
-        (HERE / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
-    metrics = json.loads((HERE / "metrics.json").read_text())
-    print(yaw_table(metrics), setting_table(metrics), real_table(metrics), sep="\n\n")
+    root = data_root(__doc__)
+    metrics = {"made": on_made_heads(), "real": on_mirrored_photos(root), "portrait": on_the_portrait()}
+    write(HERE / "metrics.json", metrics)
 
 
 if __name__ == "__main__":

@@ -1,22 +1,20 @@
-"""How far the labels of a set sit beside what they mark, left or right: write metrics.json and print the table.
+"""How far the labels of a set sit beside what they mark, left or right: metrics.json.
 
 python experiments/label_shift/measure.py CHECKPOINT DATA_ROOT      # a network trained with label_shift=0
-python experiments/label_shift/measure.py --table
 """
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from experiments.record import write
 from pipnet.data.datasets import read_dataset
 from pipnet.data.images import read_image
 from pipnet.data.sample import in_validation
-from pipnet.files import replacing
 from pipnet.inference.landmarker import SHIPPED_WEIGHTS, FaceLandmarker
 from pipnet.layouts import get_layout
 from pipnet.metrics import nme, norm_distances
@@ -88,29 +86,11 @@ def _figures(shift: np.ndarray, side: np.ndarray) -> dict[str, float]:
     }
 
 
-def table(metrics: dict[str, Any]) -> str:
-    """The table of README.md."""
-    lines = ["| faces | count | shift to the right, px | % of the box side |", "|---|---|---|---|"]
-    for name, f in metrics["groups"].items():
-        lines.append(
-            f"| {name} | {f['faces']} | {f['pixels']:.2f} ± {f['pixels_error']:.2f} |"
-            f" {f['percent_of_box']:.2f} ± {f['percent_of_box_error']:.2f} |"
-        )
-    lines += ["", "| mean signed x error, px | |", "|---|---|"]
-    lines += [f"| {name} | {value:+.2f} |" for name, value in metrics["signed_error_px"].items()]
-    lines += ["", "| NME on the 202 validation faces, % | |", "|---|---|"]
-    lines += [f"| {name} | {value:.2f} |" for name, value in metrics["validation_nme"].items()]
-    return "\n".join(lines)
-
-
 def main(arguments: list[str]) -> None:
     """Command line."""
-    target = HERE / "metrics.json"
-    if arguments != ["--table"]:
-        weights, data_root = map(Path, arguments)
-        with replacing(target) as temporary:
-            temporary.write_text(json.dumps(measure(weights, data_root), indent=1) + "\n", encoding="utf-8")
-    print(table(json.loads(target.read_text(encoding="utf-8"))))
+    weights, data_root = map(Path, arguments)
+    metrics = measure(weights, data_root)
+    write(HERE / "metrics.json", metrics)
 
 
 if __name__ == "__main__":

@@ -1,19 +1,17 @@
 """A drawn scene for the picture of tracking: three people who walk round each other, turn, talk and blink.
 
-Everything repeats after one loop, so that the picture has no seam. Drawn with :mod:`pipnet.data.drawn`.
+Everything repeats after one loop, so that the picture has no seam. Drawn with :mod:`pipnet.data.synthetic`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from unittest import mock
 
 import cv2
 import numpy as np
 
-from pipnet.data.synthetic.dataset import cartoon
-from pipnet.data.synthetic.face import SyntheticFace
-from pipnet.data.synthetic.outlines import Look, outlines
+from pipnet.data.synthetic.face import Look, SyntheticFace, outlines
+from pipnet.data.synthetic.painters import paint_cartoon
 
 WIDTH, HEIGHT = 640, 376
 _ZOOM = 2  # painted larger and reduced: finer edges than OpenCV's own
@@ -96,10 +94,8 @@ def _painted(people: list[tuple[Person, SyntheticFace]], size: tuple[int, int]) 
     for person, face in people:
         centre = tuple((coordinate + 0.5) * _ZOOM - 0.5 for coordinate in face.centre)
         large = replace(face, centre=centre, extent=face.extent * _ZOOM)
-        # The painter makes a background of its own; here that is what was painted so far.
-        with mock.patch.object(cartoon, "_backdrop", return_value=scene):
-            rng = np.random.default_rng(person.colours)
-            cartoon.paint_cartoon(rng, len(scene), large, person.look, outlines(large, person.look))
+        rng = np.random.default_rng(person.colours)
+        paint_cartoon(rng, len(scene), large, person.look, outlines(large, person.look), backdrop=scene)
     return cv2.resize(scene, size, interpolation=cv2.INTER_AREA)
 
 

@@ -1,10 +1,9 @@
 """Points on heads that are tilted: faces turned by hand from 0 to 180 degrees, and infants, who lie as they like.
 
     python experiments/roll/measure.py DATA_ROOT [--set validation]
-    python experiments/roll/measure.py --table
 
-DATA_ROOT holds ``300W/`` and ``infants/``. Writes ``metrics.json`` and ``roll.png`` beside this file and prints the
-tables of its README; ``--table`` only prints. Takes about half an hour on one core. ``--set validation`` turns the 202
+DATA_ROOT holds ``300W/`` and ``infants/``. Writes ``metrics.json`` and ``roll.png`` beside this file. Takes
+about half an hour on one core. ``--set validation`` turns the 202
 validation faces instead of Common-554, writes ``validation.json`` and reads no test face: there the settings were
 chosen.
 
@@ -14,24 +13,23 @@ The network is the checkpoint that ships, in 32 bits, on ONNX Runtime.
 
 from __future__ import annotations
 
-import argparse
 import csv
 import json
 import platform
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from matplotlib.figure import Figure
 
+from experiments.detector_boxes.fit import turned_photo
+from experiments.record import command_line, write
 from pipnet.data.datasets import read_dataset
 from pipnet.data.images import read_image
 from pipnet.data.readers_text import read_pts
 from pipnet.data.sample import Sample
 from pipnet.evaluation.evaluate import Evaluation, evaluate
 from pipnet.files import replacing
-from pipnet.geometry import turned
 from pipnet.inference.landmarker import SHIPPED_WEIGHTS, FaceLandmarker
 from pipnet.layouts import get_layout
 from pipnet.metrics import bootstrap, error_statistics
@@ -42,13 +40,6 @@ INNER = range(17, 68)
 ANGLES = range(0, 181, 15)
 SETS = {"common": {"part": "common"}, "validation": {"part": "train", "validation": "only"}}
 ATTRIBUTES = ("turned", "occluded", "expressive", "tilted")
-# Given with the project, not run here: 62 faces of Common-554, 51 points, label boxes for dlib; NME and FR@10, percent.
-GIVEN = {
-    "MediaPipe mesh with its detector": {
-        0: (3.21, 0), 30: (3.24, 0), 45: (3.31, 0), 60: (3.35, 0), 75: (4.49, 6), 90: (22, 71)
-    },
-    "dlib": {0: (3.2, 5), 30: (14.6, 32), 45: (41.6, 89), 60: (57.7, 100)},
-}  # fmt: skip
 
 
 class UprightOnly:
@@ -63,15 +54,8 @@ class UprightOnly:
 
 def turned_sample(sample: Sample, degrees: float) -> Sample:
     """A photo turned clockwise about its middle, with its points."""
-    image = read_image(sample.image)
-    height, width = image.shape[:2]
-    corners = turned(np.array([[width, height], [width, -height]]), degrees)
-    size = np.ceil(np.abs(corners).max(axis=0) - 1e-6).astype(int)
-    middle, new_middle = (np.array([width, height]) - 1) / 2, (size - 1) / 2
-    linear = np.stack([turned(np.array(axis), degrees) for axis in ((1.0, 0.0), (0.0, 1.0))], axis=1)
-    matrix = np.column_stack([linear, new_middle - linear @ middle])
-    image = cv2.warpAffine(image, matrix, size.tolist(), flags=cv2.INTER_CUBIC)
-    return Sample(image, turned(sample.points - middle, degrees) + new_middle, sample.name, sample.subsets)
+    image, points = turned_photo(read_image(sample.image), sample.points, degrees)
+    return Sample(image, points, sample.name, sample.subsets)
 
 
 def infants(root: Path) -> list[Sample]:
@@ -141,60 +125,6 @@ def measure_infants(landmarker: FaceLandmarker, root: Path) -> dict[str, Any]:
     }
 
 
-def roll_table(metrics: dict[str, Any]) -> str:
-    """Every step."""
-    lines = [
-        "| turned by | label boxes: NME | median | FR@10 | face score | detector boxes: NME | FR@10 | missed |"
-        " face score | one upright look: NME | FR@10 |",
-        "|---" * 11 + "|",
-    ]
-    for degrees, ways in metrics["turned"].items():
-        labels, detector, before = ways["labels"], ways["detector"], ways["upright_only"]
-        cells = [_nme(labels), f"{labels['median']:.2f}", f"{labels['fr_10']:.2f}", f"{labels['face_score']:.3f}"]
-        cells += [_nme(detector), f"{detector['fr_10']:.2f}", str(detector["missed"]), f"{detector['face_score']:.3f}"]
-        cells += [f"{before['nme']:.2f}", f"{before['fr_10']:.1f}"]
-        lines.append(f"| {degrees}° | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
-
-
-def others_table(metrics: dict[str, Any]) -> str:
-    """51 inner points, beside what others were given with."""
-    lines = [
-        "| 51 points: NME / FR@10 | " + " | ".join(f"{a}°" for a in GIVEN["MediaPipe mesh with its detector"]) + " |"
-    ]
-    lines.append("|---" * 7 + "|")
-    for way, title in (("labels", "pipnet, label boxes"), ("detector", "pipnet, detector boxes")):
-        of = [metrics["turned"][str(a)][way] for a in GIVEN["MediaPipe mesh with its detector"]]
-        lines.append(f"| {title} | " + " | ".join(f"{f['inner']:.2f} / {f['inner_fr_10']:.1f}" for f in of) + " |")
-    for name, given in GIVEN.items():
-        cells = [
-            f"{given[a][0]} / {given[a][1]}" if a in given else "–" for a in GIVEN["MediaPipe mesh with its detector"]
-        ]
-        lines.append(f"| {name} (given, 62 faces) | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
-
-
-def infants_table(metrics: dict[str, Any]) -> str:
-    """Infants by attribute."""
-    lines = [
-        "| infants | faces | label boxes: NME | median | FR@10 | by box | detector boxes: NME | FR@10 | missed |"
-        " one upright look: NME | FR@10 |",
-        "|---" * 11 + "|",
-    ]
-    of = metrics["infants"]
-    for part in of["labels"]:
-        labels, detector, before = (of[way][part] for way in ("labels", "detector", "upright_only"))
-        cells = [str(labels["faces"]), _nme(labels), f"{labels['median']:.2f}", f"{labels['fr_10']:.1f}"]
-        cells += [f"{labels['by_box']:.2f}", _nme(detector), f"{detector['fr_10']:.1f}", str(detector["missed"])]
-        cells += [f"{before['nme']:.2f}", f"{before['fr_10']:.1f}"]
-        lines.append(f"| {part} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
-
-
-def _nme(of: dict[str, Any]) -> str:
-    return f"{of['nme']:.2f} ({of['interval'][0]:.2f} … {of['interval'][1]:.2f})"
-
-
 def draw(metrics: dict[str, Any], path: Path) -> None:
     """NME of 51 points over the angle; a figure above 12 % leaves the picture."""
     figure = Figure(figsize=(7.2, 4.0), layout="constrained")
@@ -206,8 +136,9 @@ def draw(metrics: dict[str, Any], path: Path) -> None:
         ("upright_only", "one upright look (pipnet 0.4)", "^--"),
     ):
         axes.plot(angles, [metrics["turned"][str(a)][way]["inner"] for a in angles], style, label=label, markersize=4)
-    for name, given in GIVEN.items():
-        axes.plot(list(given), [value for value, _ in given.values()], "x:", label=f"{name} (given, 62 faces)")
+    given = json.loads((HERE / "given.json").read_text(encoding="utf-8"))["nme_and_fr_10"]
+    for name, steps in given.items():
+        axes.plot([*map(int, steps)], [nme for nme, _ in steps.values()], "x:", label=f"{name} (given, 62 faces)")
     axes.set(xlabel="head turned in the picture, degrees", ylabel="NME of 51 points, % of the outer eyes")
     axes.set(ylim=(0, 12), xlim=(-3, 183), xticks=list(ANGLES)[::2])
     axes.grid(alpha=0.3)
@@ -217,26 +148,17 @@ def draw(metrics: dict[str, Any], path: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data_root", type=Path, nargs="?")
+    parser = command_line(__doc__)
+    parser.add_argument("data_root", type=Path)
     parser.add_argument("--set", choices=SETS, default="common")
-    parser.add_argument("--table", action="store_true")
     options = parser.parse_args()
-    file = HERE / ("metrics.json" if options.set == "common" else "validation.json")
-    if not options.table:
-        landmarker = FaceLandmarker.load(SHIPPED_WEIGHTS, runtime="onnxruntime", threads=1)
-        samples, _ = read_dataset("300w", root=options.data_root / "300W", layout=LAYOUT, **SETS[options.set])
-        metrics = {"set": options.set, "machine": platform.machine(), "turned": measure_turned(landmarker, samples)}
-        if options.set == "common":
-            metrics["infants"] = measure_infants(landmarker, options.data_root / "infants" / "test")
-        with replacing(file) as temporary:
-            temporary.write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
-    metrics = json.loads(file.read_text(encoding="utf-8"))
+    landmarker = FaceLandmarker.load(SHIPPED_WEIGHTS, runtime="onnxruntime", threads=1)
+    samples, _ = read_dataset("300w", root=options.data_root / "300W", layout=LAYOUT, **SETS[options.set])
+    metrics = {"set": options.set, "machine": platform.machine(), "turned": measure_turned(landmarker, samples)}
     if options.set == "common":
+        metrics["infants"] = measure_infants(landmarker, options.data_root / "infants" / "test")
         draw(metrics, HERE / "roll.png")
-        print(roll_table(metrics), others_table(metrics), infants_table(metrics), sep="\n\n")
-    else:
-        print(roll_table(metrics))
+    write(HERE / ("metrics.json" if options.set == "common" else "validation.json"), metrics)
 
 
 if __name__ == "__main__":

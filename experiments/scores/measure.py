@@ -1,17 +1,14 @@
 """What the scores are worth: do they know which faces and points are wrong, and are they probabilities?
 
     python experiments/scores/measure.py DATA_ROOT
-    python experiments/scores/measure.py --table
 
-DATA_ROOT holds ``300W/`` and ``WFLW/``. Writes ``metrics.json`` and ``risk_coverage.png`` beside this file and prints
-the tables of its README; ``--table`` only prints. Takes 3 minutes. The scores were fitted on the 202 validation faces
+DATA_ROOT holds ``300W/`` and ``WFLW/``. Writes ``metrics.json`` and ``risk_coverage.png`` beside this file. Takes
+3 minutes. The scores were fitted on the 202 validation faces
 (``experiments/300w_mobilenet_v2/ship.py``); nothing here was used to choose them.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -21,6 +18,7 @@ import numpy as np
 import torch
 from scipy.stats import rankdata, spearmanr
 
+from experiments.record import data_root, write
 from pipnet.data.datasets import read_dataset
 from pipnet.data.images import read_image
 from pipnet.data.sample import Sample
@@ -47,7 +45,6 @@ SETS = {
     "wflw": ("WFLW-108", "wflw", "WFLW", "wflw_98", {"part": "test"}, {"boxes": "labels"}),
     "wflw_detector": ("WFLW-108, detector boxes", "wflw", "WFLW", "wflw_98", {"part": "test"}, {"boxes": "detector"}),
 }  # fmt: skip
-SCORES = {"calibrated": "calibrated", "spread": "vote spread alone", "peak": "score map's peak alone"}
 BINS = (0.0, 0.2, 0.4, 0.6, 0.8, 0.9, 0.95, 1.0)
 DROPPED = 0.1
 RESAMPLES = 2000
@@ -275,105 +272,6 @@ def measure(root: Path) -> dict[str, Any]:
     return metrics
 
 
-def heading(*columns: str) -> list[str]:
-    return ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
-
-
-def face_table(metrics: dict[str, Any]) -> str:
-    rows = heading(
-        "faces",
-        "rank correlation",
-        "area under risk-coverage",
-        "of a random order",
-        "ratio",
-        "NME, all → best 90 %",
-        "over 8 %, all → best 90 %",
-    )
-    for key, (title, *_) in SETS.items():
-        f = metrics["sets"][key]["face"]
-        r, a = f["rank_correlation"], f["area_ratio"]
-        rows.append(
-            f"| {title} | {r['value']:.2f} ({r['low']:.2f} … {r['high']:.2f}) | {f['area']:.2f}"
-            f" | {f['area_random']:.2f} | {a['value']:.2f} ({a['low']:.2f} … {a['high']:.2f})"
-            f" | {f['mean']:.2f} → {f['mean_kept']:.2f}"
-            f" | {f['failures_8']} of {f['faces']} → {f['failures_8_kept']} of {f['kept']} |"
-        )
-    return "\n".join(rows)
-
-
-def calibration_table(metrics: dict[str, Any]) -> str:
-    rows = heading(
-        "faces",
-        "points within 5 %",
-        "mean score",
-        "calibration error",
-        "rank correlation",
-        "faces within 5 %",
-        "mean score",
-        "calibration error",
-    )
-    for key, (title, *_) in SETS.items():
-        p = metrics["sets"][key]["point"]
-        rows.append(
-            f"| {title} | {p['within_tolerance']:.1f} | {p['mean_score']:.1f} | {p['calibration_error']:.1f}"
-            f" | {p['rank_correlation']:.2f} | {p['face_within_tolerance']:.1f} | {p['face_mean_score']:.1f}"
-            f" | {p['face_calibration_error']:.1f} |"
-        )
-    return "\n".join(rows)
-
-
-def reliability_table(metrics: dict[str, Any]) -> str:
-    rows = ["| point score | Common-554: points | right, % | WFLW-108: points | right, % |", "|---|---|---|---|---|"]
-    found = [{row["from"]: row for row in metrics["sets"][key]["point"]["reliability"]} for key in ("common", "wflw")]
-    for low, high in pairwise(BINS):
-        cells = [f"{r[low]['count']} | {r[low]['right']:.1f}" if low in r else "0 | –" for r in found]
-        rows.append(f"| {low:.2f} … {high:.2f} | {cells[0]} | {cells[1]} |")
-    return "\n".join(rows)
-
-
-def ranking_table(metrics: dict[str, Any]) -> str:
-    rows = [
-        "| what ranks | Common: faces | points | WFLW: faces | points | WFLW: area ratio |",
-        "|---|---|---|---|---|---|",
-    ]
-    for name, title in SCORES.items():
-        c, w = metrics["rankings"]["common"][name], metrics["rankings"]["wflw"][name]
-        figures = (c["face"], c["point"], w["face"], w["point"], w["area_ratio"])
-        rows.append(f"| {title} | " + " | ".join(f"{figure:.2f}" for figure in figures) + " |")
-    return "\n".join(rows)
-
-
-def occlusion_table(metrics: dict[str, Any]) -> str:
-    rows = heading(
-        "WFLW-108, attribute occlusion",
-        "faces",
-        "mean score",
-        "lowest fifth of points",
-        "a random other is higher there, %",
-    )
-    for name, title in (("all", "all faces"), ("alike", "without large pose and blur")):
-        f = metrics["occlusion_attribute"][name]
-        rows += [
-            f"| {title}: occluded | {f['faces']} | {f['score']:.1f} | {f['lowest_fifth']:.1f}"
-            f" | {f['others_higher']:.1f} |",
-            f"| {title}: not | {f['others']} | {f['score_others']:.1f} | {f['lowest_fifth_others']:.1f} | |",
-        ]
-    return "\n".join(rows)
-
-
-def occluder_table(metrics: dict[str, Any]) -> str:
-    s = metrics["synthetic_occluders"]
-    return "\n".join(
-        [
-            "| points under a rectangle | within 5 % | score | the same points uncovered | lower than uncovered, %"
-            " | same point of another face is higher, % |",
-            "|---|---|---|---|---|---|",
-            f"| {s['points']} on {s['faces']} faces | {s['right']:.1f} | {s['score']:.1f} | {s['score_uncovered']:.1f}"
-            f" | {s['lower_than_uncovered']:.1f} | {s['same_point_of_others_higher']:.1f} |",
-        ]
-    )
-
-
 def plot(metrics: dict[str, Any]) -> None:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
@@ -392,20 +290,9 @@ def plot(metrics: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("root", type=Path, nargs="?", metavar="DATA_ROOT")
-    parser.add_argument("--table", action="store_true", help="print the tables of the metrics.json that is there")
-    arguments = parser.parse_args()
-    if not arguments.table:
-        if arguments.root is None:
-            parser.error("give DATA_ROOT, the folder that holds 300W/ and WFLW/")
-        metrics = measure(arguments.root)
-        (HERE / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
-        plot(metrics)
-    metrics = json.loads((HERE / "metrics.json").read_text())
-    for make in (face_table, calibration_table, reliability_table, ranking_table, occlusion_table, occluder_table):
-        print(make(metrics), end="\n\n")
-    print(metrics["backgrounds"])
+    metrics = measure(data_root(__doc__))
+    write(HERE / "metrics.json", metrics)
+    plot(metrics)
 
 
 if __name__ == "__main__":

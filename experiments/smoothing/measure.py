@@ -1,8 +1,7 @@
-"""Jitter against lag of the points' smoothing: metrics.json, curve.png and the tables of README.md.
+"""Jitter against lag of the points' smoothing: metrics.json and curve.png.
 
     python experiments/smoothing/measure.py DATA_ROOT [--faces N] [--cache DIR]
     python experiments/smoothing/measure.py DATA_ROOT --turning
-    python experiments/smoothing/measure.py --table
 
 DATA_ROOT holds ``300W/``. Every face becomes five videos along known paths (``experiments.motion``); the shipped
 network follows it, each box from its last points, and the points are kept. Filters are then compared on the same
@@ -12,7 +11,6 @@ points. All of it takes 15 minutes on one core; with ``--cache`` the points are 
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -22,7 +20,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from experiments.motion import move, moved, still, sway
+from experiments.motion import move, moved, spun, still, sway
+from experiments.record import command_line, write
 from pipnet.data.datasets import read_dataset
 from pipnet.data.images import read_image
 from pipnet.data.sample import Sample
@@ -79,12 +78,8 @@ def turning(sample: Sample, number: int) -> dict[str, tuple[np.ndarray, float]]:
     """As :func:`paths`: a head that turns about itself. Sixty of them, each six degrees on, go all the way round."""
     centre, scale = tuple((sample.box[:2] + sample.box[2:]) / 2), FACE_PX / float(box_size(sample.box))
     path = still(FRAMES, centre, scale, size=FRAME)
-    turn = np.deg2rad(6 * number + TURN * np.arange(FRAMES) / FPS)
-    middle = (np.array(FRAME) - 1) / 2
-    path[:, :, 2] -= middle
-    path = np.moveaxis(np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]]), -1, 0) @ path
-    path[:, :, 2] += middle
-    return {TURNING: (path, MOVING_NOISE)}
+    degrees = 6 * number + TURN * np.arange(FRAMES) / FPS
+    return {TURNING: (spun(path, degrees, size=FRAME), MOVING_NOISE)}
 
 
 def points_of(
@@ -338,86 +333,23 @@ def _left(row: dict[str, Any]) -> float:
     return 100 - row["still"]["still, noise 5"]["less"]
 
 
-def curve_table(metrics: dict[str, Any]) -> str:
-    """The trade-off on validation faces."""
-    head = ["filter", "jitter falls", "settled", "twice the jitter", "blink kept"]
-    head += [f"{what} at {speed:g}" for what in ("lag", "added") for speed in SPEEDS]
-    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
-    for row in metrics["curve"]:
-        calm = row["still"]["still, noise 5"]
-        cells = [f"{row['filter']} {row['factor']:g}", f"{calm['less']:.1f}", f"{calm['less_settled']:.1f}"]
-        cells += [f"{calm['less_doubled']:.1f}", f"{row['blink_kept']:.2f}"]
-        cells += [f"{row['moving'][f'{speed:g}']['lag']:.2f}" for speed in SPEEDS]
-        cells += [f"{row['moving'][f'{speed:g}']['added']:+.3f}" for speed in SPEEDS]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
-
-
-def still_table(metrics: dict[str, Any]) -> str:
-    """Still faces of the test set at the default."""
-    head = ("test faces", "raw", "smoothed", "falls by", "after 0.5 s", "frame to frame", "faces with 60 % or more")
-    head += ("twice the jitter", "at 15 fps", "at 60 fps", "NME raw", "NME smoothed")
-    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
-    for name, row in metrics["test"]["still"].items():
-        cells = [name, f"{row['raw']:.3f}", f"{row['smoothed']:.3f}"]
-        keys = (
-            "less",
-            "less_settled",
-            "less_steps",
-            "faces_less_60",
-            "less_doubled",
-            "less_at_15_fps",
-            "less_at_60_fps",
-        )
-        cells += [f"{row[key]:.1f}" for key in keys]
-        cells += [f"{row[key]:.2f}" for key in ("error_raw", "error")]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
-
-
-def moving_table(metrics: dict[str, Any]) -> str:
-    """Moving faces of the test set at the default."""
-    head = ("largest speed", "NME raw", "NME smoothed", "added", "smoothed from raw", "lag raw", "lag smoothed")
-    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
-    for name, row in metrics["test"]["moving"].items():
-        cells = [name, f"{row['error_raw']:.2f}", f"{row['error']:.2f}", f"{row['added']:+.3f}"]
-        cells += [f"{row['moved']:.2f}", f"{row['lag_raw']:+.2f}", f"{row['lag']:+.2f}"]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
-
-
-def drift_table(metrics: dict[str, Any]) -> str:
-    """Slow steady motion at the default."""
-    lines = ["| face widths a second | lag, frames | lag, pixels of a face of 180 |", "|---|---|---|"]
-    lines += [f"| {name} | {row['frames']:.2f} | {row['px']:.2f} |" for name, row in metrics["test"]["drift"].items()]
-    return "\n".join(lines)
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("root", type=Path, nargs="?", metavar="DATA_ROOT")
+    parser = command_line(__doc__)
+    parser.add_argument("root", type=Path, metavar="DATA_ROOT")
     parser.add_argument("--faces", type=int, metavar="N", help="faces of each part, for a trial; writes nothing")
     parser.add_argument("--cache", type=Path, metavar="DIR", help="where the network's points are kept")
     parser.add_argument("--turning", action="store_true", help="only the turning heads; the rest is kept as it is")
-    parser.add_argument("--table", action="store_true", help="print the tables of the metrics.json that is there")
     arguments = parser.parse_args()
-    if arguments.table or arguments.turning:
+    counts = dict.fromkeys(FACES, arguments.faces) if arguments.faces else FACES
+    if arguments.turning:
         metrics = json.loads((HERE / "metrics.json").read_text())
-    if arguments.table:
-        pass
-    elif arguments.root is None:
-        parser.error("give DATA_ROOT, the folder that holds 300W/")
+        add_turning(metrics, arguments.root, counts["test"], arguments.cache)
     else:
-        counts = dict.fromkeys(FACES, arguments.faces) if arguments.faces else FACES
-        if arguments.turning:
-            add_turning(metrics, arguments.root, counts["test"], arguments.cache)
-        else:
-            metrics = measure(arguments.root, counts, arguments.cache)
-        if not arguments.faces:
-            (HERE / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
-            if not arguments.turning:
-                draw(metrics, HERE / "curve.png")
-    print("\n\n".join(make(metrics) for make in (curve_table, still_table, moving_table, drift_table)))
+        metrics = measure(arguments.root, counts, arguments.cache)
+    if not arguments.faces:
+        write(HERE / "metrics.json", metrics)
+        if not arguments.turning:
+            draw(metrics, HERE / "curve.png")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,7 @@
-"""Following faces through videos whose truth is known: metrics.json and the tables of README.md.
+"""Following faces through videos whose truth is known: metrics.json.
 
     python experiments/tracking/measure.py DATA_ROOT
     python experiments/tracking/measure.py DATA_ROOT --turning
-    python experiments/tracking/measure.py --table
 
 DATA_ROOT holds ``300W/``. Real faces move along known paths (``experiments.motion``) in pictures of 640 x 480, at 30
 frames a second and with camera noise; several faces, and what hides them, are laid over each other. Where the next box
@@ -12,7 +11,6 @@ comes from is compared on validation faces, all the rest is measured on Common-5
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections import Counter
 from pathlib import Path
@@ -20,7 +18,10 @@ from typing import Any
 
 import cv2
 import numpy as np
-from videos import (
+
+from experiments.motion import moved
+from experiments.record import command_line, write
+from experiments.tracking.videos import (
     CIRCLING,
     FPS,
     LAYOUT,
@@ -37,8 +38,6 @@ from videos import (
     three,
     wall,
 )
-
-from experiments.motion import moved
 from pipnet.geometry import box_size, tight_box
 from pipnet.inference.landmarker import FaceLandmarker
 from pipnet.inference.tracking import FaceTracker, match
@@ -291,90 +290,20 @@ def measure(root: Path, *, quick: bool) -> dict[str, Any]:
     return metrics
 
 
-def _or_dash(value: float | None, form: str) -> str:
-    return "–" if value is None else format(value, form)
-
-
-def videos_table(metrics: dict[str, Any]) -> str:
-    """What tracking costs and misses."""
-    head = ("video", "videos", "frames", "detector calls per 100 frames", "known face lost, % of its frames")
-    head += ("visible face tracked, %", "under one id, %", "faces", "ids", "face where there is none, frames", "NME")
-    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
-    for name, row in metrics["videos"].items():
-        cells = [name, str(row["videos"]), str(row["frames"]), f"{row['detector_calls_per_100']:.1f}"]
-        cells += [f"{row['lost_share']:.1f}", _or_dash(row["tracked_share"], ".1f")]
-        cells += [_or_dash(row["same_id_share"], ".1f"), str(row["faces"]), str(row["ids"]), str(row["extra"])]
-        lines.append("| " + " | ".join([*cells, _or_dash(row["error"], ".2f")]) + " |")
-    return "\n".join(lines)
-
-
-def detecting_table(metrics: dict[str, Any]) -> str:
-    """Tracking beside detecting on every frame."""
-    head = ("video", "frames", "NME detecting on every frame", "not detected", "NME tracking, not smoothed", "smoothed")
-    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
-    for name, row in metrics["detecting"].items():
-        cells = [name, str(row["frames"]), f"{row['detected']:.2f}", str(row["missed"])]
-        lines.append("| " + " | ".join([*cells, f"{row['tracked_raw']:.2f}", f"{row['tracked']:.2f}"]) + " |")
-    return "\n".join(lines)
-
-
-def turning_table(metrics: dict[str, Any]) -> str:
-    """A head that turns once around in ten seconds, beside upright ones."""
-    head = ("video of 10 s", "videos", "known face lost, % of its frames", "faces", "ids", "detector calls", "NME")
-    head += ("jitter, not smoothed", "smoothed", "smoothed is behind by, frames")
-    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
-    for name, row in metrics["turning"].items():
-        cells = [name, str(row["videos"]), f"{row['lost_share']:.1f}", str(row["faces"]), str(row["ids"])]
-        cells += [str(row["detector_calls"]), f"{row['error']:.2f}"]
-        cells += [f"{row[key]:.3f}" for key in ("jitter_raw", "jitter")]
-        lines.append("| " + " | ".join([*cells, _or_dash(row["behind"], ".2f")]) + " |")
-    return "\n".join(lines)
-
-
-def next_box_table(metrics: dict[str, Any]) -> str:
-    """Where the next box comes from."""
-    head = ("next box from", "faces", "frames each", "NME still", "NME moving", "jitter of the smoothed points")
-    head += ("box shakes by", "box creeps by, mean", "largest")
-    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
-    for row in metrics["next_box"]:
-        cells = [row["from"], str(row["faces"]), str(row["frames"])]
-        keys = ("error_still", "error_moving", "jitter", "shake", "creep_mean", "creep_max")
-        lines.append("| " + " | ".join([*cells, *(f"{row[key]:.3f}" for key in keys)]) + " |")
-    return "\n".join(lines)
-
-
-def scores_table(metrics: dict[str, Any]) -> str:
-    """What passes a face score."""
-    head = ("picture", "faces", *(f"from {t:g}" for t in THRESHOLDS))
-    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
-    for name, row in metrics["scores"].items():
-        lines.append(f"| {name} | {row['faces']} | " + " | ".join(f"{row[f'{t:g}']:.0f}" for t in THRESHOLDS) + " |")
-    return "\n".join(lines)
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("root", type=Path, nargs="?", metavar="DATA_ROOT")
+    parser = command_line(__doc__)
+    parser.add_argument("root", type=Path, metavar="DATA_ROOT")
     parser.add_argument("--quick", action="store_true", help="a trial with fewer faces; writes nothing")
     parser.add_argument("--turning", action="store_true", help="only the turning head; the rest is kept as it is")
-    parser.add_argument("--table", action="store_true", help="print the tables of the metrics.json that is there")
     arguments = parser.parse_args()
-    if arguments.table or arguments.turning:
+    if arguments.turning:
         metrics = json.loads((HERE / "metrics.json").read_text())
-    if arguments.table:
-        pass
-    elif arguments.root is None:
-        parser.error("give DATA_ROOT, the folder that holds 300W/")
+        metrics["turning"] = turning(arguments.root, quick=arguments.quick)
+        metrics["videos"][TURNING] = metrics["turning"][TURNING]
     else:
-        if arguments.turning:
-            metrics["turning"] = turning(arguments.root, quick=arguments.quick)
-            metrics["videos"][TURNING] = metrics["turning"][TURNING]
-        else:
-            metrics = measure(arguments.root, quick=arguments.quick)
-        if not arguments.quick:
-            (HERE / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
-    tables = (videos_table, turning_table, detecting_table, next_box_table, scores_table)
-    print("\n\n".join(make(metrics) for make in tables))
+        metrics = measure(arguments.root, quick=arguments.quick)
+    if not arguments.quick:
+        write(HERE / "metrics.json", metrics)
 
 
 if __name__ == "__main__":

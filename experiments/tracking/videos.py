@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from experiments.motion import move, moved, still, sway
+from experiments.motion import move, moved, spun, still, sway
 from pipnet.data.datasets import read_dataset
 from pipnet.data.images import read_image
 from pipnet.data.sample import Sample
@@ -95,17 +95,15 @@ def once_round(kind: str, face: Face, count: int, seed: int) -> tuple[Video, np.
         The video, and the path ``(T, 2, 3)`` as it would be without the camera's shaking.
     """
     turn = 2 * np.pi * np.arange(count) / count
-    cos, sin, middle = np.cos(turn), np.sin(turn), (np.array(SMALL) - 1) / 2
     paths = []
     for shake in (0.3, 0.0):
         path = still(count, face.centre, face.scale_to(180), jitter_px=shake, seed=seed, size=SMALL)
         if kind == TURNING:
-            path[:, :, 2] -= middle
-            path = np.moveaxis(np.array([[cos, -sin], [sin, cos]]), -1, 0) @ path
-            path[:, :, 2] += middle
+            path = spun(path, np.rad2deg(turn), size=SMALL)
         elif kind == CIRCLING:  # as fast as the points of the turning one
+            middle = (np.array(SMALL) - 1) / 2
             radius = np.sqrt(((moved(face.points, path[:1]) - middle) ** 2).sum(axis=-1).mean())
-            path[:, :, 2] += radius * np.column_stack([cos, sin])
+            path[:, :, 2] += radius * np.column_stack([np.cos(turn), np.sin(turn)])
         paths.append(path)
     plain = next(iter(wall(1, seed)))[: SMALL[1], : SMALL[0]]
     frames = move(face.patch, paths[0], size=SMALL, noise=NOISE, seed=seed, onto=repeat(plain))

@@ -16,7 +16,7 @@ from pipnet.benchmark.machine import usable_cores
 from pipnet.console import Parser, StopRequest, complain, counted, needs, note, positive, said
 
 if TYPE_CHECKING:
-    from pipnet.benchmark.networks import Network
+    from pipnet.benchmark.cases import Network
     from pipnet.benchmark.timing import Seconds
     from pipnet.data.sample import Sample
 
@@ -88,7 +88,7 @@ def _read(
     parser: argparse.ArgumentParser, options: argparse.Namespace, folder: Path
 ) -> tuple[list[Network], list[Sample]]:
     """The networks and labelled faces that the options name; makes the folder of the report."""
-    from pipnet.benchmark.networks import find_network
+    from pipnet.benchmark.cases import find_network
 
     networks: dict[str, Network] = {}
     faces: list[Sample] = []
@@ -99,7 +99,7 @@ def _read(
                 if networks.setdefault(network.name, network) is not network:
                     raise ValueError(f"two networks are called {network.name!r}; rename a file")
             if options.data is not None:
-                from pipnet.benchmark.accuracy import read_faces
+                from pipnet.benchmark.cases import read_faces
 
                 faces = read_faces(options.data, _QUICK_FACES if options.quick else None)
     except (ValueError, OSError, ImportError) as error:
@@ -163,7 +163,7 @@ def _measure(
         raise KeyboardInterrupt
     nme: dict[str, float] = {}
     if faces:
-        from pipnet.benchmark.accuracy import measure_accuracy
+        from pipnet.benchmark.cases import measure_accuracy
 
         nme, failed = measure_accuracy(suite.cases, faces, say, stop=lambda: stop.asked)
         suite.skipped += failed

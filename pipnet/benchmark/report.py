@@ -13,7 +13,7 @@ from pipnet.benchmark.machine import describe, load_average
 from pipnet.benchmark.timing import Seconds, of_rounds, ratio
 from pipnet.files import replacing
 
-FORMAT = 2  # format 1, of pipnet 0.4, is read by experiments/efficiency/speed
+FORMAT = 2  # of benchmark.json; 1 was that of pipnet 0.4
 
 
 def collect(suite: Suite, seconds: Seconds, nme: Mapping[str, float], run: Mapping[str, Any]) -> dict[str, Any]:
@@ -120,14 +120,7 @@ def case_table(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table with columns of even width; empty without rows.
-
-    Example:
-        >>> print(table(["a", "b"], [["1", "x|y"]]))
-        | a   | b   |
-        | --- | --- |
-        | 1   | x/y |
-    """
+    """A Markdown table with columns of even width; empty without rows."""
     if not rows:
         return ""
     lines = [head, *([cell.replace("|", "/") for cell in row] for row in rows)]

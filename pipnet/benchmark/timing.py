@@ -66,10 +66,6 @@ def time_interleaved(
 
     Raises:
         ValueError: Two have the same key, or ``rounds`` is below 1.
-
-    Example:
-        >>> time_interleaved([Timed("a", int), Timed("b", list)], rounds=5, block_seconds=0)["a"].shape
-        (5, 3)
     """
     if rounds < 1:
         raise ValueError(f"rounds must be at least 1, got {rounds}")
@@ -113,12 +109,7 @@ def _block(one: Timed, calls: int, clock: Callable[[], float]) -> np.ndarray:
 
 
 def spread(values: np.ndarray) -> Spread:
-    """Median and quartiles of numbers.
-
-    Example:
-        >>> spread(np.array([4.0, 1.0, 2.0, 3.0, 5.0]))
-        Spread(median=3.0, low=2.0, high=4.0)
-    """
+    """Median and quartiles of numbers."""
     low, median, high = np.percentile(values, [25, 50, 75])
     return Spread(float(median), float(low), float(high))
 
@@ -129,17 +120,5 @@ def of_rounds(seconds: np.ndarray) -> Spread:
 
 
 def ratio(base: np.ndarray, own: np.ndarray) -> Spread:
-    """How many times faster than the base, round by round.
-
-    Args:
-        base: Seconds of what is compared with, ``(rounds, calls)``.
-        own: Seconds, with as many rounds of the same timing.
-
-    Example:
-        A machine that slows down threefold in the second of three rounds:
-
-        >>> slower = np.array([[1.0], [3.0], [1.0]])
-        >>> ratio(4 * slower, 2 * slower)
-        Spread(median=2.0, low=2.0, high=2.0)
-    """
+    """How many times faster than the base, round by round; both are ``(rounds, calls)`` of the same timing."""
     return spread(np.median(base, axis=1) / np.median(own, axis=1))

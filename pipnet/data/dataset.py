@@ -1,7 +1,4 @@
-"""Sample to what the network sees: crop, augmentation, points as fractions of the crop.
-
-Labelled and pseudo-labelled faces as one set to train on.
-"""
+"""Sample to what the network sees, and which faces make up each batch of each epoch."""
 
 from __future__ import annotations
 
@@ -33,7 +30,6 @@ class FaceCrops(Dataset[FaceCrop]):
     """Faces cut, warped and augmented on demand.
 
     The randomness of a face depends on ``(seed, epoch, index)`` alone: not on the worker, the process or the moment.
-    That is what lets a killed training continue to the same numbers, and several processes equal one.
 
     Args:
         samples: Labelled faces. A list is checked whole; of another sequence, which may make its items on demand, only
@@ -143,18 +139,12 @@ class EpochBatches(Sampler[list[tuple[int, int]]]):
 
     Args:
         count: Faces in the set.
-        batch_size: Global batch size, over all processes.
+        batch_size: Over all processes.
         seed: Of the order.
         rank, world_size: This process and how many there are.
 
     Raises:
         ValueError: If the set is smaller than a batch, or the batch can't be shared out evenly.
-
-    Example:
-        >>> batches = EpochBatches(4, 2, seed=0)
-        >>> batches.start(epoch=3)
-        >>> sorted(index for batch in batches for epoch, index in batch)
-        [0, 1, 2, 3]
     """
 
     def __init__(self, count: int, batch_size: int, *, seed: int, rank: int = 0, world_size: int = 1) -> None:
@@ -200,17 +190,6 @@ class MixedFaces(Dataset[FaceCrop]):
 
     Raises:
         ValueError: A share that is not in [0, 1], a length that is not positive, or a share of a set without faces.
-
-    Example:
-        >>> from pipnet.data.synthetic.dataset import draw_faces
-        >>> from pipnet.layouts import get_layout
-        >>> sets = [
-        ...     FaceCrops(draw_faces(count, seed=0, size=64), get_layout("300w_68"), input_size=32, crop_scale=1.25)
-        ...     for count in (2, 3)
-        ... ]
-        >>> mixed = MixedFaces(*sets, labelled_share=0.25, length=8)
-        >>> len(mixed), [part == "labelled" for part, _, _ in (mixed.place(0, index) for index in range(8))].count(True)
-        (8, 2)
     """
 
     def __init__(

@@ -1,8 +1,15 @@
 """Every labelled dataset behind one call: :func:`read_dataset`.
 
-A reader is ``reader(root, layout, bad, **options) -> list[Sample]``: it reads labels and checks that photos exist, but
-decodes none (COFW's lie inside the label file and are read with it). Items it can't use go to ``bad``
-(:class:`~pipnet.data.sample.BadItems`), never away in silence. ``data/README.md`` describes each set's tree.
+A reader is ``reader(root, layout, bad, **options) -> list[Sample]``: it reads the labels below the folder ``root`` and
+checks that photos exist, but decodes none (COFW's lie inside the label file and are read with it). Items it can't use
+go to ``bad`` (:class:`~pipnet.data.sample.BadItems`), never away in silence. ``data/README.md`` describes each set's
+tree. What is missing is a FileNotFoundError, a label file that is not the published one a ValueError. Options that
+several readers have:
+
+* ``part``: ``train`` or ``test``.
+* ``validation``: of the training faces, leave out (``exclude``), keep only (``only``) or keep (``include``) those that
+  :func:`~pipnet.data.sample.in_validation` picks by the stem of the photo, so that the faces of a photo stay together.
+* ``box``: ``points`` for the tight box of the points, ``rectangle`` for the one that the label file gives.
 """
 
 from __future__ import annotations
@@ -19,9 +26,7 @@ from pipnet.data.sample import BadItems, OnBad, Sample
 from pipnet.data.synthetic.dataset import read_drawn
 from pipnet.layouts import PointLayout
 
-Reader = Callable[..., list[Sample]]
-
-READERS: dict[str, Reader] = {
+READERS: dict[str, Callable[..., list[Sample]]] = {
     "300w": read_300w,
     "wflw": read_wflw,
     "cofw": read_cofw,
@@ -29,9 +34,8 @@ READERS: dict[str, Reader] = {
     "aflw": read_aflw,
     "csv": read_csv,
     "coco": read_coco,
+    "drawn": read_drawn,  # needs no folder
 }
-_FOLDER_READERS = frozenset(READERS)
-READERS["drawn"] = read_drawn  # needs no folder
 
 
 def read_dataset(
@@ -87,7 +91,7 @@ def dataset_folder(reader: str, root: str | Path | None) -> Path | None:
         ValueError: The reader needs one and none is given.
     """
     if root is None:
-        if reader in _FOLDER_READERS:
+        if reader != "drawn":
             raise ValueError(f"reader {reader!r} needs root, the folder of the dataset")
         return None
     root = Path(root).expanduser()

@@ -72,10 +72,6 @@ def read_image(source: str | os.PathLike[str] | np.ndarray) -> Photo:
         BadSampleError: The file is missing, empty, no image, too large, or cut off (OpenCV 4 decodes half a JPEG
             without a word and paints the rest grey; a missing end marker tells); or the array is no image; or it is
             neither. The message names the file.
-
-    Example:
-        >>> read_image(np.array([[0, 65535]], dtype=np.uint16)).tolist()
-        [[[0, 0, 0], [255, 255, 255]]]
     """
     if isinstance(source, np.ndarray):
         return _array_as_rgb(source)
@@ -164,10 +160,6 @@ def image_size(source: str | os.PathLike[str] | np.ndarray) -> tuple[int, int]:
     Raises:
         BadSampleError: The file is missing, empty or no image, or the array is no image. A cut-off file passes: its
             header is whole.
-
-    Example:
-        >>> image_size(np.zeros((4, 7, 3), dtype=np.uint8))
-        (7, 4)
     """
     if isinstance(source, np.ndarray):
         _check_array(source)
@@ -205,12 +197,6 @@ def claimed_size(data: bytes) -> tuple[int, int] | None:
     A file of a few bytes can claim any size, and a decoder believes it. Formats whose largest size is harmless (WebP:
     16383 x 16383) or that are rare, and damaged headers, are left to the decoder's own limit: None. Not read by
     Pillow, which refuses files that OpenCV decodes and warns of whatever else is wrong with a header.
-
-    Example:
-        >>> claimed_size(b"GIF89a" + bytes([7, 0, 4, 0]))
-        (7, 4)
-        >>> claimed_size(b"no image") is None
-        True
     """
     if data.startswith(_PNG) and len(data) >= 24:
         return _number(data, 16, 4, "big"), _number(data, 20, 4, "big")
@@ -264,12 +250,7 @@ def _number(data: bytes, at: int, length: int, order: Literal["little", "big"] =
 
 
 def is_cut_off(data: bytes) -> bool:
-    """Whether a JPEG or PNG lacks its end. Formats without an end marker are left to the decoder.
-
-    Example:
-        >>> is_cut_off(b"\\xff\\xd8 start of a photo"), is_cut_off(b"no image")
-        (True, False)
-    """
+    """Whether a JPEG or PNG lacks its end. Formats without an end marker are left to the decoder."""
     if data.startswith(_JPEG):
         # Search behind the start of the scan only: an embedded thumbnail has an end marker of its own. Inside a scan
         # the two bytes can't occur (a 0xFF is followed by 0), and bytes behind the end marker do no harm.
@@ -278,12 +259,7 @@ def is_cut_off(data: bytes) -> bool:
 
 
 def foreign_kind(data: bytes) -> str | None:
-    """What a file is that people take for a photo and OpenCV does not decode, or None.
-
-    Example:
-        >>> foreign_kind(b"\\0\\0\\0\\x18ftypheic")
-        'a HEIC photo, which OpenCV does not decode: convert it to JPEG'
-    """
+    """What a file is that people take for a photo and OpenCV does not decode, or None."""
     if data[4:8] == b"ftyp" and data[8:12] in _HEIC_BRANDS:
         return "a HEIC photo, which OpenCV does not decode: convert it to JPEG"
     if is_video(data):
@@ -404,7 +380,7 @@ def seen_from(source: str | os.PathLike[str], path: Path) -> str:
 def photos_below(
     folder: Path, *, in_order: bool = False, but: Collection[Path] = (), others: Counter[str] | None = None
 ) -> Iterator[Path]:
-    """The photos of a folder and all its subfolders, by the suffixes of :data:`pipnet.data.images.IMAGE_SUFFIXES`.
+    """The photos of a folder and all its subfolders, by the suffixes of :data:`IMAGE_SUFFIXES`.
 
     Names that begin with a dot are skipped. Links are followed, but not back into a folder that is being searched. A
     link that leads nowhere comes out, if it is called like a photo, and so does a subfolder that can't be listed, as

@@ -12,23 +12,14 @@ from typing import Any
 import numpy as np
 
 from pipnet.data.images import BadSampleError, header_size, image_size
-from pipnet.data.sample import (
-    BadItems,
-    Sample,
-    Validation,
-    check_choice,
-    check_validation,
-    require,
-    sample_at,
-    wanted_keys,
-)
+from pipnet.data.sample import BadItems, Sample, Validation, check_options, require, sample_at, wanted_keys
+from pipnet.files import csv_rows, read_text
 from pipnet.layouts import PointLayout
-from pipnet.text_files import csv_rows, read_text
 
 _log = logging.getLogger(__name__)
 
-_OPTIONAL_COLUMNS = ("name", "subset", "box_x0", "box_y0", "box_x1", "box_y1")
-_VISIBILITY = (0, 1, 2)  # COCO: not labelled, labelled but hidden, labelled and visible
+_BOX_COLUMNS = ("box_x0", "box_y0", "box_x1", "box_y1")
+_OPTIONAL_COLUMNS = ("name", "subset", *_BOX_COLUMNS)
 
 
 def read_csv(
@@ -48,21 +39,12 @@ def read_csv(
     ``box_x0, box_y0, box_x1, box_y1`` (default, also where all four cells are empty: the tight box of the points).
 
     Args:
-        root: Folder of the set.
-        layout: Says how many points a line has.
-        bad: Takes the lines that can't be used.
         file: The CSV file, relative to ``root``.
         images: Folder that the image column is relative to, relative to ``root``.
-        validation: Leave out, keep only or keep the faces that :func:`~pipnet.data.sample.wanted_keys` picks by the
-            stem of the photo: a validation part without a file of its own.
-
-    Raises:
-        FileNotFoundError: The CSV file is missing.
-        ValueError: The header lacks a column or has one that isn't known, and the message names it; or the file is in
-            another encoding, and it names the line.
-        BadSampleError: A bad line under ``on_bad="raise"``.
+        validation: As elsewhere, but picked by :func:`~pipnet.data.sample.wanted_keys`: a validation part without a
+            file of its own.
     """
-    check_validation(validation)
+    check_options(validation=validation)
     path = require(root / file, "a CSV file with the columns image,x0,y0,x1,y1,...")
     coordinates = [f"{axis}{point}" for point in range(layout.num_points) for axis in "xy"]
     table = csv_rows(read_text(path))
@@ -85,7 +67,7 @@ def read_csv(
             raise BadSampleError(f"{where}: no photo {image}; correct the image column or put the photo there")
         points = np.array([_cell(row, column, where) for column in coordinates]).reshape(-1, 2)
         _check_labelled(points, where)
-        box = np.array([_cell(row, column, where) for column in _OPTIONAL_COLUMNS[2:] if column in row])
+        box = np.array([_cell(row, column, where) for column in _BOX_COLUMNS if column in row])
         if np.isnan(box).any() and not np.isnan(box).all():
             raise BadSampleError(f"{where}: some of the four box cells are empty; fill all or none")
         sample = sample_at(
@@ -100,11 +82,11 @@ def read_csv(
         return sample
 
     rows = []
-    faces_of: dict[str, int] = {}
+    faces_of: Counter[str] = Counter()
     for number, cells in table:
         row = cells if isinstance(cells, str) else _row(cells, columns)
         photo = row["image"].strip() if isinstance(row, dict) else ""
-        faces_of[photo] = faces_of.get(photo, 0) + 1  # counted before anything is skipped: names stay the same
+        faces_of[photo] += 1  # counted before anything is skipped: names stay the same
         default_name = photo if faces_of[photo] == 1 else f"{photo}#{faces_of[photo]}"
         rows.append((f"{path}, line {number}", row, default_name, Path(photo).stem))
     wanted = wanted_keys((stem for *_, row, _, stem in rows if isinstance(row, dict)), validation)
@@ -136,7 +118,7 @@ def _check_header(path: Path, header: Sequence[str], coordinates: Sequence[str],
             raise ValueError(f"{path}, line 1: column {column!r} is not known; {expected}; optional: {optional}")
     if len(set(header)) != len(header):
         raise ValueError(f"{path}, line 1: a column stands twice in the header; {expected}")
-    boxes = [column for column in _OPTIONAL_COLUMNS[2:] if column in header]
+    boxes = [column for column in _BOX_COLUMNS if column in header]
     if len(boxes) not in (0, 4):
         raise ValueError(f"{path}, line 1: a box needs four columns, the header has only {', '.join(boxes)}")
 
@@ -186,25 +168,14 @@ def read_coco(
     annotation's id, ``a.jpg#17``.
 
     Args:
-        root: Folder of the set.
-        layout: Says how many points an annotation has.
-        bad: Takes the annotations that can't be used (without a labelled point, with an id that stands twice, or of a
-            photo that has another size than ``images`` says).
         file: The JSON file, relative to ``root``.
         images: Folder that file names are relative to, relative to ``root``.
         validation: As in :func:`read_csv`.
         box: ``points`` for the tight box of the points, ``rectangle`` for ``bbox`` (x, y, width, height).
         category: Name of the category that is read; None takes the only one, or the one that has the layout's names,
             or the one called face. How many annotations of others there are is logged.
-
-    Raises:
-        FileNotFoundError: The JSON file is missing.
-        ValueError: The file isn't JSON, or not COCO's, or its points have other names than the layout's; the message
-            names the place.
-        BadSampleError: A bad annotation under ``on_bad="raise"``.
     """
-    check_choice("box", box, ("points", "rectangle"))
-    check_validation(validation)
+    check_options(box=box, validation=validation)
     path = require(root / file, "a COCO-keypoints JSON file with images and annotations")
     photos, annotations, categories = _load_coco(path)
     orders = _face_categories(path, categories, layout, category)
@@ -390,7 +361,7 @@ def _coco_points(annotation: dict[str, Any], layout: PointLayout, where: str) ->
             " delete it"
         )
     x, y, visibility = values.reshape(-1, 3).T
-    if not np.isin(visibility, _VISIBILITY).all():
+    if not np.isin(visibility, (0, 1, 2)).all():
         raise BadSampleError(f"{where}: visibility must be 0, 1 or 2; correct or delete it")
     points = np.where(visibility[:, None] > 0, np.column_stack([x, y]), np.nan)
     _check_labelled(points, where)
@@ -398,9 +369,9 @@ def _coco_points(annotation: dict[str, Any], layout: PointLayout, where: str) ->
 
 
 def _coco_box(annotation: dict[str, Any], where: str) -> np.ndarray:
-    bbox = annotation.get("bbox")
+    bbox: Any = annotation.get("bbox")
     try:
-        x, y, width, height = (float(value) for value in bbox)
+        x, y, width, height = map(float, bbox)
     except (TypeError, ValueError):
         raise BadSampleError(
             f"{where}: bbox {bbox!r} is not x, y, width, height; correct it or use box=points"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,16 +11,7 @@ import numpy as np
 
 from pipnet.console import needs
 from pipnet.data.images import BadSampleError, read_image
-from pipnet.data.sample import (
-    BadItems,
-    Sample,
-    Validation,
-    check_choice,
-    check_validation,
-    is_wanted,
-    require,
-    sample_at,
-)
+from pipnet.data.sample import BadItems, Sample, Validation, check_options, is_wanted, require, sample_at
 from pipnet.layouts import PointLayout
 
 _COFW_TREE = "COFW_train_color.mat and COFW_test_color.mat"
@@ -42,25 +33,9 @@ def read_cofw(
 
     A record of ``phis`` is N x, N y, N occlusion flags. MATLAB counts pixels from 1; 1 is subtracted. Photos (colour
     or grey) are held in memory for as long as the samples live. Records are named ``cofw_train_0001``, counted from 1
-    as in MATLAB.
-
-    Args:
-        root: Folder that holds the two ``.mat`` files.
-        layout: Says how many points a record must have.
-        bad: Takes the items that can't be used.
-        part: ``train`` or ``test``.
-        validation: Of the training records, leave out, keep only or keep those that
-            :func:`~pipnet.data.sample.in_validation` picks by the record's name.
-        box: ``points`` for the tight box of the points, ``rectangle`` for the file's box (the authors' crop).
-
-    Raises:
-        FileNotFoundError: The file is missing.
-        ValueError: The file isn't the published one; the message says what is missing.
-        BadSampleError: A bad record under ``on_bad="raise"``.
+    as in MATLAB; ``validation`` goes by this name. ``box="rectangle"`` is the authors' crop.
     """
-    check_choice("part", part, tuple(_COFW_KEYS))
-    check_choice("box", box, ("points", "rectangle"))
-    check_validation(validation, part=part)
+    check_options(part=part, box=box, validation=validation)
     path = require(root / f"COFW_{part}_color.mat", _COFW_TREE)
     with _open_hdf5(path, _COFW_KEYS[part]) as (file, images, phis, boxes):
         # HDF5 holds MATLAB's columns as rows: (3N, F) and (4, F) arrive transposed.
@@ -100,33 +75,19 @@ def read_cofw68(
     """COFW-68: Ghiasi and Fowlkes' 68 points for the test photos of COFW; there is no training part.
 
     Each ``<i>_points.mat`` holds ``Points (68, 2)``, counted from 1 (1 is subtracted), and ``Occ (68, 1)``, for photo
-    ``i`` of ``COFW_test_color.mat``.
-
-    Args:
-        root: Folder ``COFW68_Data`` of the benchmark: ``test_annotations/`` and ``cofw68_test_bboxes.mat``.
-        layout: Says how many points a record must have.
-        bad: Takes the items that can't be used.
-        part: ``test``.
-        box: ``points`` for the tight box of the points, ``rectangle`` for the file's box (the authors' crop).
-        images: Folder of ``COFW_test_color.mat``, relative to ``root``.
-
-    Raises:
-        FileNotFoundError: A file is missing.
-        ValueError: A file isn't the published one.
-        BadSampleError: A bad record under ``on_bad="raise"``.
+    ``i`` of ``COFW_test_color.mat``, which lies in the folder ``images``, seen from ``root``.
 
     Reference:
         Ghiasi, Fowlkes, "Occlusion Coherence: Detecting and Localizing Occluded Faces", arXiv:1506.08347;
         github golnazghiasi/cofw68-benchmark.
     """
-    check_choice("part", part, ("test",))
-    check_choice("box", box, ("points", "rectangle"))
+    check_options(part=part, parts=("test",), box=box)
     photos_path = require(root / images / "COFW_test_color.mat", _COFW68_TREE)
     annotations = require(root / "test_annotations", _COFW68_TREE)
+    boxes_path = root / "cofw68_test_bboxes.mat"
     rectangles = None
     if box == "rectangle":
-        boxes_path = require(root / "cofw68_test_bboxes.mat", _COFW68_TREE)
-        rectangles = _load_mat(boxes_path, ("bboxes",))["bboxes"]
+        rectangles = _load_mat(require(boxes_path, _COFW68_TREE), ("bboxes",))["bboxes"]
     with _open_hdf5(photos_path, ("IsT",)) as (file, photos):
         references = np.asarray(photos).ravel()
         if rectangles is not None and rectangles.shape != (len(references), 4):
@@ -176,26 +137,13 @@ def read_aflw(
     ``bbox (F, 4)`` as ``x0, x1, y0, y1``; ``nameList``; ``ra``, a permutation counted from 1 whose first 20,000 faces
     train and whose rest test; ``mask_new (F, N)``, 1 where a point is visible. Hidden points are labelled too and
     count in the published figures: they become ``occluded``. Faces without a hidden point are the subset ``frontal``.
+    ``box="rectangle"`` is the published crop, and the size that normalises published errors.
 
     Args:
-        root: Folder of ``AFLWinfo_release.mat``.
-        layout: Says how many points a face must have.
-        bad: Takes the items that can't be used.
-        part: ``train`` or ``test``.
-        validation: As in :func:`read_cofw`, by the stem of the photo, so that its faces stay together.
-        box: ``points`` for the tight box of the points, ``rectangle`` for the file's box: the published crop, and the
-            size that normalises published errors.
         images: Folder of the photos, relative to ``root``.
         train_faces: How many faces of ``ra`` train.
-
-    Raises:
-        FileNotFoundError: The file or the folder of photos is missing.
-        ValueError: The file isn't the published one.
-        BadSampleError: A bad face under ``on_bad="raise"``.
     """
-    check_choice("part", part, ("train", "test"))
-    check_choice("box", box, ("points", "rectangle"))
-    check_validation(validation, part=part)
+    check_options(part=part, box=box, validation=validation)
     path = require(root / "AFLWinfo_release.mat", _AFLW_TREE)
     photos = require(root / images, _AFLW_TREE)
     mat = _load_mat(path, ("data", "bbox", "nameList", "ra"))
@@ -267,9 +215,7 @@ def _open_hdf5(path: Path, keys: tuple[str, ...]) -> Iterator[tuple]:
     except OSError as error:
         raise ValueError(f"{path}: not a whole MATLAB 7.3 (HDF5) file ({error}); download it again") from error
     with file:
-        missing = [key for key in keys if key not in file]
-        if missing:
-            raise ValueError(f"{path}: no {missing[0]!r} in it, only {', '.join(sorted(file))}; get the published file")
+        _check_keys(path, keys, file)
         yield file, *(file[key] for key in keys)
 
 
@@ -282,8 +228,12 @@ def _load_mat(path: Path, keys: tuple[str, ...]) -> dict[str, np.ndarray]:
         mat = scipy.io.loadmat(path)
     except Exception as error:  # a damaged file makes scipy raise almost anything
         raise ValueError(f"{path}: not a whole MATLAB v5 file ({error}); download it again") from error
-    missing = [key for key in keys if key not in mat]
-    if missing:
-        present = ", ".join(sorted(key for key in mat if not key.startswith("__")))
-        raise ValueError(f"{path}: no {missing[0]!r} in it, only {present}; get the published file")
+    _check_keys(path, keys, mat)
     return mat
+
+
+def _check_keys(path: Path, keys: Iterable[str], present: Iterable[str]) -> None:
+    there = sorted(key for key in present if not key.startswith("__"))
+    for key in keys:
+        if key not in there:
+            raise ValueError(f"{path}: no {key!r} in it, only {', '.join(there)}; get the published file")

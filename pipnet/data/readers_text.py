@@ -3,23 +3,15 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 
 from pipnet.data.images import IMAGE_SUFFIXES, BadSampleError
-from pipnet.data.sample import (
-    BadItems,
-    Sample,
-    Validation,
-    check_choice,
-    check_validation,
-    is_wanted,
-    require,
-    sample_at,
-)
+from pipnet.data.sample import BadItems, Sample, Validation, check_options, is_wanted, require, sample_at
+from pipnet.files import read_text
 from pipnet.layouts import PointLayout
-from pipnet.text_files import read_text
 
 _log = logging.getLogger(__name__)
 
@@ -40,30 +32,16 @@ WFLW_ATTRIBUTES = ("pose", "expression", "illumination", "makeup", "occlusion", 
 def read_300w(
     root: Path, layout: PointLayout, bad: BadItems, *, part: str = "train", validation: Validation = "include"
 ) -> list[Sample]:
-    """300W: iBUG's folders of photos, each with a ``.pts`` file beside it.
+    """300W: iBUG's folders of photos, each with a ``.pts`` file beside it, in the order of folders, then file names.
 
     The files count pixels from 1; 1 is subtracted here (the authors' code forgets it, and its predictions sit half a
     pixel to a pixel off). Subsets are the folder's name (afw, helen, lfpw, ibug) and, for test faces, ``common`` or
     ``challenge``.
 
-    Args:
-        root: Folder that holds ``afw/``, ``helen/``, ``lfpw/`` and ``ibug/``.
-        layout: Says how many points a file must have.
-        bad: Takes the items that can't be used.
-        part: ``train``, ``common`` (helen and lfpw test), ``challenge`` (ibug), or ``test`` (both; without an ibug
-            folder it is ``common`` alone, and a warning is logged).
-        validation: Of the training faces, leave out (``exclude``), keep only (``only``) or keep (``include``) those
-            that :func:`~pipnet.data.sample.in_validation` picks by file stem.
-
-    Returns:
-        Samples in the order of folders, then file names.
-
-    Raises:
-        FileNotFoundError: A folder of the part is missing.
-        BadSampleError: A bad item under ``on_bad="raise"``.
+    ``part`` is ``train``, ``common`` (helen and lfpw test), ``challenge`` (ibug), or ``test`` (both; without an ibug
+    folder it is ``common`` alone, and a warning is logged).
     """
-    check_choice("part", part, tuple(_300W_FOLDERS))
-    check_validation(validation, part=part)
+    check_options(part=part, parts=_300W_FOLDERS, validation=validation)
     folders = list(_300W_FOLDERS[part])
     if part == "test" and not (root / "ibug").is_dir():
         require(root, _300W_TREE)
@@ -81,8 +59,7 @@ def _read_300w_folder(
     entries = sorted(path for path in directory.iterdir() if not path.name.startswith("."))
     images = {path.stem: path for path in reversed(entries) if path.suffix.lower() in IMAGE_SUFFIXES}
     labels = [path for path in entries if path.suffix.lower() == ".pts" and is_wanted(path.stem, validation)]
-    set_name = folder.split("/")[0]
-    subsets: tuple[str, ...] = (set_name,)
+    subsets = (folder.split("/")[0],)
     if folder in _300W_FOLDERS["test"]:
         subsets += ("challenge" if folder in _300W_FOLDERS["challenge"] else "common",)
 
@@ -103,27 +80,17 @@ def _read_300w_folder(
 
 
 def read_pts(path: Path, num_points: int) -> np.ndarray:
-    """Points of a ``.pts`` file as they stand in it: iBUG's form with header and braces, or bare ``x y`` lines.
-
-    Args:
-        path: The file.
-        num_points: How many points it must hold.
-
-    Returns:
-        ``(num_points, 2)`` float64.
+    """Points ``(num_points, 2)`` of a ``.pts`` file as they stand: iBUG's form with braces, or bare lines ``x y``.
 
     Raises:
         BadSampleError: Names the file and the line that is wrong.
     """
     try:
-        lines = read_text(path).split("\n")
+        stripped = [line.strip() for line in read_text(path).rstrip().split("\n")]
     except OSError as error:
         raise BadSampleError(f"{path}: can't be read as text ({error}); replace the file") from error
     except ValueError as error:
         raise BadSampleError(str(error)) from error
-    stripped = [line.strip() for line in lines]
-    while stripped and not stripped[-1]:
-        stripped.pop()
     first, last = 0, len(stripped)
     if "{" in stripped:
         first = stripped.index("{") + 1
@@ -131,10 +98,10 @@ def read_pts(path: Path, num_points: int) -> np.ndarray:
         if "}" not in stripped[first:]:
             raise BadSampleError(f"{path}, line {last}: the closing brace is missing, the file is cut off; replace it")
         last = stripped.index("}", first)
-        if any(stripped[last + 1 :]):
-            number = next(number for number, line in enumerate(stripped[last + 1 :], start=last + 2) if line)
+        behind = [number for number, line in enumerate(stripped, start=1) if number > last + 1 and line]
+        if behind:
             raise BadSampleError(
-                f"{path}, line {number}: goes on behind the closing brace; a .pts file holds one face; give a second"
+                f"{path}, line {behind[0]}: goes on behind the closing brace; a .pts file holds one face; give a second"
                 " one a file and a copy of the photo of its own"
             )
     rows = [(number, line) for number, line in enumerate(stripped[first:last], start=first + 1) if line]
@@ -170,31 +137,15 @@ def read_wflw(
 ) -> list[Sample]:
     """WFLW: the official lists, a line a face: 2N coordinates, 4 of a rectangle, 6 attributes, the photo's path.
 
-    Coordinates are taken as 0-based, as they stand. Subsets are the attributes that are set (pose, expression,
-    illumination, makeup, occlusion, blur). A photo may hold several faces: the name is its path and the face's number
-    in the list, ``37--Soccer/37_Soccer_Soccer_37_83#1``.
-
-    Args:
-        root: Folder that holds ``WFLW_images/`` and ``WFLW_annotations/``.
-        layout: Says how many points a line must have.
-        bad: Takes the items that can't be used.
-        part: ``train`` or ``test``.
-        validation: As in :func:`read_300w`, by the stem of the photo, so that its faces stay together.
-        box: ``points`` for the tight box of the points, ``rectangle`` for the list's rectangle.
-
-    Raises:
-        FileNotFoundError: The list is missing.
-        ValueError: The list is in another encoding; the message names the line.
-        BadSampleError: A bad item under ``on_bad="raise"``.
+    Coordinates are taken as 0-based, as they stand. Subsets are the attributes that are set. A photo may hold several
+    faces: the name is its path and the face's number in the list, ``37--Soccer/37_Soccer_Soccer_37_83#1``.
     """
-    check_choice("part", part, ("train", "test"))
-    check_choice("box", box, ("points", "rectangle"))
-    check_validation(validation, part=part)
+    check_options(part=part, box=box, validation=validation)
     annotations = root / "WFLW_annotations" / "list_98pt_rect_attr_train_test"
     path = require(annotations / f"list_98pt_rect_attr_{part}.txt", _WFLW_TREE)
     coordinates = 2 * layout.num_points
     fields = coordinates + 4 + len(WFLW_ATTRIBUTES) + 1
-    seen: dict[str, int] = {}
+    seen: Counter[str] = Counter()
 
     def read(item: tuple[str, str, int]) -> Sample:
         where, line, face = item
@@ -229,7 +180,7 @@ def read_wflw(
         if not line.strip():
             continue
         photo = line.split()[-1]
-        seen[photo] = seen.get(photo, 0) + 1  # counted before anything is skipped, so that names stay the same
+        seen[photo] += 1  # counted before anything is skipped, so that names stay the same
         if is_wanted(Path(photo).stem, validation):
             items.append((f"{path}, line {number}", line, seen[photo]))
     return list(bad.collect(items, read))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
@@ -22,81 +21,21 @@ _CAPTION_HEIGHT = 18
 _SUBPIXEL_BITS = 4
 
 
-@dataclass(frozen=True)
-class DatasetReport:
-    """What :func:`dataset_report` found; ``str(report)`` is the text to print.
-
-    Attributes:
-        faces: Samples read.
-        photos: Different photos among them that could be decoded.
-        subsets: Faces of each subset; a face may be in several or none.
-        widths, heights: Smallest, median and largest of the photos, pixels.
-        face_sizes: Smallest, median and largest longer side of the faces' boxes, source pixels.
-        points: Labelled points.
-        unlabelled: Points without a label (NaN).
-        occluded: Points labelled as hidden.
-        outside: Points outside their photo. Legal: labels of cut faces.
-        outside_faces: Faces that have such points.
-        furthest: How far the furthest lies outside, in longer sides of its face's box, and the name of that face.
-        skipped: Reasons of the items the reader skipped.
-        unreadable: Reasons of the photos that can't be decoded.
-    """
-
-    faces: int
-    photos: int
-    subsets: dict[str, int]
-    widths: tuple[float, float, float]
-    heights: tuple[float, float, float]
-    face_sizes: tuple[float, float, float]
-    points: int
-    unlabelled: int
-    occluded: int
-    outside: int
-    outside_faces: int
-    furthest: tuple[float, str]
-    skipped: list[str] = field(default_factory=list)
-    unreadable: list[str] = field(default_factory=list)
-
-    def __str__(self) -> str:
-        def spread(values: tuple[float, float, float]) -> str:
-            return " / ".join(f"{value:.0f}" for value in values)
-
-        subsets = ", ".join(f"{name} {count}" for name, count in sorted(self.subsets.items())) or "none"
-        lines = [
-            f"faces            {self.faces} in {self.photos} photos",
-            f"subsets          {subsets}",
-            f"photo width      {spread(self.widths)} px (min / median / max)",
-            f"photo height     {spread(self.heights)} px",
-            f"face size        {spread(self.face_sizes)} px (longer side of the box)",
-            f"labelled points  {self.points}, of them {self.occluded} marked as hidden; {self.unlabelled} not labelled",
-            f"outside photo    {self.outside} points of {self.outside_faces} faces"
-            + (f"; furthest {self.furthest[0]:.2f} face sizes, {self.furthest[1]}" if self.outside else ""),
-            f"skipped          {len(self.skipped)}",
-            *(f"  {reason}" for reason in self.skipped),
-            f"unreadable       {len(self.unreadable)}",
-            *(f"  {reason}" for reason in self.unreadable),
-        ]
-        return "\n".join(lines)
-
-
-def dataset_report(samples: Sequence[Sample], bad: BadItems, *, progress: bool = False) -> DatasetReport:
-    """Count a dataset and decode every photo of it once.
+def dataset_report(samples: Sequence[Sample], bad: BadItems, *, progress: bool = False) -> tuple[str, list[str]]:
+    """Counts and sizes of a dataset, of which every photo is decoded once.
 
     Args:
         samples: Faces of a reader.
         bad: What the reader skipped.
         progress: Whether to show a bar on standard error.
 
-    Example:
-        >>> face = Sample(np.zeros((20, 30, 3), np.uint8), np.array([[2.0, 3.0], [-4.0, 11.0]]), "drawn", ("a",))
-        >>> report = dataset_report([face], BadItems())
-        >>> report.widths, report.outside, report.furthest
-        ((30.0, 30.0, 30.0), 1, (0.4375, 'drawn'))
+    Returns:
+        The text to print, and why photos can't be decoded. Points outside their photo are legal: labels of cut faces.
     """
     sizes: dict[object, tuple[int, int]] = {}
     unreadable: dict[object, str] = {}
     outside = outside_faces = 0
-    furthest = (0.0, "")
+    furthest, furthest_name = 0.0, ""
     for sample in tqdm(samples, desc="photos", unit="face", disable=not progress, leave=False):
         key = id(sample.image) if isinstance(sample.image, np.ndarray) else sample.image
         if key not in sizes and key not in unreadable:
@@ -108,42 +47,41 @@ def dataset_report(samples: Sequence[Sample], bad: BadItems, *, progress: bool =
         if key in unreadable:
             continue
         # The photo covers [-0.5, side - 0.5]: coordinates name pixel centres.
-        extent = np.array(sizes[key], dtype=float)
-        beyond = np.fmax(-0.5 - sample.points, sample.points - (extent - 0.5)).max(
-            axis=1
-        )  # (N,), px; NaN if not labelled
-        count = int((beyond > 0).sum())
-        if count:
-            outside += count
+        beyond = np.fmax(-0.5 - sample.points, sample.points - (np.array(sizes[key]) - 0.5))
+        beyond = beyond.max(axis=1)  # (N,), px; NaN if not labelled
+        if (beyond > 0).any():
+            outside += int((beyond > 0).sum())
             outside_faces += 1
-            furthest = max(furthest, (float(np.nanmax(beyond)) / _longer_side(sample.box), sample.name))
-    points = np.array([~np.isnan(sample.points[:, 0]) for sample in samples]) if samples else np.zeros((0, 0), bool)
-    return DatasetReport(
-        faces=len(samples),
-        photos=len(sizes),
-        subsets=dict(Counter(subset for sample in samples for subset in sample.subsets)),
-        widths=_spread([size[0] for size in sizes.values()]),
-        heights=_spread([size[1] for size in sizes.values()]),
-        face_sizes=_spread([_longer_side(sample.box) for sample in samples]),
-        points=int(points.sum()),
-        unlabelled=int((~points).sum()),
-        occluded=sum(int(sample.occluded.sum()) for sample in samples if sample.occluded is not None),
-        outside=outside,
-        outside_faces=outside_faces,
-        furthest=furthest,
-        skipped=list(bad.reasons),
-        unreadable=list(unreadable.values()),
-    )
+            of_box = float(np.nanmax(beyond)) / _longer_side(sample.box)
+            furthest, furthest_name = max((furthest, furthest_name), (of_box, sample.name))
+    points = sum(len(sample.points) for sample in samples)
+    labelled = sum(int((~np.isnan(sample.points[:, 0])).sum()) for sample in samples)
+    occluded = sum(int(sample.occluded.sum()) for sample in samples if sample.occluded is not None)
+    subsets = sorted(Counter(subset for sample in samples for subset in sample.subsets).items())
+    lines = [
+        f"faces            {len(samples)} in {len(sizes)} photos",
+        f"subsets          {', '.join(f'{name} {count}' for name, count in subsets) or 'none'}",
+        f"photo width      {_spread([width for width, _ in sizes.values()])} px (min / median / max)",
+        f"photo height     {_spread([height for _, height in sizes.values()])} px",
+        f"face size        {_spread([_longer_side(sample.box) for sample in samples])} px (longer side of the box)",
+        f"labelled points  {labelled}, of them {occluded} marked as hidden; {points - labelled} not labelled",
+        f"outside photo    {outside} points of {outside_faces} faces"
+        + (f"; furthest {furthest:.2f} face sizes, {furthest_name}" if outside else ""),
+        f"skipped          {len(bad)}",
+        *(f"  {reason}" for reason in bad.reasons),
+        f"unreadable       {len(unreadable)}",
+        *(f"  {reason}" for reason in unreadable.values()),
+    ]
+    return "\n".join(lines), list(unreadable.values())
 
 
 def _longer_side(box: np.ndarray) -> float:
     return float((box[2:] - box[:2]).max())
 
 
-def _spread(values: Sequence[float]) -> tuple[float, float, float]:
-    if not len(values):
-        return (np.nan, np.nan, np.nan)
-    return float(min(values)), float(np.median(values)), float(max(values))
+def _spread(values: Sequence[float]) -> str:
+    smallest, median, largest = (min(values), np.median(values), max(values)) if len(values) else (np.nan,) * 3
+    return f"{smallest:.0f} / {median:.0f} / {largest:.0f}"
 
 
 def draw_points(
@@ -153,13 +91,9 @@ def draw_points(
 
     Args:
         tile: RGB uint8 ``(H, W, 3)``.
-        points_crop: ``(N, 2)`` in pixels of ``tile``, 0-based pixel centres, kept to a sixteenth of a pixel. NaN points
-            are skipped, points outside are cut off.
+        points_crop: ``(N, 2)`` in pixels of ``tile``. NaN points are skipped, points outside are cut off.
         color: RGB.
         radius: Of the dots in pixels; None takes a 130th of the longer side of the tile, at least 1.
-
-    Returns:
-        RGB uint8 of the same shape.
     """
     drawn = np.ascontiguousarray(tile).copy()
     scale = 1 << _SUBPIXEL_BITS
@@ -182,7 +116,7 @@ def face_tile(
     color: Color = _GREEN,
     others: Sequence[tuple[np.ndarray, Color]] = (),
 ) -> np.ndarray:
-    """A face cut out of its photo with its points drawn on: one tile of a contact sheet.
+    """A face cut out of its photo with its points drawn on, RGB uint8 ``(size, size, 3)``: a tile of a contact sheet.
 
     Args:
         image: RGB uint8 ``(H, W, 3)``.
@@ -191,11 +125,7 @@ def face_tile(
         size: Side of the tile in pixels.
         crop_scale: Side of the cut square in longer sides of the box.
         color: RGB of the points.
-        others: More points in other colours, drawn below them: ``(points_px, color)``, for example the labels below
-            the predictions.
-
-    Returns:
-        RGB uint8 ``(size, size, 3)``.
+        others: More points in other colours, drawn below them, for example the labels below the predictions.
     """
     crop = crop_of_square(crop_squares(tight_box(points_px) if box is None else box, crop_scale)[0], size)
     tile = crop.warp(image)
@@ -212,7 +142,7 @@ def contact_sheet(
     captions: Sequence[str] | None = None,
     gap: int = 4,
 ) -> np.ndarray:
-    """Pictures side by side in rows, a caption under each.
+    """Pictures side by side in rows, a caption under each: RGB uint8 ``(H, W, 3)``.
 
     Args:
         tiles: RGB uint8 pictures; each is fitted into a square, aspect kept.
@@ -221,15 +151,8 @@ def contact_sheet(
         captions: One line each, shortened in the middle to what fits; None draws none.
         gap: Pixels around each picture.
 
-    Returns:
-        RGB uint8 ``(H, W, 3)``.
-
     Raises:
         ValueError: There are no pictures, or not as many captions.
-
-    Example:
-        >>> contact_sheet([np.zeros((10, 10, 3), np.uint8)] * 5, columns=3, gap=2).shape
-        (26, 38, 3)
     """
     if not len(tiles):
         raise ValueError("a contact sheet needs at least one picture")

@@ -1,14 +1,12 @@
-"""One labelled face, and what happens to the ones that can't be used.
-Also: which faces of a dataset are its validation part, and whether its files lie where they should.
-"""
+"""One labelled face, the ones that can't be used, and what all readers of datasets check."""
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, TypeVar, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 import numpy as np
 
@@ -62,14 +60,7 @@ class Sample:
 class BadItems:
     """Items of a dataset that were skipped, with the reason of each.
 
-    Under ``"raise"`` the first one stops the reading; under ``"skip"`` it is listed here instead. Nothing is ever left
-    out silently: readers return this list beside the samples.
-
-    Example:
-        >>> bad = BadItems("skip")
-        >>> bad.add("a.pts: 67 points, expected 68; delete or correct the file")
-        >>> len(bad), bad.reasons[0][:5]
-        (1, 'a.pts')
+    Under ``"raise"`` the first one stops the reading; under ``"skip"`` it is listed here instead.
     """
 
     on_bad: OnBad = "raise"
@@ -138,60 +129,51 @@ def wanted_keys(keys: Iterable[str], validation: Validation) -> set[str]:
     """Which of a set's own keys are kept. As :func:`is_wanted`, but of two keys and more neither part is empty.
 
     Where none of a few keys falls into the tenth, the one that comes closest validates; where all do, one trains.
-
-    Example:
-        >>> faces = [f"p{i}" for i in range(6)]
-        >>> any(map(in_validation, faces)), sorted(wanted_keys(faces, "only"))
-        (False, ['p0'])
     """
     # In the order of the checksum whose remainder decides; names break ties.
-    ordered = sorted(set(keys), key=lambda key: (zlib.crc32(key.encode(errors="surrogatepass")) % 10, key))
+    ordered = sorted(set(keys), key=lambda key: (_remainder(key), key))
     held_out = {key for key in ordered if in_validation(key)}
     if len(ordered) > 1:
         held_out = (held_out or {ordered[0]}) - ({ordered[-1]} if len(held_out) == len(ordered) else set())
     return {"include": set(ordered), "only": held_out, "exclude": set(ordered) - held_out}[validation]
 
 
-def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
-    """Stop on an option that isn't one of the choices.
+def check_options(
+    *,
+    part: str = "train",
+    parts: Collection[str] = ("train", "test"),
+    box: str = "points",
+    validation: str = "include",
+) -> None:
+    """Stop on an unknown value of an option, or on validation faces of a part that has none.
 
     Raises:
         ValueError: The message lists the choices.
     """
-    if value not in choices:
-        raise ValueError(f"{name} must be one of {', '.join(choices)}; got {value!r}")
-
-
-def check_validation(validation: str, *, part: str = "train", of: tuple[str, ...] = ("train",)) -> None:
-    """Stop on an unknown ``validation``, or on one asked of a part that has no validation faces.
-
-    Raises:
-        ValueError: What was asked and what there is.
-    """
-    check_choice("validation", validation, get_args(Validation))
-    if part not in of and validation != "include":
-        raise ValueError(
-            f"validation={validation!r} needs part={of[0]!r}: validation faces come from training data only"
-        )
+    for name, value, choices in (
+        ("part", part, parts),
+        ("box", box, ("points", "rectangle")),
+        ("validation", validation, get_args(Validation)),
+    ):
+        if value not in choices:
+            raise ValueError(f"{name} must be one of {', '.join(choices)}; got {value!r}")
+    if part != "train" and validation != "include":
+        raise ValueError(f"validation={validation!r} needs part='train': validation faces come from training data only")
 
 
 def require(path: Path, tree: str) -> Path:
     """The path, if it is there.
 
-    Args:
-        path: File or folder.
-        tree: What the dataset's folder must look like, one line.
-
     Raises:
-        FileNotFoundError: Names the path and the expected tree.
+        FileNotFoundError: Names the path and what the dataset's folder must look like, ``tree``.
     """
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist; expected {tree} (data/README.md says how to get it)")
     return path
 
 
-def sample_at(where: str, **fields) -> Sample:
-    """A :class:`~pipnet.data.sample.Sample` whose errors name the file and line it came from.
+def sample_at(where: str, **fields: Any) -> Sample:
+    """A :class:`Sample` whose errors name the file and line it came from.
 
     Raises:
         BadSampleError: It can't be used, or a point or its box lies absurdly far outside its photo (:data:`FURTHEST`).

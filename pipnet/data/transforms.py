@@ -79,16 +79,13 @@ class Augment:
                 raise ValueError(f"{name} must not be negative, got {value}")
 
     def crop(self, square: np.ndarray, size: int, rng: np.random.Generator, tilt: float = 0.0) -> tuple[Crop, bool]:
-        """Draw the warp of one face.
+        """Draw the warp of one face, and whether it is mirrored (points then need ``PointLayout.mirror``).
 
         Args:
             square: ``(3,)`` centre x, centre y, side, source pixels: a row of :func:`pipnet.geometry.crop_squares`.
             size: Side of the crop in pixels.
             rng: Source of randomness.
             tilt: Degrees, how far face and square are tilted clockwise; all that is drawn starts from upright.
-
-        Returns:
-            The crop, and whether it is mirrored (points then need ``PointLayout.mirror``).
         """
         x, y, side = (float(v) for v in square)
         shift = rng.normal(0.0, 1.0, 2) * self.box_shift
@@ -104,15 +101,7 @@ class Augment:
         return affine_crop(centre, (width, height), size, angle=angle, tilt=tilt, mirror=mirror), mirror
 
     def photometric(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Change light, sharpness and visibility of a crop.
-
-        Args:
-            image: uint8 RGB ``(S, S, 3)``. May be changed in place.
-            rng: Source of randomness.
-
-        Returns:
-            uint8 RGB, same shape.
-        """
+        """Change light, sharpness and visibility of a crop, RGB uint8 ``(S, S, 3)``; it may be changed in place."""
         image = self._occlude(image, rng)
         image = self._colour(image, rng)
         return self._degrade(image, rng)

@@ -204,8 +204,7 @@ def evaluate(
     point_scores = np.full(true.shape[:2], np.nan)
     sizes = np.zeros((len(samples), 2))
 
-    bar = tqdm(total=len(samples), desc=f"boxes from {boxes}", unit="face", disable=not progress)
-    with bar:
+    with tqdm(total=len(samples), desc=f"boxes from {boxes}", unit="face", disable=not progress) as bar:
         for chunk in photo_chunks(samples, bad, kept):
             if boxes == "detector":
                 indices = [index for index, _ in chunk]
@@ -252,17 +251,11 @@ def evaluate(
 
 @dataclass(frozen=True)
 class NoiseLevel:
-    """One point of the curve of error over box noise.
+    """One point of the curve of error over box noise."""
 
-    Attributes:
-        level: Largest shift, as a fraction of the longer box side, and largest relative change of size.
-        faces: Faces measured.
-        statistics: By name, as in :func:`pipnet.metrics.error_statistics`; fractions of the main norm.
-    """
-
-    level: float
+    level: float  # largest shift, fraction of the longer box side, and largest relative change of size
     faces: int
-    statistics: dict[str, Interval]
+    statistics: dict[str, Interval]  # as in pipnet.metrics.error_statistics, fractions of the main norm
 
 
 def box_noise_curve(
@@ -279,29 +272,16 @@ def box_noise_curve(
 ) -> list[NoiseLevel]:
     """NME over the amount of box noise: how much a worse face detector would cost.
 
-    Each level is the largest shift and the largest relative change of size of :func:`evaluate` at once. All levels move
-    a face in the same direction, so the curve is smooth and its points can be compared pairwise.
-
-    Raises:
-        ValueError: As :func:`evaluate`; or if a level is negative or 1 and more, which could leave no box.
+    Each level, from 0 to below 1, is the largest shift and the largest relative change of size of :func:`evaluate` at
+    once. All levels move a face in the same direction, so the curve is smooth and its points can be compared pairwise.
     """
     for level in levels:
         if not 0 <= level < 1:
             raise ValueError(f"box noise levels must lie in [0, 1), got {level}")
     curve = []
+    shared: dict[str, Any] = {"seed": seed, "batch_size": batch_size, "on_bad": on_bad, "progress": progress}
     for level in levels:
-        result = evaluate(
-            landmarker,
-            samples,
-            layout=layout,
-            boxes="jittered",
-            shift=level,
-            scale=level,
-            seed=seed,
-            batch_size=batch_size,
-            on_bad=on_bad,
-            progress=progress,
-        )
+        result = evaluate(landmarker, samples, layout=layout, boxes="jittered", shift=level, scale=level, **shared)
         errors = result.errors()
         errors = errors[~np.isnan(errors)]
         curve.append(NoiseLevel(level, len(errors), bootstrap(errors, error_statistics(), resamples=resamples)))

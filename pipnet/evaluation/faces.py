@@ -18,20 +18,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _CHUNK_FACES = 64
-_CHUNK_BYTES = 256 * 2**20  # photos held at once; large ones make the chunk shorter
+CHUNK_BYTES = 256 * 2**20  # photos held at once; large ones make the chunk shorter
 
 
 def compared_layout(model: PointLayout, data: PointLayout) -> PointLayout:
-    """The layout in which a model of one layout is measured on a set of another.
-
-    Raises:
-        ValueError: If neither can be mapped to the other; the message names both.
-
-    Example:
-        >>> from pipnet.layouts import get_layout
-        >>> compared_layout(get_layout("wflw_98"), get_layout("300w_68")).name
-        '300w_68'
-    """
+    """The layout in which a model of one layout is measured on a set of another; ValueError if none can be mapped."""
     if model.name == data.name and model.num_points != data.num_points:
         raise ValueError(
             f"the model's layout {model.name!r} has {model.num_points} points, the dataset's of the same name has "
@@ -48,18 +39,9 @@ def compared_layout(model: PointLayout, data: PointLayout) -> PointLayout:
 
 
 def true_points(samples: Sequence[Sample], layout: PointLayout, measured: PointLayout) -> np.ndarray:
-    """True points of all faces in the layout of the comparison.
+    """True points of all faces in the layout of the comparison, ``(F, N, 2)`` float64, source pixels.
 
-    Args:
-        samples: Labelled faces.
-        layout: What their points mean.
-        measured: Layout wanted, :func:`compared_layout`.
-
-    Returns:
-        ``(F, N, 2)`` float64, source pixels; NaN where a point, or one it is computed from, is not labelled.
-
-    Raises:
-        ValueError: If a face has another number of points than ``layout``; the message names it.
+    NaN where a point, or one it is computed from, is not labelled. ValueError names a face that doesn't fit ``layout``.
     """
     for sample in samples:
         if len(sample.points) != layout.num_points:
@@ -74,25 +56,13 @@ def true_points(samples: Sequence[Sample], layout: PointLayout, measured: PointL
 
 
 def jitter_boxes(boxes: np.ndarray, shift: float, scale: float, seed: int) -> np.ndarray:
-    """Boxes moved and resized at random, the way a face detector's differ from the labels'.
+    """Boxes ``(F, 4)`` moved and resized at random, the way a face detector's differ from the labels'.
 
-    Args:
-        boxes: ``(F, 4)``, source pixels.
-        shift: Largest move along x and along y, as a fraction of the longer side; uniform.
-        scale: Both sides grow by a factor uniform in ``1 - scale … 1 + scale``.
-        seed: The same seed draws the same directions whatever the amounts.
-
-    Returns:
-        ``(F, 4)``.
+    ``shift`` is the largest move along x and along y, as a fraction of the longer side; both sides grow by a factor
+    uniform in ``1 - scale … 1 + scale``. The same seed draws the same directions whatever the amounts.
 
     Raises:
         ValueError: If an amount is negative, or ``scale`` is 1 or more, which could leave no box.
-
-    Example:
-        >>> box = np.array([[10.0, 20.0, 30.0, 60.0]])
-        >>> moved = jitter_boxes(box, shift=0.1, scale=0.0, seed=0) - box  # at most 4 px: a tenth of 40
-        >>> bool((abs(moved) <= 4).all()), bool(np.allclose(moved[0, :2], moved[0, 2:]))
-        (True, True)
     """
     if not (shift >= 0 and 0 <= scale < 1):
         raise ValueError(f"box jitter needs shift >= 0 and 0 <= scale < 1, got shift {shift} and scale {scale}")
@@ -109,16 +79,10 @@ def detected_faces(
     tight: np.ndarray,
     min_iou: float,
 ) -> list[Detections | None]:
-    """For each labelled face the detection that overlaps most with its true box.
+    """For each labelled face the detection that overlaps most with its tight box, ``(F, 4)``; None for a missed face.
 
-    Args:
-        detector: RGB uint8 image to detections. Called once for a run of equal images.
-        images: F photos.
-        tight: ``(F, 4)``, tight boxes of the true points.
-        min_iou: Least intersection over union, with the box as the detector drew it.
-
-    Returns:
-        F entries: a single detection, or None for a missed face, one that none overlaps by ``min_iou``.
+    Overlaps below ``min_iou`` are misses; they are measured with the box as the detector drew it. The detector is
+    called once for a run of equal images.
     """
     photo, found, faces = None, as_detections(np.zeros((0, 4))), []
     for index, image in enumerate(images):
@@ -137,18 +101,10 @@ def box_overlaps(boxes: np.ndarray, tight: np.ndarray) -> np.ndarray:
 
 
 def photo_chunks(samples: Sequence[Sample], bad: BadItems, kept: np.ndarray) -> Iterator[list[tuple[int, np.ndarray]]]:
-    """Faces with their photos, as many at a time as memory allows.
+    """Faces with their photos as index and RGB uint8, up to 64 at a time, fewer where photos are large.
 
-    Args:
-        samples: Labelled faces. Neighbours in the list that share a photo have it decoded once.
-        bad: Receives what can't be read.
-        kept: ``(F,)`` bool, cleared where a photo can't be read.
-
-    Yields:
-        Up to 64 faces, fewer where photos are large, as index and RGB uint8 photo.
-
-    Raises:
-        BadSampleError: An unreadable photo where ``bad`` says to raise.
+    Neighbours in the list that share a photo have it decoded once. What can't be read goes to ``bad`` and is cleared in
+    ``kept (F,)``.
     """
     chunk: list[tuple[int, np.ndarray]] = []
     held = 0
@@ -164,7 +120,7 @@ def photo_chunks(samples: Sequence[Sample], bad: BadItems, kept: np.ndarray) -> 
                 continue
             held += image.nbytes
         chunk.append((index, image))
-        if len(chunk) == _CHUNK_FACES or held > _CHUNK_BYTES:
+        if len(chunk) == _CHUNK_FACES or held > CHUNK_BYTES:
             yield chunk
             chunk, held = [], image.nbytes
     if chunk:

@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from pipnet.data.images import read_image, write_image
+from pipnet.data.report import contact_sheet, draw_points
 from pipnet.evaluation.evaluate import Evaluation, NoiseLevel
 from pipnet.files import replacing
 from pipnet.geometry import crop_of_square, crop_squares
@@ -17,8 +18,7 @@ from pipnet.metrics import auc, ced, labelled_box
 
 _LIMIT = 0.10  # right end of the error curve
 _TILE = 256
-_CAPTION = 34
-_TRUE, _PRED, _LINK, _INK = (60, 220, 60), (255, 70, 60), (255, 210, 60), (235, 235, 235)  # RGB
+_TRUE, _PRED, _LINK = (60, 220, 60), (255, 70, 60), (255, 210, 60)  # RGB
 _NORM_AXES = {
     "outer_eye": "outer eye distance",
     "pupil": "pupil distance",
@@ -88,50 +88,24 @@ def draw_worst_faces(evaluation: Evaluation, path: str | Path, *, count: int = 2
     """Contact sheet of the faces with the largest errors, missed ones first.
 
     True points are green, predicted ones red, and a yellow line joins the two.
-
-    Raises:
-        OSError: If the file can't be written.
-        ValueError: If OpenCV can't write a picture with this suffix.
     """
     errors = evaluation.errors()
     order = np.argsort(np.where(np.isnan(errors), -1.0, errors))[::-1]  # what can't be measured is not worst
-    tiles = [_face_tile(evaluation, int(face), float(errors[face])) for face in order[:count]]
-    columns = min(columns, len(tiles))
-    blank = np.zeros_like(tiles[0])
-    tiles += [blank] * (-len(tiles) % columns)
-    rows = [np.concatenate(tiles[start : start + columns], axis=1) for start in range(0, len(tiles), columns)]
-    write_image(Path(path), np.concatenate(rows))
-
-
-def _face_tile(evaluation: Evaluation, face: int, error: float) -> np.ndarray:
-    """One face with its points and a caption, RGB uint8 ``(_TILE + _CAPTION, _TILE, 3)``."""
-    sample, true, pred = evaluation.samples[face], evaluation.true[face], evaluation.pred[face]
-    # Twice the face, so that a prediction beside it is still seen.
-    square = crop_squares(labelled_box(true[None]), crop_scale=2.0)[0]
-    crop = crop_of_square(square, _TILE)
-    tile = np.ascontiguousarray(crop.warp(read_image(sample.image)))
-    labelled = ~np.isnan(true).any(axis=-1)
-    true_crop = crop.to_crop(true[labelled])
-    if not evaluation.missed[face]:
-        pred_crop = crop.to_crop(pred[labelled])
-        for start, end in zip(true_crop, pred_crop, strict=True):
-            cv2.line(tile, _fixed(start), _fixed(end), _LINK, 1, cv2.LINE_AA, shift=4)
-        _dots(tile, pred_crop, _PRED)
-    _dots(tile, true_crop, _TRUE)
-    caption = np.zeros((_CAPTION, _TILE, 3), dtype=np.uint8)
-    figure = "missed" if np.isinf(error) else "not measurable" if np.isnan(error) else f"NME {100 * error:.2f} %"
-    text = (sample.name if len(sample.name) <= 38 else "..." + sample.name[-35:]).encode("ascii", "replace").decode()
-    for line, words in enumerate((text, figure)):
-        cv2.putText(caption, words, (3, 13 + 15 * line), cv2.FONT_HERSHEY_SIMPLEX, 0.38, _INK, 1, cv2.LINE_AA)
-    return np.concatenate([tile, caption])
-
-
-def _dots(image: np.ndarray, points: np.ndarray, color: tuple[int, int, int]) -> None:
-    for point in points:
-        cv2.circle(image, _fixed(point), 24, color, -1, cv2.LINE_AA, shift=4)  # radius 1.5 px
-
-
-def _fixed(point: np.ndarray) -> tuple[int, int]:
-    """Crop pixels as OpenCV's fixed point with 4 fractional bits; far points are clipped, they'd overflow."""
-    x, y = np.clip(np.rint(point * 16), -(2**20), 2**20).astype(int).tolist()
-    return x, y
+    tiles, captions = [], []
+    for face in order[:count].tolist():
+        sample, true, pred = evaluation.samples[face], evaluation.true[face], evaluation.pred[face]
+        # Twice the face, so that a prediction beside it is still seen.
+        crop = crop_of_square(crop_squares(labelled_box(true[None]), crop_scale=2.0)[0], _TILE)
+        tile = np.ascontiguousarray(crop.warp(read_image(sample.image)))
+        true_crop, pred_crop = crop.to_crop(true), crop.to_crop(pred)
+        pairs = np.stack([true_crop, pred_crop], axis=1)  # (N, 2, 2)
+        for pair in pairs[np.isfinite(pairs).all(axis=(1, 2))]:
+            ends = np.clip(np.rint(pair * 16), -(2**20), 2**20).astype(np.int32)  # far ones would overflow
+            cv2.polylines(tile, [ends], False, _LINK, 1, cv2.LINE_AA, shift=4)
+        labelled = np.isfinite(true).all(axis=1)
+        tile = draw_points(tile, pred_crop[labelled], color=_PRED, radius=1.5)
+        tiles.append(draw_points(tile, true_crop, color=_TRUE, radius=1.5))
+        error = errors[face]
+        figure = "missed" if np.isinf(error) else "not measurable" if np.isnan(error) else f"NME {100 * error:.2f} %"
+        captions.append(f"{figure} {sample.name}".encode("ascii", "replace").decode())
+    write_image(Path(path), contact_sheet(tiles, columns=columns, captions=captions, gap=0))

@@ -44,8 +44,7 @@ def write_report(
         folder: Made if missing; files of an earlier report are replaced.
         noise: Result of :func:`pipnet.evaluation.evaluate.box_noise_curve`.
         about: What was measured (checkpoint, dataset, split); plain types, written at the top of ``metrics.json``.
-        unread: Faces that the reader of the dataset skipped, one reason each; listed and counted with those that
-            the evaluation skipped itself.
+        unread: Faces that the reader of the dataset skipped, one reason each; listed with those skipped here.
         resamples: Bootstrap resamples of each interval.
         worst: Faces on ``worst_faces.png``.
 

@@ -5,21 +5,13 @@
     python -m pipnet.export shipped --format openvino --output out              # out/300w_mobilenet_v2.xml and .bin
     python -m pipnet.export --show best_int8.onnx                               # what a file says of itself
 
-The graph takes ``crops``, RGB uint8 ``(B, S, S, 3)`` with any B, and gives ``points_unit`` ``(B, N, 2)`` (fractions of
-the crop), ``scores`` ``(B, N)`` and ``face_scores`` ``(B,)``; scaling of pixels, decoding and merging are inside.
-Layout, box scale, training record and card travel in the file: ``FaceLandmarker.load("best.onnx")`` needs nothing else.
-
-``--precision int8`` is calibrated on faces that the network was trained on: the training record says which dataset and
-split, ``--data-root`` (or ``PIPNET_DATA``) where it lies here; ``--dataset`` chooses another, and ``--faces DIR`` takes
-photos without labels, on which faces are detected. ``--calibration-faces`` of them are chosen, spread evenly over the
-set, and every second one is cut in a box that is off, as those of hard faces are.
+Layout, crop scale, training record and card travel in the file. int8 is calibrated on faces that the network was
+trained on, on another ``--dataset``, or on ``--faces DIR`` without labels; ``--calibration-faces`` of them, and every
+second one is cut in a box that is off, as those of hard faces are.
 
 Every file is opened again before it gets its name, with each runtime that is installed and can serve it, and compared
-with PyTorch on these faces, or on drawn ones where an fp32 export has none. A 32-bit graph that is off by more than
-0.001 px of the crop is not kept; an 8-bit one that moves points by more than 0.3 % of the crop's side on average is
-kept with a warning. No 8-bit graph overflows the 16 bits in which CPUs without VNNI add (`pipnet.model.rounding`).
-
-The card is ``NAME.md`` beside the checkpoint, else a few lines from the training record.
+with PyTorch. A 32-bit graph that is off by more than 0.001 px of the crop is not kept; an 8-bit one that moves points
+by more than 0.3 % of the crop's side on average is kept with a warning. docs/export.md describes the graph.
 
 Needs the extra ``export``, and ``openvino`` for that format. Exit status: 0; 1 when the graph differs from the network,
 a package of an extra is not installed, or the user interrupted; 2 when something could not be used or written.
@@ -39,14 +31,7 @@ if TYPE_CHECKING:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command.
-
-    Args:
-        arguments: Of the command line, without the program's name; None takes the process's own.
-
-    Returns:
-        The exit status.
-    """
+    """Run the command with arguments other than the process's own; returns the exit status."""
     from pipnet import console
 
     def work() -> int:
@@ -83,20 +68,6 @@ def export(
         pipnet.export.writing.ExportError: A 32-bit graph differs; nothing is kept.
         ValueError: An argument is wrong, the checkpoint can't be used, or a package is missing.
         OSError: A file can't be read or written.
-
-    Example:
-        >>> import tempfile
-        >>> import torch
-        >>> from pipnet.layouts import layout_from_dict
-        >>> from pipnet.model.checkpoint import LoadedModel
-        >>> from pipnet.model.pipnet import PIPNet
-        >>> _ = torch.manual_seed(0)
-        >>> net = PIPNet([[0.2, 0.4], [0.8, 0.4]], "mobilenet_v3_small", num_neighbors=1, input_size=64).eval()
-        >>> eyes = layout_from_dict({"name": "eyes", "num_points": 2, "mirror_pairs": [[0, 1]]})
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     first, *_ = export(LoadedModel(net, eyes, 1.25, {}), Path(folder) / "eyes.onnx")
-        >>> first.runtime, first.largest_px < 1e-3
-        ('onnxruntime', True)
     """
     from pipnet.export.command import PRECISIONS, SUFFIXES, card_of
     from pipnet.export.faces import synthetic_faces

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,15 +24,9 @@ _WRITING = ("format", "precision", "output", "data_root", "dataset", "faces", "c
 
 
 def parse(arguments: Sequence[str] | None = None) -> tuple[argparse.ArgumentParser, argparse.Namespace]:
-    """The options, checked as far as that needs no file.
+    """The parser, for errors that show later, and the options, checked as far as that needs no file.
 
-    Returns:
-        The parser, for errors that show later, and the options: ``checkpoint`` (None for the weights that ship),
-        ``format``, ``precision``, ``output`` (always a file), ``data_root``, ``dataset``, ``faces``,
-        ``calibration_faces``, ``seed``, and ``show``, a file or None.
-
-    Raises:
-        SystemExit: Status 2, for arguments that are wrong or don't go together; 0 for ``--help``.
+    ``options.checkpoint`` is None for the weights that ship, ``options.output`` always a file.
     """
     parser = _parser()
     options = parser.parse_args(arguments)
@@ -184,10 +178,7 @@ def _export(options: argparse.Namespace) -> int:
 
 
 def describe(path: Path) -> str:
-    """Layout, crop, precision, inputs and outputs, and the card.
-
-    Args:
-        path: ``.onnx``, ``.xml``, or a checkpoint.
+    """What ``--show`` prints of an ``.onnx``, ``.xml`` or checkpoint.
 
     Raises:
         FileNotFoundError: No such file.
@@ -197,9 +188,16 @@ def describe(path: Path) -> str:
         from pipnet.inference.runtimes import open_fastest
 
         metadata: Mapping[str, Any] = open_fastest(path).metadata
-        ports = _ports_of_onnx(path) if path.suffix.lower() == ".onnx" else _ports_of_openvino(path)
+        ports = [
+            (kind, f"{name}: {type_} ({', '.join(sides)}{',' if len(sides) == 1 else ''})")
+            for kind, name, type_, sides in _ports(path)
+        ]
     else:
-        metadata, ports = _of_checkpoint(path), []
+        from pipnet.model import checkpoint
+        from pipnet.model.onnx_graph import metadata_of
+
+        loaded = checkpoint.load(path)
+        metadata, ports = metadata_of(loaded, card=card_of(loaded, path)), []
     precision = metadata.get("precision", "fp32")
     if metadata.get("calibration_faces"):
         precision += f", calibrated on {metadata['calibration_faces']} faces"
@@ -222,52 +220,32 @@ def megabytes(files: list[Path]) -> str:
     return f"{sum(file.stat().st_size for file in files) / 1e6:.1f} MB"
 
 
-def _ports_of_onnx(path: Path) -> list[tuple[str, str]]:
-    from pipnet.inference.sessions import onnx_session
+def _ports(path: Path) -> Iterator[tuple[str, str, str, list[str]]]:
+    """Of inputs and outputs: which of them, name, type, and sides, with B for one that may be anything."""
+    from pipnet.inference.sessions import onnx_session, read_openvino
 
-    session = onnx_session(path)
-    return [
-        (kind, f"{port.name}: {port.type.removeprefix('tensor(').removesuffix(')')} {_shape(port.shape)}")
-        for kind, ports in (("input", session.get_inputs()), ("output", session.get_outputs()))
-        for port in ports
-    ]
-
-
-def _ports_of_openvino(path: Path) -> list[tuple[str, str]]:
-    from pipnet.inference.sessions import read_openvino
-
-    model, _ = read_openvino(path)
-    return [
-        (kind, f"{port.any_name}: {port.element_type.to_dtype()} {_shape(port.partial_shape)}")
-        for kind, ports in (("input", model.inputs), ("output", model.outputs))
-        for port in ports
-    ]
-
-
-def _shape(shape: Any) -> str:
-    """With B for the side that may be anything."""
-    sides = [str(side) for side in shape]
-    return "(" + ", ".join(side if side.isdecimal() else "B" for side in sides) + ("," if len(sides) == 1 else "") + ")"
-
-
-def _of_checkpoint(path: Path) -> dict[str, Any]:
-    from pipnet.model import checkpoint
-    from pipnet.model.onnx_graph import metadata_of
-
-    loaded = checkpoint.load(path)
-    return metadata_of(loaded, card=card_of(loaded, path))
+    if path.suffix.lower() == ".onnx":
+        session = onnx_session(path)
+        ports = {"input": session.get_inputs(), "output": session.get_outputs()}
+        told = [
+            (kind, port.name, port.type.removeprefix("tensor(").removesuffix(")"), port.shape)
+            for kind, some in ports.items()
+            for port in some
+        ]
+    else:
+        model, _ = read_openvino(path)
+        ports = {"input": model.inputs, "output": model.outputs}
+        told = [
+            (kind, port.any_name, str(port.element_type.to_dtype()), port.partial_shape)
+            for kind, some in ports.items()
+            for port in some
+        ]
+    for kind, name, type_, shape in told:
+        yield kind, name, type_, [str(side) if str(side).isdecimal() else "B" for side in shape]
 
 
 def card_of(loaded: LoadedModel, path: Path | None = None) -> str:
-    """The text of ``STEM.md`` beside a checkpoint, or, without one, a short card made from its training record.
-
-    Args:
-        loaded: What the file holds.
-        path: Of the checkpoint; None where there is no file.
-
-    Raises:
-        ValueError: The card beside the checkpoint is no text.
-    """
+    """The text of ``STEM.md`` beside a checkpoint, or, without one, a short card made from its training record."""
     beside = None if path is None else path.with_suffix(".md")
     if beside is None or not beside.is_file():
         return _from_record(loaded, "network" if path is None else path.name)
@@ -279,42 +257,27 @@ def card_of(loaded: LoadedModel, path: Path | None = None) -> str:
 
 def _from_record(loaded: LoadedModel, name: str) -> str:
     net, record = loaded.net, loaded.training
-    lines = [
-        f"# {name}",
-        "",
-        f"PIPNet on {net.arguments['backbone']} at {net.input_size} px: {net.num_points} points (layout "
-        f"{loaded.layout.name}), {net.num_neighbors} neighbours. Made from the training record; nobody wrote a card.",
-        "",
-    ]
-    facts = _facts(record)
-    lines += [f"* {fact}" for fact in facts] or ["The file holds no record of a training."]
-    return "\n".join(lines) + "\n"
-
-
-def _facts(record: Mapping[str, Any]) -> list[str]:
-    """What a training record says, a line each; a record of another make may lack any of it."""
-    config = _mapping(record.get("config"))
-    facts = []
-    if name := _mapping(config.get("dataset")).get("name"):
-        facts.append(f"Dataset: {name}")
-    if counts := _mapping(record.get("faces")):
-        facts.append("Faces: " + ", ".join(f"{count} {part}" for part, count in counts.items()))
-    if "licence" in record:
-        facts.append(f"Licence of the data: {record['licence']}")
-    facts += [
-        f"{key.capitalize()}: {source[key]}" for source, key in ((config, "seed"), (record, "epoch")) if key in source
-    ]
-    metrics = _mapping(record.get("metrics"))
-    figures = {"val_nme": "NME", "val_nme_box": "NME by box size"}
-    facts += [
-        f"Validation {figures[key]}: {metrics[key]:.2f} %"
-        for key in figures
-        if isinstance(metrics.get(key), int | float)
-    ]
-    if version := _mapping(record.get("versions")).get("pipnet"):
-        facts.append(f"Trained with pipnet {version}")
-    return facts
-
-
-def _mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
+    config, metrics = record.get("config", {}), record.get("metrics", {})
+    facts = {
+        "Dataset": config.get("dataset", {}).get("name"),
+        "Faces": ", ".join(f"{count} {part}" for part, count in record.get("faces", {}).items()) or None,
+        "Licence of the data": record.get("licence"),
+        "Seed": config.get("seed"),
+        "Epoch": record.get("epoch"),
+    }
+    for key, what in (("val_nme", "NME"), ("val_nme_box", "NME by box size")):
+        facts[f"Validation {what}"] = f"{metrics[key]:.2f} %" if key in metrics else None
+    facts["Version of pipnet"] = record.get("versions", {}).get("pipnet")
+    lines = [f"* {key}: {fact}" for key, fact in facts.items() if fact is not None]
+    return "\n".join(
+        [
+            f"# {name}",
+            "",
+            f"PIPNet on {net.arguments['backbone']} at {net.input_size} px: {net.num_points} points (layout"
+            f" {loaded.layout.name}), {net.num_neighbors} neighbours. Made from the training record; nobody wrote a"
+            " card.",
+            "",
+            *(lines or ["The file holds no record of a training."]),
+            "",
+        ]
+    )

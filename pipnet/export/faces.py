@@ -1,7 +1,4 @@
-"""Which faces an export is calibrated on and compared on, cut as the network sees them.
-
-Some faces of a set, cut as the network sees them: 8-bit networks are calibrated, and exports compared, on them.
-"""
+"""Which faces an export is calibrated on and compared on, cut as the network sees them."""
 
 from __future__ import annotations
 
@@ -51,11 +48,6 @@ def calibration_crops(
     Raises:
         BadSampleError: A photo can't be read; the message names it.
         ValueError: ``count`` is below 1, or there is no face.
-
-    Example:
-        >>> face = Sample(np.full((40, 40, 3), 7, np.uint8), np.array([[10.0, 10], [30, 30]]), "a")
-        >>> calibration_crops([face] * 5, crop_scale=1.0, size=8, count=2).shape
-        (2, 8, 8, 3)
     """
     bad = BadItems() if bad is None else bad
     crops = []
@@ -78,15 +70,8 @@ def calibration_crops(
 def loosened(box: np.ndarray, amount: float, rng: np.random.Generator) -> np.ndarray:
     """A box ``(4,)`` moved and resized at random, as those of hard faces are.
 
-    Args:
-        box: ``x0, y0, x1, y1``, source pixels.
-        amount: Largest move along x and along y as a fraction of the longer side, and largest growth or shrinkage;
-            from 0 to below 1, uniform.
-        rng: Draws three numbers.
-
-    Example:
-        >>> loosened(np.array([0.0, 0, 10, 20]), 0.0, np.random.default_rng(0)).tolist()
-        [0.0, 0.0, 10.0, 20.0]
+    ``amount`` is the largest move along x and y as a fraction of the longer side, and the largest growth or shrinkage;
+    from 0 to below 1, uniform.
     """
     *move, growth = rng.uniform(-amount, amount, 3)
     size = box[2:] - box[:2]
@@ -101,21 +86,8 @@ def spread_choice(total: int, count: int, seed: int) -> np.ndarray:
     A dataset is sorted by source and subject; so every part of it is represented by its share, and runs of photos of
     one person are not.
 
-    Args:
-        total: How many there are.
-        count: How many are wanted, at least 1.
-        seed: Of the choice within each stretch.
-
     Returns:
         ``(min(count, total),)`` int, ascending, none twice.
-
-    Raises:
-        ValueError: ``count`` is below 1, or there is nothing to choose from.
-
-    Example:
-        >>> chosen = spread_choice(1000, 4, seed=0)
-        >>> (chosen // 250).tolist(), spread_choice(3, 10, seed=0).tolist()
-        ([0, 1, 2, 3], [0, 1, 2])
     """
     if count < 1 or total < 1:
         raise ValueError(f"can't choose {count} of {total} faces; both must be at least 1")
@@ -131,13 +103,7 @@ _LOOSE = 0.3
 
 @dataclass(frozen=True)
 class Faces:
-    """Crops with their origin.
-
-    Attributes:
-        crops: RGB uint8 ``(K, S, S, 3)``.
-        origin: Where they are from, as it goes on after "12 faces".
-        skipped: A sentence for each photo or label that could not be used.
-    """
+    """Crops with their origin, as it goes on after "12 faces", and a sentence for each item that could not be used."""
 
     crops: np.ndarray
     origin: str
@@ -151,12 +117,8 @@ class Faces:
 def find_faces(loaded: LoadedModel, options: argparse.Namespace) -> Faces:
     """The faces that the options name: photos of a folder, a dataset, or what the network was trained on.
 
-    int8 gets every second face in a box that is off (:func:`pipnet.export.faces.loosened`). An fp32 export
-    only compares on them, so one without faces at hand takes drawn ones.
-
-    Args:
-        loaded: Gives crop, layout and training record.
-        options: Of :func:`pipnet.export.command.parse`.
+    int8 gets every second face in a box that is off. An fp32 export only compares on them, so one without faces at hand
+    takes drawn ones.
 
     Raises:
         ValueError: int8 and no faces, or faces that can't be used; the message says what to give.
@@ -202,12 +164,7 @@ def _trained_on(loaded: LoadedModel, data_root: Path | None) -> tuple[dict[str, 
 
 
 def _root_here(root: Path, recorded: Path, given: Path | None) -> Path:
-    """Where a dataset lies on this machine, from where it lay in training, ``recorded`` being its data_root then.
-
-    Example:
-        >>> _root_here(Path("/home/ann/data/300W"), Path("/home/ann/data"), Path("/mnt/sets")).as_posix()
-        '/mnt/sets/300W'
-    """
+    """Where a dataset lies on this machine, from where it lay in training, ``recorded`` being its data_root then."""
     below = root.is_relative_to(recorded)
     here = given or (Path(os.environ["PIPNET_DATA"]) if below and os.environ.get("PIPNET_DATA") else None)
     if here is None:

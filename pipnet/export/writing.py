@@ -1,7 +1,4 @@
-"""One graph, written, opened again, compared with PyTorch, and only then given its name.
-
-Whether an exported graph says what the network says, on every runtime that can serve it here.
-"""
+"""An exported graph: written, opened again, compared with PyTorch on every runtime here, and only then named."""
 
 from __future__ import annotations
 
@@ -49,21 +46,16 @@ class Difference:
 def compare(path: Path, loaded: LoadedModel, crops: np.ndarray) -> list[Difference]:
     """Open a file again with each runtime and compare it with the network that it was made of.
 
-    Args:
-        path: An ``.onnx`` or ``.xml``.
-        loaded: The network.
-        crops: RGB uint8 ``(K, S, S, 3)``.
-
-    Returns:
-        One entry a runtime.
-
     Raises:
         ValueError: A runtime that is installed finds the file damaged.
     """
     from pipnet.inference.runtimes import GRAPH_RUNTIMES, RuntimeUnavailableError, open_runtime
 
     batches = _batches(crops)
-    expected = _joined([_reference(loaded, batch) for batch in batches])
+    device = next(loaded.net.parameters()).device
+    with torch.inference_mode():  # the network as it was trained, not as it is arranged for the export
+        predictions = [loaded.net.predict(torch.from_numpy(batch).to(device).permute(0, 3, 1, 2)) for batch in batches]
+    expected = _joined([tuple(part.cpu().numpy() for part in prediction) for prediction in predictions])
     differences = []
     for name in sorted(GRAPH_RUNTIMES[path.suffix]):
         try:
@@ -76,14 +68,6 @@ def compare(path: Path, loaded: LoadedModel, crops: np.ndarray) -> list[Differen
         off = [np.abs(ours - theirs).max() for ours, theirs in zip(scores, expected[1:], strict=True)]
         differences.append(Difference(name, float(distance.max()), float(distance.mean()), float(max(off))))
     return differences
-
-
-def _reference(loaded: LoadedModel, crops: np.ndarray) -> tuple[np.ndarray, ...]:
-    """PyTorch's own predictions, by the network as it was trained rather than as it is arranged for the export."""
-    device = next(loaded.net.parameters()).device
-    with torch.inference_mode():
-        prediction = loaded.net.predict(torch.from_numpy(crops).to(device).permute(0, 3, 1, 2))
-    return tuple(part.cpu().numpy() for part in prediction)
 
 
 def _batches(crops: np.ndarray) -> list[np.ndarray]:
@@ -143,8 +127,13 @@ def write(loaded: LoadedModel, path: Path, *, precision: str, crops: np.ndarray,
         if path.suffix == ".xml":
             _convert(graph, whole, path)
         differences = _compared(whole, path, loaded, crops)
-        if precision == "fp32":
-            _check(differences, path)
+        for difference in differences if precision == "fp32" else ():
+            if not difference.within(TOLERANCE_PX, TOLERANCE_SCORE):
+                raise ExportError(
+                    f"{path} was not kept: on {difference.runtime} a point is {difference.largest_px:.4f} px and a"
+                    f" score {difference.largest_score:.4f} from PyTorch's (up to {TOLERANCE_PX} px and"
+                    f" {TOLERANCE_SCORE} are rounding); report it with the checkpoint"
+                )
         if path.suffix == ".xml":
             # In this order no moment has an .xml beside another one's .bin.
             path.unlink(missing_ok=True)
@@ -169,16 +158,6 @@ def _compared(whole: Path, path: Path, loaded: LoadedModel, crops: np.ndarray) -
     except ValueError as error:  # it was written a moment ago: not the user's doing
         reason = str(error).replace(str(whole.with_suffix("")), str(path.with_suffix("")))
         raise ExportError(f"{path} was not kept, a runtime refuses it: {reason}") from error
-
-
-def _check(differences: list[Difference], path: Path) -> None:
-    for difference in differences:
-        if not difference.within(TOLERANCE_PX, TOLERANCE_SCORE):
-            raise ExportError(
-                f"{path} was not kept: on {difference.runtime} a point is {difference.largest_px:.4f} px and a score "
-                f"{difference.largest_score:.4f} from PyTorch's (up to {TOLERANCE_PX} px and {TOLERANCE_SCORE} are "
-                "rounding); report it with the checkpoint"
-            )
 
 
 @contextmanager

@@ -34,8 +34,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pipnet.console import as_text
+from pipnet.files import csv_rows, read_text
 from pipnet.inference.detections import UNCALIBRATED, Calibration, Detections
-from pipnet.text_files import csv_rows, read_text
 
 _CORNERS = ("x0", "y0", "x1", "y1")
 # What pipnet's own tables call these columns.

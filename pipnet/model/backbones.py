@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -28,36 +29,20 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True)
 class Backbone:
-    """A backbone and what it gives.
+    """A backbone and what it gives."""
 
-    Attributes:
-        module: Image ``(B, 3, S, S)`` to features ``(B, channels, S / stride, S / stride)``.
-        channels: Channels of the features.
-        stride: Pixels of the image per cell of the features.
-        pixel_mean: Mean of RGB that its pretraining took off, fractions of 255.
-        pixel_std: Deviation that it divided by.
-    """
-
-    module: nn.Module
+    module: nn.Module  # image (B, 3, S, S) to features (B, channels, S / stride, S / stride)
     channels: int
     stride: int
-    pixel_mean: tuple[float, ...] = IMAGENET_MEAN
-    pixel_std: tuple[float, ...] = IMAGENET_STD
+    pixel_mean: tuple[float, ...] = IMAGENET_MEAN  # of RGB, that its pretraining took off, fractions of 255
+    pixel_std: tuple[float, ...] = IMAGENET_STD  # that it divided by
 
 
 @dataclass(frozen=True)
 class Pyramid:
-    """A backbone that gives its features at several strides.
+    """A backbone that gives its features at several strides."""
 
-    Attributes:
-        module: Image ``(B, 3, S, S)`` to a list of features, fine to coarse.
-        channels: Of each.
-        strides: Of each, pixels of the image per cell.
-        pixel_mean: As of :class:`Backbone`.
-        pixel_std: As of :class:`Backbone`.
-    """
-
-    module: nn.Module
+    module: nn.Module  # image (B, 3, S, S) to a list of features, fine to coarse
     channels: tuple[int, ...]
     strides: tuple[int, ...]
     pixel_mean: tuple[float, ...] = IMAGENET_MEAN
@@ -69,23 +54,17 @@ class Levels(nn.Sequential):
 
     given: frozenset[int] = frozenset()
 
-    def forward(self, images: Tensor) -> list[Tensor]:
+    def forward(self, input: Tensor) -> list[Tensor]:
         found = []
         for index, layer in enumerate(self):
-            images = layer(images)
+            input = layer(input)
             if index in self.given:
-                found.append(images)
+                found.append(input)
         return found
 
 
 class TimmFeatures(nn.Module):
-    """A network of timm that gives channels first, whatever is first in its own features.
-
-    Args:
-        net: Built with ``features_only=True``.
-        channels_last: Whether its features are ``(B, H, W, C)``.
-        single: Give the last features instead of a list of all.
-    """
+    """A network of timm, built with ``features_only=True``, that gives channels first; ``single``: the last alone."""
 
     def __init__(self, net: nn.Module, *, channels_last: bool, single: bool) -> None:
         super().__init__()
@@ -94,26 +73,6 @@ class TimmFeatures(nn.Module):
     def forward(self, images: Tensor) -> Tensor | list[Tensor]:
         found = [level.permute(0, 3, 1, 2) if self.channels_last else level for level in self.net(images)]
         return found[-1] if self.single else found
-
-
-def _resnet(build: Callable[..., models.ResNet], weights: object) -> nn.Sequential:
-    net = build(weights=weights)
-    backbone = nn.Sequential()
-    for name, layer in net.named_children():
-        if name not in ("avgpool", "fc"):
-            backbone.add_module(name, layer)
-    return backbone
-
-
-def _mobilenet(build: Callable[..., nn.Module], weights: object) -> nn.Sequential:
-    # `features` ends in the 1x1 convolution (320 to 1280 in V2, 160 to 960 in V3 large), as in the authors' networks.
-    return _responsive(build(weights=weights).features)
-
-
-def _mobilenet_v2_stride16(build: Callable[..., nn.Module], weights: object) -> nn.Sequential:
-    # Block 14 halves the map. Without it and what follows, a crop of 128 px has the 8 x 8 cells that the paper's 256 px
-    # have, from trained weights; a backbone of stride 32 gets there by a transposed convolution that starts at random.
-    return _mobilenet(build, weights)[:14]
 
 
 def _responsive(module: nn.Module) -> Any:
@@ -129,36 +88,17 @@ def _responsive(module: nn.Module) -> Any:
     return module
 
 
-# name: (how the backbone is cut out, torchvision's builder, its ImageNet weights, channels, stride)
-_TORCHVISION: dict[str, tuple[Callable[..., nn.Sequential], Callable[..., nn.Module], Any, int, int]] = {
-    "resnet18": (_resnet, models.resnet18, models.ResNet18_Weights.IMAGENET1K_V1, 512, 32),
-    "resnet50": (_resnet, models.resnet50, models.ResNet50_Weights.IMAGENET1K_V1, 2048, 32),
-    "resnet101": (_resnet, models.resnet101, models.ResNet101_Weights.IMAGENET1K_V1, 2048, 32),
-    "mobilenet_v2": (_mobilenet, models.mobilenet_v2, models.MobileNet_V2_Weights.IMAGENET1K_V1, 1280, 32),
-    "mobilenet_v2_stride16": (
-        _mobilenet_v2_stride16,
-        models.mobilenet_v2,
-        models.MobileNet_V2_Weights.IMAGENET1K_V1,
-        96,
-        16,
-    ),
-    "mobilenet_v3_large": (
-        _mobilenet,
-        models.mobilenet_v3_large,
-        models.MobileNet_V3_Large_Weights.IMAGENET1K_V1,
-        960,
-        32,
-    ),
-    "mobilenet_v3_small": (
-        _mobilenet,
-        models.mobilenet_v3_small,
-        models.MobileNet_V3_Small_Weights.IMAGENET1K_V1,
-        576,
-        32,
-    ),
+_TORCHVISION = {  # name: channels, stride
+    "resnet18": (512, 32),
+    "resnet50": (2048, 32),
+    "resnet101": (2048, 32),
+    "mobilenet_v2": (1280, 32),
+    "mobilenet_v2_stride16": (96, 16),
+    "mobilenet_v3_large": (960, 32),
+    "mobilenet_v3_small": (576, 32),
 }
 _LITE0 = "efficientnet_lite0"
-_TIMM = "timm/"
+_TIMM, _STRIDE16 = "timm/", "_stride16"
 
 BACKBONES = (*_TORCHVISION, _LITE0)
 
@@ -176,18 +116,13 @@ def build_backbone(name: str, *, pretrained: bool = False, input_size: int = 256
     Raises:
         ValueError: Unknown name; the message lists the known ones. Or a network of timm that can't be used so.
         OSError: The ImageNet weights can't be had; the message says what to do.
-
-    Example:
-        >>> backbone = build_backbone("mobilenet_v3_small")
-        >>> backbone.channels, backbone.stride
-        (576, 32)
     """
     if name.startswith(_TIMM):
         found = _timm_pyramid(name, None, pretrained=pretrained, input_size=input_size)
         return Backbone(found.module, found.channels[-1], found.strides[-1], found.pixel_mean, found.pixel_std)
     if name == _LITE0:
         return Backbone(_lite0(pretrained=pretrained), 1280, 32, *_LITE0_PIXELS)
-    return Backbone(_torchvision(name, pretrained=pretrained), *_TORCHVISION[name][3:])
+    return Backbone(_torchvision(name, pretrained=pretrained), *_TORCHVISION[name])
 
 
 def build_pyramid(
@@ -205,8 +140,8 @@ def build_pyramid(
     Args:
         name: As for :func:`build_backbone`.
         strides: Ascending, of 2, 4, 8, 16 and 32.
-        pretrained: As for :func:`build_backbone`.
-        input_size: As for :func:`build_backbone`.
+        pretrained: Likewise.
+        input_size: Likewise.
         output_stride: 8 or 16 keeps the map at that stride to the end: layers that would halve it don't, and those
             behind are dilated instead. The last features then have this stride, which ``strides`` has to name last.
 
@@ -228,8 +163,8 @@ def build_pyramid(
     if name == _LITE0:
         layers, pixels, end = _lite0(pretrained=pretrained), _LITE0_PIXELS, -2
     else:
-        layers, pixels, end = _torchvision(name, pretrained=pretrained), (IMAGENET_MEAN, IMAGENET_STD), None
-        end = -1 if name.startswith("mobilenet") and not name.endswith("stride16") else None
+        layers, pixels = _torchvision(name, pretrained=pretrained), (IMAGENET_MEAN, IMAGENET_STD)
+        end = -1 if name.startswith("mobilenet") and not name.endswith(_STRIDE16) else None
     levels = Levels()
     for key, layer in list(layers.named_children())[:end]:
         levels.add_module(key, layer)
@@ -248,16 +183,22 @@ def build_pyramid(
 def _torchvision(name: str, *, pretrained: bool) -> nn.Sequential:
     if name not in _TORCHVISION:
         raise ValueError(f"no backbone {name!r}; known: {', '.join(BACKBONES)}, and timm/NAME")
-    cut, build, weights = _TORCHVISION[name][:3]
-    if not pretrained:
-        return cut(build, None)
+    model = name.removesuffix(_STRIDE16)
+    weights: Any = models.get_model_weights(model)["IMAGENET1K_V1"] if pretrained else None
     try:
-        return cut(build, weights)
+        net: Any = models.get_model(model, weights=weights)
     except OSError as error:  # URLError of the download among them
         raise OSError(
             f"ImageNet weights of {name} could not be loaded ({error}); put {weights.url.rsplit('/', 1)[-1]} into"
             " $TORCH_HOME/hub/checkpoints, or train from nothing with model.pretrained=false"
         ) from error
+    if model.startswith("resnet"):
+        return nn.Sequential(OrderedDict(list(net.named_children())[:-2]))  # without pooling and classifier
+    # `features` ends in the 1x1 convolution (320 to 1280 in V2, 160 to 960 in V3 large), as in the authors' networks.
+    features = _responsive(net.features)
+    # Block 14 halves the map. Without it and what follows, a crop of 128 px has the 8 x 8 cells that the paper's 256 px
+    # have, from trained weights; a backbone of stride 32 gets there by a transposed convolution that starts at random.
+    return features[:14] if name.endswith(_STRIDE16) else features
 
 
 def _check_strides(name: str, strides: Sequence[int], known: Mapping[int, int]) -> None:
@@ -348,7 +289,7 @@ def _timm_pyramid(
     return Pyramid(module, tuple(measured[index][0] for index in chosen), strides, tuple(mean), tuple(std))
 
 
-def _timm_net(timm: Any, name: str, size: int, options: Mapping[str, Any]) -> tuple[nn.Module, dict[str, Any]]:
+def _timm_net(timm: Any, name: str, size: int, options: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
     """A network of timm with all its features that takes images of a size, and the arguments that it needs for it."""
     reason: Exception | None = None
     # Transformers are built for one size of image, and each family is told another way.
@@ -378,7 +319,7 @@ def _lite0(*, pretrained: bool) -> nn.Sequential:
     """
     with needs("timm"):
         import timm
-    net = timm.create_model("tf_efficientnet_lite0")
+    net: Any = timm.create_model("tf_efficientnet_lite0")
     if pretrained:
         net.load_state_dict(lite0_weights())
     backbone = nn.Sequential()
@@ -447,18 +388,12 @@ def exportable(module: nn.Module) -> nn.Module:
     from timm.utils.model import reparameterize_model
 
     module = reparameterize_model(module)
-    for name, layer in list(module.named_modules()):
+    layers: list[tuple[str, Any]] = list(module.named_modules())
+    for name, layer in layers:
         if type(layer).__name__ == "Conv2dSame" and layer.stride == (2, 2) and layer.dilation == (1, 1):
             size = layer.kernel_size[0]
-            plain = nn.Conv2d(
-                layer.in_channels,
-                layer.out_channels,
-                size + 1,
-                stride=2,
-                padding=size // 2,
-                groups=layer.groups,
-                bias=layer.bias is not None,
-            )
+            more = {"groups": layer.groups, "bias": layer.bias is not None}
+            plain = nn.Conv2d(layer.in_channels, layer.out_channels, size + 1, stride=2, padding=size // 2, **more)
             plain.weight = nn.Parameter(nn.functional.pad(layer.weight.detach(), (1, 0, 1, 0)))
             plain.bias = layer.bias
             module.set_submodule(name, plain)

@@ -147,11 +147,7 @@ def read(path: str | Path) -> dict[str, Any]:
 
 
 def load(path: str | Path, *, device: str | torch.device = "cpu") -> LoadedModel:
-    """Rebuild a network, its layout and its crop from one file.
-
-    Args:
-        path: A file written by :func:`save`. Weights saved on a GPU load on a CPU.
-        device: Where the network goes.
+    """Rebuild a network, its layout and its crop from one file written by :func:`save`, on whatever device.
 
     Raises:
         FileNotFoundError: No such file.
@@ -164,9 +160,8 @@ def load(path: str | Path, *, device: str | torch.device = "cpu") -> LoadedModel
     except (TypeError, ValueError, KeyError, AttributeError) as error:
         raise CheckpointError(f"{path}: {error}") from error
     if layout.num_points != net.num_points:
-        raise CheckpointError(
-            f"{path}: layout {layout.name} has {layout.num_points} points, the network {net.num_points}"
-        )
+        counts = f"layout {layout.name} has {layout.num_points} points, the network {net.num_points}"
+        raise CheckpointError(f"{path}: {counts}")
     load_weights(net, content["weights"], source=str(path))
     return LoadedModel(net.to(device).eval(), layout, float(content["crop_scale"]), content["training"])
 

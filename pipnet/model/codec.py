@@ -103,14 +103,9 @@ def mean_shape(points_unit: np.ndarray) -> np.ndarray:
 
 
 def nearest_neighbors(mean_face: np.ndarray, num_neighbors: int) -> np.ndarray:
-    """The C points nearest to each point on the mean face.
+    """The C points nearest to each point on the mean face, ``(N, C)`` int64, nearest first.
 
-    Args:
-        mean_face: ``(N, 2)``, any unit.
-        num_neighbors: C, from 0 to N - 1.
-
-    Returns:
-        ``(N, C)`` int64, nearest first. Equal distances are taken in the order of the points.
+    Equal distances are taken in the order of the points.
 
     Raises:
         ValueError: If a point has fewer than C others.
@@ -210,62 +205,33 @@ def encode(
 
 
 def read_at(maps: Tensor, cell: Tensor) -> Tensor:
-    """Values of maps at one cell of each point.
-
-    Args:
-        maps: ``(B, N, H, W)`` or ``(B, N, C, H, W)``.
-        cell: ``(B, N)`` int64, flat cell index.
-
-    Returns:
-        ``(B, N)`` or ``(B, N, C)``.
-    """
+    """Values of maps ``(B, N, [C,] H, W)`` at one flat cell of each point: ``(B, N, [C])``."""
     flat = maps.flatten(-2)  # (B, N, [C,] HW)
     index = cell.reshape(*cell.shape, *[1] * (flat.dim() - cell.dim())).expand(*flat.shape[:-1], 1)
     return flat.gather(-1, index).squeeze(-1)
 
 
 def decode(output: PIPOutput) -> Decoded:
-    """Read each point and its neighbours where its score map peaks.
-
-    Example:
-        >>> score = torch.zeros(1, 1, 2, 2)
-        >>> score[0, 0, 1, 0] = 1.0
-        >>> half = torch.full((1, 1, 2, 2), 0.5)
-        >>> empty = torch.zeros(1, 1, 0, 2, 2)
-        >>> decode(PIPOutput(score, half, half, empty, empty)).own.tolist()
-        [[[0.25, 0.75]]]
-    """
+    """Read each point and its neighbours where its score map peaks."""
     height, width = output.score_map.shape[-2:]
     peak, cell = output.score_map.flatten(-2).max(dim=-1)  # (B, N)
     corner_x = (cell % width).to(output.offset_x.dtype)
     corner_y = torch.div(cell, width, rounding_mode="floor").to(output.offset_y.dtype)
     own = torch.stack(
-        [
-            (corner_x + read_at(output.offset_x, cell)) / width,
-            (corner_y + read_at(output.offset_y, cell)) / height,
-        ],
+        [(corner_x + read_at(output.offset_x, cell)) / width, (corner_y + read_at(output.offset_y, cell)) / height],
         dim=-1,
     )
-    neighbors = torch.stack(
-        [
-            (corner_x[..., None] + read_at(output.neighbor_x, cell)) / width,
-            (corner_y[..., None] + read_at(output.neighbor_y, cell)) / height,
-        ],
-        dim=-1,
-    )
+    neighbor_x = (corner_x[..., None] + read_at(output.neighbor_x, cell)) / width
+    neighbor_y = (corner_y[..., None] + read_at(output.neighbor_y, cell)) / height
+    neighbors = torch.stack([neighbor_x, neighbor_y], dim=-1)
     return Decoded(own, neighbors, peak)
 
 
 def merge(decoded: Decoded, vote_index: Tensor, vote_weight: Tensor) -> Merged:
     """Mean of a point's own prediction and of the votes for it.
 
-    Args:
-        decoded: From :func:`decode`.
-        vote_index: ``(N, K)`` int64 from :func:`voting_table`.
-        vote_weight: ``(N, K)``, likewise.
-
-    Returns:
-        Merged points and the spread of the votes (own prediction included), both as fractions of the crop.
+    ``vote_index`` and ``vote_weight`` are of :func:`voting_table`. Points and the spread of the votes (own prediction
+    included) are fractions of the crop.
 
     Reference:
         Paper section 3.3; the authors' ``test.py`` takes the mean over padded lists (``merge="padded"``).

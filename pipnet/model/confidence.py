@@ -40,13 +40,6 @@ class Confidence(nn.Module):
 
     Raises:
         ValueError: Parameters that do not fit N points.
-
-    Example:
-        >>> numbers = {"log_spread": -1.0, "peak": 0.0, "face_bias": 0.0, "face_weight": 1.0}
-        >>> confidence = Confidence(1, {"point_bias": [0.0], **numbers})
-        >>> scores, face_scores = confidence(spread=torch.tensor([[0.04], [9.0]]), peak=torch.ones(2, 1))
-        >>> [f"{score:.2f}" for score in scores[:, 0].tolist()]
-        ['0.95', '0.10']
     """
 
     point_bias: Tensor
@@ -72,14 +65,10 @@ class Confidence(nn.Module):
             self.register_buffer(name, torch.tensor(float(parameters[name])), persistent=False)
 
     def forward(self, spread: Tensor, peak: Tensor) -> tuple[Tensor, Tensor]:
-        """Scores of a batch.
+        """Scores ``(B, N)`` of points and ``(B,)`` of faces, in [0, 1].
 
-        Args:
-            spread: ``(B, N)``, root mean square distance of a point's votes from their mean, in cells.
-            peak: ``(B, N)``, the largest value of its score map.
-
-        Returns:
-            Scores ``(B, N)`` of the points and ``(B,)`` of the faces, in [0, 1].
+        ``spread (B, N)`` is the root mean square distance of a point's votes from their mean, in cells; ``peak (B, N)``
+        the largest value of its score map.
         """
         if not self.calibrated:
             scores = peak.clamp(0, 1) * torch.exp(-spread)
@@ -106,15 +95,6 @@ def fit_confidence(spread: np.ndarray, peak: np.ndarray, error: np.ndarray) -> d
 
     Raises:
         ValueError: All points are right, or all are wrong: there is nothing to tell apart.
-
-    Example:
-        >>> rng = np.random.default_rng(0)
-        >>> spread = rng.uniform(0.02, 0.5, (200, 3))
-        >>> error = 0.1 * spread + rng.normal(0, 0.005, spread.shape)  # beyond the tolerance from 0.5 cells
-        >>> error[:60] = np.inf
-        >>> fitted = fit_confidence(np.where(np.isinf(error), 2.0, spread), np.ones_like(spread), error)
-        >>> fitted["log_spread"] < 0 < fitted["face_weight"]
-        True
     """
     labelled = ~np.isnan(error)
     good = error <= TOLERANCE
@@ -138,17 +118,7 @@ def fit_confidence(spread: np.ndarray, peak: np.ndarray, error: np.ndarray) -> d
 
 
 def _logistic(features: np.ndarray, group: np.ndarray, groups: int, good: np.ndarray) -> np.ndarray:
-    """Logistic regression with shared slopes and a bias of its own for each group.
-
-    Args:
-        features: ``(M, K)``.
-        group: ``(M,)``, from 0 to ``groups - 1``.
-        groups: G.
-        good: ``(M,)`` bool.
-
-    Returns:
-        ``(K + G,)``: slopes, then biases.
-    """
+    """Logistic regression of ``features (M, K)`` with shared slopes and a bias for each group: ``(K + G,)``."""
     slopes = features.shape[1]
     penalty = np.r_[np.full(slopes, _SLOPE_PENALTY), np.full(groups, _BIAS_PENALTY)]
 
@@ -163,11 +133,7 @@ def _logistic(features: np.ndarray, group: np.ndarray, groups: int, good: np.nda
 
 
 def plain_parameters(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """Parameters as plain types for a checkpoint.
-
-    Raises:
-        ValueError: One is missing; the message names it.
-    """
+    """Parameters as plain types for a checkpoint; ValueError names a missing one."""
     missing = [name for name in ("point_bias", *_NUMBERS) if name not in parameters]
     if missing:
         raise ValueError(f"confidence lacks {missing[0]!r}; calibrate the network again")

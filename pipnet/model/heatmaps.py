@@ -36,12 +36,7 @@ class DecodedMaps(NamedTuple):
 
 
 def to_cells(points_unit: Tensor, size: int) -> Tensor:
-    """Fractions of the crop to cells of a map of ``size`` cells a side.
-
-    Example:
-        >>> to_cells(torch.tensor([0.0, 0.5, 1.0]), 8).tolist()
-        [-0.5, 3.5, 7.5]
-    """
+    """Fractions of the crop to cells of a map of ``size`` cells a side."""
     return points_unit * size - 0.5
 
 
@@ -68,10 +63,6 @@ def draw_maps(cells: Tensor, size: int, *, shape: Shape = "gaussian", sigma: flo
 
     Returns:
         ``(B, N, W, W)``.
-
-    Example:
-        >>> (100 * draw_maps(torch.tensor([[[1.0, 0.0]]]), 3, sigma=1.0)[0, 0]).round().tolist()
-        [[61.0, 100.0, 61.0], [37.0, 61.0, 37.0], [8.0, 14.0, 8.0]]
     """
     squared = (torch.arange(size, device=cells.device, dtype=cells.dtype) - cells[..., None]).square()  # (B, N, 2, W)
     x, y = squared.unbind(dim=2)
@@ -144,22 +135,11 @@ def decode_maps(maps: Tensor, decoder: Decoder = "dark", *, sigma: float = 1.5) 
 
 
 def map_spread(maps: Tensor) -> Tensor:
-    """How widely a map is spread: the deviation, in cells, of the Gaussian that has the entropy of its square.
+    """How widely maps ``(B, N, W, W)`` are spread, ``(B, N)``, in cells.
 
+    That is the deviation of the Gaussian that has the entropy of a map's square.
     Squared, because the background of a map that was trained by squared error is small but everywhere. A single clean
     peak of ``sigma`` has a spread of ``sigma / sqrt(2)``; two far apart have a wider one, whichever is the higher.
-
-    Args:
-        maps: ``(B, N, W, W)``.
-
-    Returns:
-        ``(B, N)``.
-
-    Example:
-        >>> one = draw_maps(torch.tensor([[[7.0, 7.0]]]), 16, sigma=1.5)
-        >>> two = one + draw_maps(torch.tensor([[[12.0, 7.0]]]), 16, sigma=1.5)
-        >>> round(map_spread(one).item(), 2), round(map_spread(two).item(), 2)
-        (1.06, 1.51)
     """
     share = maps.flatten(-2).clamp_min(0).square()
     share = share / share.sum(dim=-1, keepdim=True).clamp_min(_LEAST)

@@ -11,10 +11,6 @@ from torch.nn import functional
 from pipnet.model.codec import PIPOutput, PIPTargets, read_at
 
 
-def _local(count: Tensor) -> Tensor:
-    return count
-
-
 class PIPLoss(nn.Module):
     """Squared error of the score maps, absolute error of the offsets at the cell that owns each point.
 
@@ -34,15 +30,6 @@ class PIPLoss(nn.Module):
         Paper section 3.2, equation 3; the authors' ``lib/functions.py:compute_loss_pip`` (10, 1 and 1, mean squared
         error over all cells, L1 at one cell). Theirs also trains the maps of points far outside the crop. Coarse tasks:
         paper section 3.4; ``lib/functions_gssl.py:compute_loss_pip``.
-
-    Example:
-        >>> zeros = torch.zeros(1, 1, 2, 2)
-        >>> nothing = torch.zeros(1, 1, 0, 2, 2)
-        >>> targets = PIPTargets(torch.tensor([[3]]), torch.tensor([[[0.5, 0.25]]]), torch.zeros(1, 1, 0, 2),
-        ...                      torch.tensor([[True]]), torch.zeros(1, 1, 0, dtype=torch.bool))
-        >>> terms = PIPLoss()(PIPOutput(zeros, zeros, zeros, nothing, nothing), targets)
-        >>> {name: term.item() for name, term in terms.items()}  # one of four cells is wrong by 1: 10 * 1 / 4
-        {'score': 2.5, 'offset_x': 0.5, 'offset_y': 0.25, 'neighbor_x': 0.0, 'neighbor_y': 0.0}
     """
 
     def __init__(
@@ -50,7 +37,7 @@ class PIPLoss(nn.Module):
         score_weight: float = 10.0,
         offset_weight: float = 1.0,
         neighbor_weight: float = 1.0,
-        total_count: Callable[[Tensor], Tensor] = _local,
+        total_count: Callable[[Tensor], Tensor] = lambda count: count,
     ) -> None:
         super().__init__()
         self.score_weight = score_weight
@@ -59,12 +46,7 @@ class PIPLoss(nn.Module):
         self.total_count = total_count
 
     def forward(self, output: PIPOutput, targets: PIPTargets) -> dict[str, Tensor]:
-        """Weighted terms; their sum is what is minimised.
-
-        Args:
-            output: Maps of the network, with the coarse ones that ``targets.pool_factor`` asks for.
-            targets: From :func:`pipnet.model.codec.encode`.
-        """
+        """Weighted terms; their sum is what is minimised."""
         output = output.float()
         weight = _counting(targets.valid, targets.weight)  # (B, N)
         neighbor_weight = _counting(targets.neighbor_valid, targets.neighbor_weight)  # (B, N, C)
@@ -91,11 +73,8 @@ class PIPLoss(nn.Module):
             maps, cell, weights = output.score_map, targets.cell, weight
             if factors != [1]:
                 rows = (targets.pool_factor == p).nonzero()[:, 0].to(maps.device)
-                maps, cell, weights = (
-                    maps[rows] if p == 1 else output.coarse[p],
-                    cell[rows],
-                    weights[rows],
-                )
+                maps = maps[rows] if p == 1 else output.coarse[p]
+                cell, weights = cell[rows], weights[rows]
             if p > 1:
                 cell = cell // width // p * (width // p) + cell % width // p
             flat = maps.flatten(-2)  # (B, N, HW)

@@ -94,11 +94,7 @@ class LandmarkNet(nn.Module):
         raise NotImplementedError
 
     def build_loss(self, **options: Any) -> nn.Module:
-        """The loss of this network, a module from output and targets to named terms; their sum is minimised.
-
-        Args:
-            **options: Of its class.
-        """
+        """The loss of this network, a module from output and targets to named terms; their sum is minimised."""
         raise NotImplementedError
 
     def count_votes(self, output: Any) -> Votes:
@@ -111,14 +107,7 @@ class LandmarkNet(nn.Module):
 
     @torch.inference_mode()
     def predict(self, crops: Tensor) -> Prediction:
-        """Points on crops: normalisation, network, and decoding.
-
-        Args:
-            crops: uint8 RGB ``(B, 3, S, S)`` with ``S = input_size``.
-
-        Raises:
-            ValueError: If the crops have another shape or type.
-        """
+        """Points on crops, uint8 RGB ``(B, 3, S, S)`` with ``S = input_size``; ValueError for any others."""
         size = self.input_size
         if crops.dtype != torch.uint8 or crops.dim() != 4 or tuple(crops.shape[1:]) != (3, size, size):
             raise ValueError(f"crops must be uint8 (B, 3, {size}, {size}), got {crops.dtype} {tuple(crops.shape)}")
@@ -130,11 +119,7 @@ class LandmarkNet(nn.Module):
         return Prediction(votes.points_unit, *self.confidence(votes.spread, votes.peak))
 
     def calibrate(self, confidence: Mapping[str, Any] | None) -> None:
-        """Give the scores another calibration; it travels in :attr:`arguments`.
-
-        Raises:
-            ValueError: It does not fit the points of this network.
-        """
+        """Give the scores another calibration; it travels in :attr:`arguments`."""
         plain = None if confidence is None else plain_parameters(confidence)
         self.confidence = Confidence(self.num_points, plain).to(self.device)
         self.arguments.pop("confidence", None)  # absent rather than None: as in files from before there were any
@@ -143,11 +128,7 @@ class LandmarkNet(nn.Module):
 
 
 def checked_mean_face(mean_face: Sequence[Sequence[float]] | np.ndarray) -> np.ndarray:
-    """A mean face as float64 ``(N, 2)``.
-
-    Raises:
-        ValueError: It is not finite, or not ``(N, 2)``.
-    """
+    """A mean face as finite float64 ``(N, 2)``."""
     mean_face = np.asarray(mean_face, dtype=np.float64)
     if mean_face.ndim != 2 or mean_face.shape[1] != 2 or not np.isfinite(mean_face).all():
         raise ValueError(f"mean_face must be finite (N, 2), got shape {mean_face.shape}")

@@ -33,15 +33,10 @@ def export_onnx(
 
     Needs the package ``onnx`` (extra ``export``).
 
-    Args:
-        loaded: On the CPU.
-        path: Target; an older file of that name is replaced.
-        calibration: Training faces as crops, uint8 ``(K, S, S, 3)``. With them the graph computes in int8
-            (:func:`pipnet.model.quantization.quantize`): four times smaller, faster, and slightly less accurate.
-        card: Text about the weights for whoever gets the file.
-
-    The graph takes ``crops``, uint8 ``(B, S, S, 3)``, and gives the fields of
-    :class:`pipnet.model.network.Prediction`.
+    ``calibration`` are training faces as crops, uint8 ``(K, S, S, 3)``. With them the graph computes in int8
+    (:func:`pipnet.model.quantization.quantize`): four times smaller, faster, and slightly less accurate. ``card`` is
+    text about the weights for whoever gets the file. The graph takes ``crops``, uint8 ``(B, S, S, 3)``, and gives the
+    fields of :class:`pipnet.model.network.Prediction`.
 
     Raises:
         ValueError: The calibration faces are no such crops.
@@ -71,10 +66,8 @@ def onnx_graph(loaded: LoadedModel, *, calibration: np.ndarray | None = None, ca
 
         model = quantize(model, calibration, INPUT)
     entry = model.metadata_props.add()
-    entry.key, entry.value = (
-        METADATA_KEY,
-        json.dumps(metadata_of(loaded, calibration_faces=0 if calibration is None else len(calibration), card=card)),
-    )
+    about = metadata_of(loaded, calibration_faces=0 if calibration is None else len(calibration), card=card)
+    entry.key, entry.value = METADATA_KEY, json.dumps(about)
     onnx.checker.check_model(model)
     return model.SerializeToString()
 

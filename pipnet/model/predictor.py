@@ -33,13 +33,6 @@ class Predictor(nn.Module):
         uint8_input: Let the first convolution read pixels as they are, 0 to 255, instead of pixels less their mean.
             A runtime that computes in int8 then takes the crop itself as its input. Around the crop the network sees
             the one grey level nearest to the mean instead of the mean of each colour: points move by some 0.02 px.
-
-    Example:
-        >>> net = PIPNet(np.random.default_rng(0).random((5, 2)), "mobilenet_v3_small", num_neighbors=2, input_size=64)
-        >>> crops = torch.randint(0, 256, (3, 64, 64, 3), dtype=torch.uint8)
-        >>> points_unit = Predictor(net.eval())(crops).points_unit
-        >>> float((points_unit - net.predict(crops.permute(0, 3, 1, 2)).points_unit).abs().max() * 64) < 1e-3
-        True
     """
 
     row_mean: Tensor
@@ -69,13 +62,9 @@ class Predictor(nn.Module):
         self.requires_grad_(False)
 
     def forward(self, crops: Tensor) -> Prediction:
-        """Crops with channels last, as images lie in memory.
-
-        Args:
-            crops: uint8 RGB ``(B, S, S, 3)``.
-        """
+        """Points on uint8 RGB crops with channels last, as images lie in memory: ``(B, S, S, 3)``."""
         n, grid = self.num_points, self.grid
-        features = self.neck(self.backbone(self._pixels(crops)))  # (B, D, H, W)
+        features = self.neck(self.backbone(self.pixels(crops)))  # (B, D, H, W)
         channels = features.shape[1]
         peak, cell = self.score_head(features).reshape(-1, n, grid * grid).max(dim=-1)  # (B, N)
         rows = features.permute(0, 2, 3, 1).reshape(-1, channels)  # (B * H * W, D)
@@ -100,9 +89,6 @@ class Predictor(nn.Module):
 
         In int8 all outputs of a layer share one step. A far neighbour's offset spans several cells and a near one's a
         fraction of a cell, so without this the near ones would be rounded to a few levels.
-
-        Args:
-            crops: uint8 ``(K, S, S, 3)``, the faces on which ranges are measured.
         """
         seen: list[Tensor] = []
         hook = self.offset_head.register_forward_hook(lambda _module, _inputs, output: seen.append(output.flatten(1)))
@@ -119,7 +105,8 @@ class Predictor(nn.Module):
         shape = (self.num_points, self.votes_each, 2)
         self.offset_scale, self.offset_shift = scale.reshape(shape), shift.reshape(shape)
 
-    def _pixels(self, crops: Tensor) -> Tensor:
+    def pixels(self, crops: Tensor) -> Tensor:
+        """What the backbone is given: ``(B, 3, S, S)``, with a margin for a first convolution that pads nothing."""
         if self.margin is not None:
             crops = functional.pad(crops, (0, 0, *self.margin, *self.margin), value=self.grey)
             return crops.permute(0, 3, 1, 2).float() / 255

@@ -26,17 +26,9 @@ def quantize(model: Any, crops: np.ndarray, input_name: str) -> Any:
     Activations are unsigned with one range a tensor, weights signed with one a channel: the form that both ONNX
     Runtime and OpenVINO compute with 8-bit instructions. A range is the mean over faces of each face's smallest and
     largest value: the extremes over all faces cost more precision than they save outliers
-    (``experiments/efficiency/ranges.py``). Weights are rounded by :mod:`pipnet.model.rounding`.
+    (``experiments/int8/ranges.py``). Weights are rounded by :mod:`pipnet.model.rounding`.
 
-    Needs the packages ``onnx`` and ``onnxruntime``.
-
-    Args:
-        model: An ``onnx.ModelProto``.
-        crops: uint8 ``(K, S, S, 3)``, faces like those that it will see.
-        input_name: Of the crops.
-
-    Returns:
-        The graph with ``QuantizeLinear`` and ``DequantizeLinear`` nodes, an ``onnx.ModelProto``.
+    ``crops`` are uint8 ``(K, S, S, 3)``, faces like those that it will see; ``model`` and result ``onnx.ModelProto``.
     """
     import onnx
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static

@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pipnet.files import read_text
 from pipnet.layouts import PointLayout
 from pipnet.model.checkpoint import CheckpointError, LoadedModel, read_tensors
 from pipnet.model.codec import Merge
 from pipnet.model.pipnet import PIPNet
-from pipnet.text_files import read_text
 
 # Their five head layers, in the order in which ours are stacked in one convolution.
 _HEADS = ("cls_layer", "x_layer", "y_layer", "nb_x_layer", "nb_y_layer")
@@ -107,23 +107,7 @@ def load_reference_weights(
 
 
 def read_mean_face(path: str | Path) -> np.ndarray:
-    """The authors' ``meanface.txt``: one line, ``x0 y0 x1 y1 ...``, fractions of the crop.
-
-    Returns:
-        ``(N, 2)`` float64.
-
-    Raises:
-        FileNotFoundError: No such file.
-        ValueError: Not such a file.
-
-    Example:
-        >>> import tempfile
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     path = Path(folder) / "meanface.txt"
-        ...     _ = path.write_text("0.25 0.5 0.75 0.5\\n")
-        ...     read_mean_face(path).tolist()
-        [[0.25, 0.5], [0.75, 0.5]]
-    """
+    """The authors' ``meanface.txt``: one line, ``x0 y0 x1 y1 ...``, fractions of the crop; as ``(N, 2)`` float64."""
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no mean face {path}; the authors' code keeps it as data/DATASET/meanface.txt")

@@ -53,9 +53,9 @@ def round_weights(quantized: Any, model: Any, crops: np.ndarray, input_name: str
         channels_first = np.moveaxis(weight, axis, 0) if axis is not None else weight[None]
         groups = _attribute(node, "group", 1) if node.name in statistics else 1
         rows = channels_first.reshape(groups, len(channels_first) // groups, -1).astype(np.float64)  # (G, O / G, K)
-        step = _steps(rows)
+        step = step_sizes(rows)
         mean, covariances = statistics.get(node.name, (None, None))
-        rounded = _rounded(rows, step, covariances)
+        rounded = round_rows(rows, step, covariances)
         stored = rounded.astype(np.int8).reshape(channels_first.shape)
         stored = np.moveaxis(stored, 0, axis) if axis is not None else stored[0]
         steps = step.ravel() if axis is not None else step[0, 0]
@@ -79,7 +79,7 @@ def _scaled(node: Any, index: int, maker: dict[str, Any], known: dict[str, np.nd
     return bool(known[source.input[0]].dtype == kind)
 
 
-def _steps(rows: np.ndarray) -> np.ndarray:
+def step_sizes(rows: np.ndarray) -> np.ndarray:
     """Size of a step of each row ``(G, O, K)``, as small as the two rules allow: ``(G, O)``."""
     largest = np.abs(rows).max(axis=2) / _LARGEST
     two = np.sort(np.concatenate([rows, -rows], axis=0).clip(0), axis=2)[:, :, -2:].sum(axis=2)
@@ -100,13 +100,10 @@ def _bounds(rows: np.ndarray, step: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     return -upper(-rows), upper(rows)
 
 
-def _rounded(rows: np.ndarray, step: np.ndarray, covariances: Sequence[np.ndarray] | None) -> np.ndarray:
+def round_rows(rows: np.ndarray, step: np.ndarray, covariances: Sequence[np.ndarray] | None) -> np.ndarray:
     """Whole numbers for weights ``(G, O, K)`` in units of ``step`` ``(G, O)``.
 
-    Args:
-        rows: Weights of each group and output channel.
-        step: Size of a step.
-        covariances: Of the inputs, block after block of them, each ``(G or 1, k, k)``; None rounds to the nearest.
+    ``covariances`` are of the inputs, block after block of them, each ``(G or 1, k, k)``; None rounds to the nearest.
     """
     low, high = _bounds(rows, step)
     if covariances is None:
@@ -147,7 +144,7 @@ def _shares(covariance: np.ndarray) -> np.ndarray:
 def _statistics(
     model: Any, convolutions: list[Any], crops: np.ndarray, input_name: str
 ) -> dict[str, tuple[np.ndarray, list[np.ndarray]]]:
-    """Of what each convolution multiplies by its weights: mean ``(G, K)`` and covariances as for :func:`_rounded`."""
+    """Of what each convolution multiplies by its weights: mean ``(G, K)`` and covariances as for :func:`round_rows`."""
     import onnx
     import onnxruntime
 

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from pipnet.self_training.pseudo_labels import Selection
+from pipnet.training.setup import called
+
+_OF_0_4 = {"pool": "pool_factor", "newest": "teacher"}  # names of pipnet 0.4, which go with 0.6
+_NO_STAGES = "no stages; list at least one, see conf/curriculum"
 
 
 @dataclass(frozen=True)
@@ -17,11 +21,10 @@ class Stage:
     Attributes:
         name: Part of its folder's name.
         epochs: Of this stage.
-        pseudo: Whether it learns from unlabelled faces too, with pseudo-labels of the teacher: the network of the stage
-            before.
+        pseudo: Whether it learns from unlabelled faces too, with pseudo-labels of the stage before.
         pool_factor: Cells of the score map a side that are merged for unlabelled faces: above 1 they train nothing
             else.
-        start: ``"backbone"`` starts as any training does, ``"teacher"`` from the teacher's weights.
+        start: ``"backbone"`` starts as any training does, ``"teacher"`` from the weights of the stage before.
         labelled_share: Part of an epoch that is labelled; None is their part of all faces.
         views: Augmented views of each unlabelled face, whose mean a pseudo-label is.
         select: Which pseudo-labels are used and how much they count; None uses all, fully.
@@ -41,16 +44,12 @@ class Stage:
 
     def __post_init__(self) -> None:
         where, share = f"stage {self.name}", self.labelled_share
-        _check(
-            re.fullmatch(r"[A-Za-z0-9_-]+", str(self.name)),
-            f"a stage's name is part of a folder's; {self.name!r} has other than A-Z 0-9 _ -",
-        )
+        name_fits = re.fullmatch(r"[A-Za-z0-9_-]+", str(self.name))
+        _check(name_fits, f"a stage's name is part of a folder's; {self.name!r} has other than A-Z 0-9 _ -")
         for name in ("epochs", "pool_factor", "views"):
             _check_whole(getattr(self, name), f"{where}: {name}")
-        _check(
-            share is None or (_is_number(share) and 0 <= share <= 1),
-            f"{where}: labelled_share must lie in [0, 1], got {share!r}",
-        )
+        share_fits = share is None or (_is_number(share) and 0 <= share <= 1)
+        _check(share_fits, f"{where}: labelled_share must lie in [0, 1], got {share!r}")
         _check_flag(self.pseudo, f"{where}: pseudo")
         _check(self.start in ("backbone", "teacher"), f"{where}: start must be backbone or teacher, got {self.start!r}")
         _check(
@@ -69,13 +68,6 @@ class Curriculum:
         tolerance: Percent: it runs again until validation NME fell by less than this from one run to the next.
         one_schedule: Whether the learning rate falls once over all stages, instead of once in each. The optimiser and
             the moving average of the weights begin anew in every stage.
-
-    Example:
-        >>> curriculum = Curriculum((Stage("labels", 2, pseudo=False), Stage("full", 2)), most=4, tolerance=1.0)
-        >>> [curriculum.after(nmes)[0] for nmes in ([], [5.0], [5.0, 4.0], [5.0, 4.0, 3.0])]
-        ['0_labels', '1_full', '2_full_2', '3_full_3']
-        >>> curriculum.after([5.0, 4.0, 3.0, 2.99]) is None
-        True
     """
 
     stages: tuple[Stage, ...]
@@ -94,9 +86,8 @@ class Curriculum:
         _check_whole(self.most, "repeat.most")
         _check(_is_number(self.tolerance), f"repeat.tolerance must be a number, got {self.tolerance!r}")
         _check_flag(self.one_schedule, "one_schedule")
-        _check(
-            self.most == 1 or not self.one_schedule, "one_schedule needs repeat.most 1: a schedule must know its end"
-        )
+        known_end = self.most == 1 or not self.one_schedule
+        _check(known_end, "one_schedule needs repeat.most 1: a schedule must know its end")
 
     @property
     def learns_unlabelled(self) -> bool:
@@ -104,37 +95,32 @@ class Curriculum:
         return any(stage.pseudo for stage in self.stages)
 
     def after(self, nmes: Sequence[float]) -> tuple[str, Stage] | None:
-        """The stage that follows on those that are finished.
+        """The stage that follows on finished ones, with its folder's name; None after the last.
 
-        Args:
-            nmes: Validation NME of each finished stage.
+        ``nmes`` are the validation NMEs of the finished stages.
 
-        Returns:
-            Its folder's name and the stage, or None after the last.
+        Example:
+            >>> curriculum = Curriculum((Stage("labels", 2, pseudo=False), Stage("full", 2)), most=4, tolerance=1.0)
+            >>> [curriculum.after(nmes)[0] for nmes in ([], [5.0], [5.0, 4.0])]
+            ['0_labels', '1_full', '2_full_2']
         """
         number, last = len(nmes), self.stages[-1]
-        if number < len(self.stages):
-            stage, before = self.stages[number], self.stages[:number]
-        else:
-            stage, before = last, self.stages + (last,) * (number - len(self.stages))
-            repeats = number - len(self.stages) + 1
+        repeats = number - len(self.stages) + 1
+        begun = [*self.stages, *[last] * repeats][: number + 1]
+        if repeats > 0:
             # Two runs of the same stage are needed to see what a run brings; a curriculum may list it twice.
-            comparable = number > 1 and before[-2] == last
+            comparable = number > 1 and begun[-3] == last
             if repeats >= self.most or (comparable and nmes[-1] > nmes[-2] * (1 - self.tolerance / 100)):
                 return None
-        earlier = sum(other.name == stage.name for other in before)
-        return f"{number}_{stage.name}" + (f"_{earlier + 1}" if earlier else ""), stage
+        stage = begun[-1]
+        times = sum(other.name == stage.name for other in begun)
+        return f"{number}_{stage.name}" + (f"_{times}" if times > 1 else ""), stage
 
     def span(self, number: int, *, first: int = 0) -> tuple[int, int] | None:
         """Which part of the learning-rate schedule is stage ``number``'s, if stages before ``first`` are not trained.
 
         Returns:
             Epochs of the run before the stage, and in all; None where each stage has a schedule of its own.
-
-        Example:
-            >>> stages = (Stage("labels", 5, pseudo=False), Stage("mixed", 2), Stage("mixed", 3))
-            >>> Curriculum(stages, one_schedule=True).span(2), Curriculum(stages).span(2)
-            ((7, 10), None)
         """
         if not self.one_schedule:
             return None
@@ -170,29 +156,19 @@ def curriculum_of(config: Mapping[str, Any]) -> Curriculum:
     Raises:
         ValueError: It has no stages, or a key or value that means nothing; the message names it.
     """
-    _check_keys(config, ("name", "stages", "repeat", "one_schedule"))
-    listed, repeat = config.get("stages"), config.get("repeat") or {}
-    if not isinstance(listed, Sequence) or not all(isinstance(values, Mapping) for values in listed):
-        raise ValueError(f"curriculum: {_NO_STAGES}")
-    stages = []
+    options = {key: value for key, value in config.items() if key not in ("name", "stages", "repeat")}
+    listed: Any = config.get("stages")
+    repeat, stages = config.get("repeat") or {}, []
+    _check(isinstance(listed, list) and all(isinstance(values, Mapping) for values in listed), _NO_STAGES)
+    _check(isinstance(repeat, Mapping), f"repeat has the keys most and tolerance, got {repeat!r}")
     for number, written in enumerate(listed):
-        where = f"stage {number}: "
         values: dict[str, Any] = {
             str(_OF_0_4.get(key, key)): _OF_0_4.get(str(value), value) for key, value in written.items()
         }
-        _check_keys(values, [field.name for field in fields(Stage)], where)
-        for name in ("name", "epochs"):
-            _check(name in values, f"{where}{name} is missing")
-        if (select := values.get("select")) is not None:
-            _check_keys(select, [field.name for field in fields(Selection)], f"stage {number}, select: ")
-            values["select"] = Selection(**select)
-        stages.append(Stage(**values))
-    _check_keys(repeat, ("most", "tolerance"), "repeat: ")
-    return Curriculum(tuple(stages), **repeat, one_schedule=config.get("one_schedule", False))
-
-
-_OF_0_4 = {"pool": "pool_factor", "newest": "teacher"}  # names of pipnet 0.4, which go with 0.6
-_NO_STAGES = "no stages; list at least one, see conf/curriculum"
+        if values.get("select") is not None:
+            values["select"] = called(Selection, f"curriculum.stages.{number}.select", values["select"])
+        stages.append(called(Stage, f"curriculum.stages.{number}", values))
+    return called(Curriculum, "curriculum", {**repeat, "stages": tuple(stages)}, **options)
 
 
 def _check(holds: object, otherwise: str) -> None:
@@ -206,11 +182,6 @@ def _check_whole(value: object, name: str) -> None:
 
 def _check_flag(value: object, name: str) -> None:
     _check(isinstance(value, bool), f"{name} must be true or false, got {value!r}")
-
-
-def _check_keys(values: object, known: Sequence[str], where: str = "") -> None:
-    wrong = sorted(map(str, values.keys() - set(known))) if isinstance(values, Mapping) else [values]
-    _check(not wrong, f"{where}no key {wrong[0] if wrong else None!r}; keys are {', '.join(known)}")
 
 
 def _is_number(value: object) -> bool:

@@ -58,27 +58,17 @@ class Database:
         return Database, (self.file,)
 
     def rows(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        """All rows of a query.
-
-        Raises:
-            OSError: The file can't be read.
-            ValueError: It is damaged.
-        """
+        """All rows of a query. Raises OSError where the file can't be read, ValueError where it is damaged."""
         return list(self.each(sql, values))
 
     def each(self, sql: str, values: Sequence[Any] = ()) -> Iterator[tuple[Any, ...]]:
-        """The rows of a query one by one, for those that have no end; as :meth:`rows` otherwise."""
+        """The rows of a query one by one, for those that have no end."""
         with self._connected() as connection:
             yield from connection.execute(sql, values)
 
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
-        """A transaction: what is executed in the block is written as a whole or not at all.
-
-        Raises:
-            OSError: The file can't be written, as on a full disk.
-            ValueError: It is damaged.
-        """
+        """A transaction: what is executed in the block is written as a whole or not at all."""
         with self._connected() as connection:
             connection.execute("BEGIN IMMEDIATE")
             try:
@@ -89,10 +79,10 @@ class Database:
                     connection.execute("ROLLBACK")
 
     def share(self, *, one_machine: bool) -> None:
-        """Choose how writers keep out of each other's way: by a write-ahead log where that works.
+        """Choose how writers keep out of each other's way, while no other process uses the file.
 
-        The log needs memory that all processes share, which several machines have not, nor some file systems; there
-        writers and readers take turns instead. To be called while no other process uses the file.
+        A write-ahead log needs memory that all processes share, which several machines have not, nor some file systems;
+        there writers and readers take turns instead.
         """
         with self._connected() as connection:
             try:
@@ -181,14 +171,6 @@ class FaceStore:
     Raises:
         ValueError: The folder holds a store of other settings, or something else.
         OSError: It can't be written.
-
-    Example:
-        >>> import tempfile
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     store = FaceStore(folder, {"detector": "retinaface"})
-        ...     store.add("00" * 16, FoundPhoto("a.jpg", (640, 480)), [])
-        ...     store.knows("00" * 16), store.knows("11" * 16)
-        (True, False)
     """
 
     def __init__(self, folder: str | Path, settings: dict[str, Any], *, one_machine: bool = True) -> None:
@@ -197,29 +179,23 @@ class FaceStore:
         wanted = {"format": _FORMAT, **settings}
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-        except FileExistsError:
-            raise ValueError(f"{self.folder} is a file; the faces need a folder of their own") from None
         except OSError as error:
-            raise OSError(
-                error.errno, f"{self.folder} can't be made: {error.strerror}; choose another folder"
-            ) from error
-        if not self.database.file.exists() and any(not entry.name.startswith(".") for entry in self.folder.iterdir()):
-            if (self.folder / "store.json").is_file():
-                raise ValueError(
-                    f"{self.folder} holds faces that an earlier pipnet found and kept in another way; delete it or use"
-                    " another folder, and the same command finds them again"
-                )
-            raise ValueError(f"{self.folder} holds other files; the faces need a folder of their own")
+            said = f"{self.folder} can't be made: {error.strerror}; choose another folder"
+            raise OSError(error.errno, said) from error
+        there = [entry.name for entry in self.folder.iterdir() if not entry.name.startswith(".")]
+        if there and FILE not in there:
+            what = "faces that an earlier pipnet kept in another way" if "store.json" in there else "other files"
+            raise ValueError(f"{self.folder} holds {what}; the faces need a folder of their own")
         self.database.share(one_machine=one_machine)
         with self.database.writing() as connection:
             if not connection.execute("SELECT 1 FROM sqlite_master").fetchone():
                 for statement in _SCHEMA.split(";\n"):
                     connection.execute(statement)
                 connection.execute("INSERT INTO settings VALUES (?)", [json.dumps(wanted)])
-            there = json.loads(connection.execute("SELECT content FROM settings").fetchone()[0])
-        if there != wanted:
-            names = [name for name in {**wanted, **there} if there.get(name) != wanted.get(name)]
-            differing = ", ".join(f"{name}={there.get(name)}, now {wanted.get(name)}" for name in names)
+            known = json.loads(connection.execute("SELECT content FROM settings").fetchone()[0])
+        names = [name for name in {**wanted, **known} if known.get(name) != wanted.get(name)]
+        if names:
+            differing = ", ".join(f"{name}={known.get(name)}, now {wanted.get(name)}" for name in names)
             raise ValueError(f"{self.folder} holds faces found with {differing}; use another folder")
 
     def knows(self, digest: str) -> bool:
@@ -227,11 +203,7 @@ class FaceStore:
         return bool(self.database.rows("SELECT 1 FROM photos WHERE digest = ?", [bytes.fromhex(digest)]))
 
     def add(self, digest: str, photo: FoundPhoto, crops: Sequence[np.ndarray]) -> None:
-        """Keep what was found in a photo, with a crop of each face (RGB uint8); one that is known stays as it is.
-
-        Raises:
-            OSError: The file can't be written.
-        """
+        """Keep what was found in a photo, with a crop of each face (RGB uint8); one that is known stays as it is."""
         key = bytes.fromhex(digest)
         encoded = [cv2.imencode(".jpg", cv2.cvtColor(crop, cv2.COLOR_RGB2BGR))[1].tobytes() for crop in crops]
         with self.database.writing() as connection:
@@ -247,17 +219,12 @@ class FaceStore:
                 )
 
     def begin(self) -> str:
-        """Begin to note which photos there are, for :meth:`meet`; what other ingests noted goes.
-
-        Returns:
-            The token of this ingest.
-        """
+        """Begin to note which photos there are; returns the token of this ingest. What other ingests noted goes."""
         for leftover in self.folder.glob(".*-*.*"):  # of a process that was killed while it wrote a list
             leftover.unlink(missing_ok=True)
         token = secrets.token_hex()
         with self.database.writing() as connection:
-            for table in ("ingest", "met", "damaged"):
-                connection.execute(f"DELETE FROM {table}")
+            _forget_ingest(connection)
             connection.execute("INSERT INTO ingest VALUES (?)", [token])
         return token
 
@@ -284,8 +251,8 @@ class FaceStore:
             damaged: File that gets the lines of the damaged photos.
 
         Returns:
-            The counts, see :class:`pipnet.self_training.ingest.Ingested`, and the digest of the faces that are used:
-            what :class:`UnlabelledFaces` finds them by.
+            The counts, see :class:`pipnet.self_training.ingest.Ingested`, and the digest of the chosen faces, by which
+            :class:`UnlabelledFaces` finds them.
 
         Raises:
             ValueError: Another ingest has begun meanwhile.
@@ -325,8 +292,7 @@ class FaceStore:
             with replacing(damaged) as temporary, temporary.open("wb") as file:
                 for (line,) in connection.execute("SELECT line FROM damaged ORDER BY rowid"):
                     file.write(line + b"\n")
-            for table in ("ingest", "met", "damaged"):
-                connection.execute(f"DELETE FROM {table}")
+            _forget_ingest(connection)
         return {
             "photos": met + unusable,
             "damaged": unusable,
@@ -340,6 +306,11 @@ class FaceStore:
     def _check(self, connection: sqlite3.Connection, token: str) -> None:
         if connection.execute("SELECT token FROM ingest").fetchall() != [(token,)]:
             raise ValueError(f"{self.folder} was taken by another ingest meanwhile; run one at a time, then this again")
+
+
+def _forget_ingest(connection: sqlite3.Connection) -> None:
+    for table in ("ingest", "met", "damaged"):
+        connection.execute(f"DELETE FROM {table}")
 
 
 class Found(NamedTuple):
@@ -385,11 +356,7 @@ class UnlabelledFaces:
         return f"{photo.hex()}-{number}"
 
     def image(self, index: int) -> np.ndarray:
-        """The face with its surroundings, RGB uint8 ``(H, W, 3)``.
-
-        Raises:
-            BadSampleError: It is damaged.
-        """
+        """The face with its surroundings, RGB uint8 ``(H, W, 3)``; BadSampleError where it is damaged."""
         data, number = self._face("jpeg, crop", index, "JOIN crops ON crops.id = crop")
         return decode_image(data, f"{self.database.file}, crop {number}")
 
@@ -406,15 +373,7 @@ class UnlabelledFaces:
         )
 
     def in_photo(self, index: int, points: np.ndarray) -> tuple[str, np.ndarray]:
-        """Where points of a face lie in its photo.
-
-        Args:
-            index: Of the face.
-            points: ``(..., 2)``, pixels of the crop.
-
-        Returns:
-            What the photo was called where it was met first, and the points in pixels of the upright photo.
-        """
+        """The name of a face's photo, and points ``(..., 2)`` of the crop in pixels of the upright photo."""
         columns = self._face("name, box, crop_box", index, "JOIN photos ON photos.digest = photo")
         box, crop_box = (np.frombuffer(corners, "<f8").reshape(2, 2) for corners in columns[1:])
         scale = (box[1] - box[0]) / (crop_box[1] - crop_box[0])

@@ -28,7 +28,7 @@ from pipnet.data.images import (
     seen_from,
 )
 from pipnet.files import replacing
-from pipnet.inference.detections import Detector
+from pipnet.inference.detections import Detections, Detector
 from pipnet.inference.detectors import detector_factory
 from pipnet.self_training.face_store import (
     FILE,
@@ -43,12 +43,9 @@ from pipnet.training.distributed import Processes, in_step
 from pipnet.training.state import TrainingError
 
 _NOTED_AT_ONCE = 1000  # photos
-_SHARPNESS_SIDE = 64  # px of the longer side of the box: what it takes to see the eyelids, and no more
+_SHARPNESS_SIDE = 64  # px of the longer side of the box: what it takes to see the eyelids
 _PATIENCE_S = 120.0  # until a file made on another machine must be seen here
-
-
-# Why a detection is not used, and which of its figures is too low; the first reason counts, so that the counts add up.
-REASONS = {"unsure": "score", "small": "size", "cut off": "inside", "blurred": "sharpness"}
+CROP_SCALE = 1.9  # room for the crops of a training: 1.25 to 1.3 box sides, turned, moved and enlarged
 
 
 @dataclass(frozen=True)
@@ -81,13 +78,13 @@ class FaceRules:
 
     @property
     def limits(self) -> dict[str, tuple[str, float]]:
-        """Reason not to use a face to the figure that is too low and the least that will do.
-
-        Example:
-            >>> FaceRules().limits["small"]
-            ('size', 32.0)
-        """
-        return {reason: (figure, getattr(self, f"min_{figure}")) for reason, figure in REASONS.items()}
+        """Reason not to use a face: the figure that is too low, and the least that will do. The first counts."""
+        return {
+            "unsure": ("score", self.min_score),
+            "small": ("size", self.min_size),
+            "cut off": ("inside", self.min_inside),
+            "blurred": ("sharpness", self.min_sharpness),
+        }
 
 
 @dataclass(frozen=True)
@@ -124,8 +121,8 @@ def ingest(
 
     Every file is read, and those whose bytes the store does not know yet go through the detector. The store keeps all
     detections and the rules choose among them, so other rules cost no detection. Killed at any moment, the same call
-    resumes and ends with the same faces; so do several processes, which share the photos out by their names, as long as
-    they see the same folder. ``damaged.txt`` lists files that are no photos, ``counts.json`` what was asked and found.
+    resumes and ends with the same faces; so do several processes that see the same folder. ``damaged.txt`` lists files
+    that are no photos, ``counts.json`` what was asked and found.
 
     Args:
         sources: Folders and ``.txt`` lists, see :func:`pipnet.data.images.photo_paths`.
@@ -203,13 +200,7 @@ def ingest(
 
 
 def described(counts: dict[str, Any]) -> str:
-    """Counts as one line.
-
-    Example:
-        >>> counts = {"photos": 9, "damaged": 1, "duplicates": 2, "without_face": 1, "detections": 7, "kept": 5}
-        >>> described({**counts, "dropped": {"small": 2, "blurred": 0}})
-        '9 photos (1 damaged, 2 duplicates, 1 without a face), 7 detections, 5 kept; dropped: 2 small'
-    """
+    """Counts as one line."""
     dropped = ", ".join(f"{number} {reason}" for reason, number in counts["dropped"].items() if number)
     return (
         f"{counts['photos']} photos ({counts['damaged']} damaged, {counts['duplicates']} duplicates, "
@@ -289,6 +280,9 @@ def find_faces(photo: OpenedPhoto, detector: Detector, face_size: int) -> tuple[
     assert photo.image is not None
     try:
         found = detector(photo.image)
+        # A detector of the user's own may say nothing of angles.
+        angles = getattr(found, "angles", np.full(len(found.scores), np.nan))
+        found = Detections(found.boxes, found.scores, angles)
     except Exception as error:  # the photo is good, the detector is not: not to be passed over
         error.add_note(f"the detector failed on {photo.path}; choose another detector, or take the photo out")
         raise
@@ -302,8 +296,7 @@ def find_faces(photo: OpenedPhoto, detector: Detector, face_size: int) -> tuple[
         )
     height, width = photo.image.shape[:2]
     faces, crops = [], []
-    angles = getattr(found, "angles", np.full(len(found.scores), np.nan))  # a detector of the user's own may lack them
-    for box, score, angle in zip(found.boxes.astype(np.float64), found.scores, angles, strict=True):
+    for box, score, angle in zip(found.boxes, found.scores, found.angles, strict=True):
         crop, crop_box = cut_face(photo.image, box, face_size)
         faces.append(
             FoundFace(
@@ -320,20 +313,11 @@ def find_faces(photo: OpenedPhoto, detector: Detector, face_size: int) -> tuple[
     return FoundPhoto(photo.name, (width, height), faces), crops
 
 
-# Room for every crop a training takes: 1.25 to 1.3 box sides, turned, moved and enlarged by augmentation.
-CROP_SCALE = 1.9
-
-
 def cut_face(image: np.ndarray, box: np.ndarray, face_size: int) -> tuple[np.ndarray, tuple[float, ...]]:
     """Cut a square around a face: 1.9 times the longer side of the box, clipped at the photo's border.
 
-    Whole pixels are cut, and averaged down to a longer side of the box of ``face_size``; nothing is enlarged. Takes an
-    RGB uint8 image and a box in its pixels; returns the crop and the box in pixels of the crop.
-
-    Example:
-        >>> crop, box = cut_face(np.zeros((100, 100, 3), np.uint8), np.array([39.5, 39.5, 59.5, 59.5]), face_size=10)
-        >>> crop.shape, box
-        ((19, 19, 3), (4.0, 4.0, 14.0, 14.0))
+    Whole pixels are cut, and averaged down to a longer side of the box of ``face_size``; nothing is enlarged. Returns
+    the crop and the box in pixels of the crop.
     """
     height, width = image.shape[:2]
     x0, y0, x1, y1 = (float(side) for side in box)
@@ -362,19 +346,12 @@ def sharpness(image: np.ndarray, box: np.ndarray) -> float:
     """How much fine detail a face has: the standard deviation of the Laplacian, in grey levels.
 
     Taken inside the box after the face is brought to 64 pixels, so that a face in a crowd compares with a portrait, and
-    an enlarged face has no detail. Contrast counts as well: a face in the dark has little.
-
-    Args:
-        image: RGB uint8 ``(H, W, 3)``.
-        box: ``x0, y0, x1, y1``, source pixels; 0 where it lies outside the image.
+    an enlarged face has no detail. Contrast counts as well: a face in the dark has little. 0 for a box outside the
+    image.
 
     Reference:
         The variance of the Laplacian as a measure of focus: Pech-Pacheco et al., "Diatom autofocusing in brightfield
         microscopy", ICPR 2000.
-
-    Example:
-        >>> sharpness(np.full((80, 80, 3), 90, np.uint8), np.array([8.0, 8, 70, 70]))
-        0.0
     """
     height, width = image.shape[:2]
     x0, y0, x1, y1 = (float(side) for side in box)
@@ -390,14 +367,7 @@ def sharpness(image: np.ndarray, box: np.ndarray) -> float:
 
 
 def share_inside(box: np.ndarray, width: int, height: int) -> float:
-    """Share of a box's area inside a photo of that size.
-
-    Example:
-        >>> share_inside(np.array([-5.5, 4.5, 4.5, 14.5]), 100, 100)
-        0.5
-    """
-    x0, y0, x1, y1 = (float(side) for side in box)
-    across = max(min(x1, width - 0.5) - max(x0, -0.5), 0.0)
-    down = max(min(y1, height - 0.5) - max(y0, -0.5), 0.0)
-    area = (x1 - x0) * (y1 - y0)
-    return min(across * down / area, 1.0) if area > 0 else 0.0
+    """Share of a box's area inside a photo of that size."""
+    across, down = np.minimum(box[2:], [width - 0.5, height - 0.5]) - np.maximum(box[:2], -0.5)
+    area = float(np.prod(box[2:] - box[:2]))
+    return min(max(float(across), 0.0) * max(float(down), 0.0) / area, 1.0)

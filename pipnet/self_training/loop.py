@@ -1,8 +1,7 @@
 """Self-training: stage after stage, the teacher labels the faces that nobody did, and the next network learns.
 
-Every stage is one call of :func:`pipnet.training.setup.train_network` into a folder of its own. What a stage computes
-follows from the settings, the faces and the stages before it alone, so a run that was killed at any moment and started
-again ends with the same weights as one that was not.
+What a stage computes follows from the settings, the faces and the stages before it alone, so a run that was killed at
+any moment and started again ends with the same weights as one that was not.
 
 Reference:
     Paper section 3.4; the authors' ``train_gssl.py``.
@@ -49,9 +48,7 @@ class Options:
             if value is not None and not (isinstance(value, int) and value > 0):
                 raise ValueError(f"self_training.{key} must be a whole number from 1, got {value!r}")
         if self.images is not None and self.epoch_faces is None:
-            raise ValueError(
-                "self_training.images needs self_training.epoch_faces, so that all epochs are equally long"
-            )
+            raise ValueError("self_training.images needs self_training.epoch_faces: all epochs must be equally long")
 
 
 @dataclass
@@ -91,8 +88,7 @@ class SelfTraining:
 
         Raises:
             TrainingError: A stage was stopped or failed; the message names it.
-            ValueError: A setting does not fit, or a file is damaged.
-            OSError: A file can't be read or written.
+            ValueError, OSError: A setting does not fit, or a file is damaged or can't be read or written.
         """
         while (following := self.curriculum.after([record["val_nme"] for record in self.records.stages])) is not None:
             number = len(self.records.stages)

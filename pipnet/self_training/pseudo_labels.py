@@ -73,19 +73,10 @@ class Estimate(NamedTuple):
 
 
 def confidence(labels: Estimate, cell: float) -> np.ndarray:
-    """How sure points are, ``(..., N)`` float32 in [0, 1]: ``exp(-u / 0.05)``.
+    """How sure points are, ``(..., N)`` float32 in [0, 1]: ``exp(-hypot(disagreement, spread) / 0.05)``.
 
-    ``u = hypot(disagreement, spread)`` with both as fractions of the box: a point whose views lie apart by 5 % of the
-    face's size, or whose votes do, has 0.37; one without any doubt has 1.
-
-    Args:
-        labels: Of one face or many.
-        cell: Side of a cell as a fraction of the box.
-
-    Example:
-        >>> sure = Estimate(np.zeros((2, 2)), np.zeros(2), np.array([0, 0.05]), np.zeros(()))
-        >>> confidence(sure, cell=0.1).round(2).tolist()
-        [1.0, 0.37]
+    Both are fractions of the box, ``cell`` is the side of a cell as one: a point whose views, or votes, lie apart by
+    5 % of the face's size has 0.37.
     """
     return np.exp(-np.hypot(labels.disagreement, labels.spread * np.float32(cell)) / np.float32(_TOLERANCE))
 
@@ -93,12 +84,7 @@ def confidence(labels: Estimate, cell: float) -> np.ndarray:
 class PseudoLabels:
     """What a teacher says of unlabelled faces; :func:`estimate` fills them.
 
-    Args:
-        faces: Those it was asked about.
-        about: What the labels follow from: teacher, views, and the like. Those of anything else lie beside them.
-
-    Raises:
-        OSError: The disk is full.
+    ``about`` is what the labels follow from: teacher, views, and the like. Those of anything else lie beside them.
     """
 
     def __init__(self, faces: UnlabelledFaces, about: dict[str, Any]) -> None:
@@ -124,11 +110,7 @@ class PseudoLabels:
         return self.faces.database.rows(query, [self._labelling, rows.start, rows.stop - 1]) == [(len(rows),)]
 
     def write(self, rows: range, labels: Estimate) -> None:
-        """Write the labels of consecutive faces, all or none.
-
-        Raises:
-            OSError: The disk is full.
-        """
+        """Write the labels of consecutive faces, all or none."""
         sure = confidence(labels, self.about["cell"]).mean(axis=1)
         with self.faces.database.writing() as connection:
             for row, angle, mean, *parts in zip(rows, labels.angle.tolist(), sure.tolist(), *labels[:3], strict=True):
@@ -185,16 +167,11 @@ class Teacher:
             turned, moved and resized.
         seed: Of the views.
         batch_size: Faces a forward pass.
-
-    Raises:
-        ValueError: There is no view.
     """
 
     def __init__(
         self, model: LoadedModel, *, label_shift: float, views: int = 1, seed: int = 0, batch_size: int = 64
     ) -> None:
-        if views < 1:
-            raise ValueError(f"a face needs at least one view, got views={views}")
         self.net, self.crop_scale, self.layout = model.net, model.crop_scale, model.layout
         self.landmarker = FaceLandmarker.from_model(model)
         self.label_shift, self.views, self.seed, self.batch_size = label_shift, views, seed, batch_size
@@ -211,13 +188,10 @@ class Teacher:
                 yield self.estimate(images, found.boxes, found.angles, batch)
 
     def estimate(self, images: list[np.ndarray], boxes: np.ndarray, angles: np.ndarray, names: range) -> Estimate:
-        """Labels of a batch.
+        """Labels of a batch of RGB uint8 images of any size.
 
-        Args:
-            images: RGB uint8, of any size.
-            boxes: ``(B, 4)`` of the detector, pixels of the images.
-            angles: ``(B,)``, degrees by which these are turned, NaN where the detector does not say.
-            names: Numbers of the faces: what their views depend on.
+        ``boxes (B, 4)`` and ``angles (B,)`` are the detector's, the latter NaN where it does not say. The views of a
+        face depend on its number, its ``name``.
         """
         told: list[Any] = [
             Detections(box[None], np.ones(1), angle[None]) for box, angle in zip(boxes, angles, strict=True)
@@ -275,7 +249,7 @@ def estimate(teacher: Teacher, faces: UnlabelledFaces, processes: Processes) -> 
 
     Raises:
         OSError: The disk is full.
-        BadSampleError: The crop of a face is damaged; the message names it.
+        BadSampleError: The crop of a face is damaged.
         TrainingError: Ctrl-C or SIGTERM asked for an end, or another process has failed; chunks in progress are lost.
     """
     request = {
@@ -320,13 +294,9 @@ def weights_digest(net: PIPNet) -> str:
 def write_table(labels: PseudoLabels, path: str | Path) -> None:
     """Write every pseudo-label as a row of a CSV file.
 
-    Columns: ``image`` (what the photo was called; bytes that are no UTF-8 stay as they are), ``face`` (its name: the
-    digest of the photo and the number of the detection), ``x0 y0 x1 y1`` (tight box of the points), ``confidence``
-    (mean over the points), and ``x_n y_n confidence_n`` of each point. Coordinates are pixels of the upright photo.
-    Rows are written one by one.
-
-    Raises:
-        OSError: The file can't be written.
+    Columns: ``image`` (what the photo was called; bytes that are no UTF-8 stay as they are), ``face`` (its name),
+    ``x0 y0 x1 y1`` (tight box of the points), ``confidence`` (mean over the points), and ``x_n y_n confidence_n`` of
+    each point. Coordinates are pixels of the upright photo.
     """
     faces = labels.faces
     head = ["image", "face", "x0", "y0", "x1", "y1", "confidence"]
@@ -347,31 +317,21 @@ def write_table(labels: PseudoLabels, path: str | Path) -> None:
 
 
 def write_contact_sheet(labels: PseudoLabels, path: str | Path, count: int = 48) -> None:
-    """Draw faces with their points, evenly chosen from the most confident to the least, as a picture.
+    """Draw ``count`` faces with their points, evenly chosen from the most confident to the least.
 
     The surest points are green, then yellow, orange and red (confidence below 1/4). Under each face stands the mean
     confidence of its points.
-
-    Args:
-        labels: What to draw.
-        path: Of the picture; its suffix says the format.
-        count: Faces, or all if there are fewer.
-
-    Raises:
-        OSError: The file can't be written.
-        BadSampleError: A crop is damaged; the message names it.
     """
     sure = labels.face_confidence
     order = np.argsort(-sure, kind="stable")
     chosen = order[np.linspace(0, len(order) - 1, min(count, len(order))).round().astype(int)].tolist()
-    tiles = [_tile(labels, index) for index in chosen]
+    tiles = []
+    for index in chosen:
+        points = labels[index].points.astype(np.float64)
+        step = np.minimum((labels.confidence(index) * len(_COLORS)).astype(int), len(_COLORS) - 1)  # (N,)
+        layers = [(np.where(step[:, None] == number, points, np.nan), color) for number, color in enumerate(_COLORS)]
+        (top, color), below = layers[0], layers[1:]
+        image, box = labels.faces.image(index), tight_box(points)
+        tiles.append(face_tile(image, top, box=box, size=_TILE, color=color, others=below))
     sheet = contact_sheet(tiles, captions=[f"{sure[index]:.2f}" for index in chosen])
     write_image(Path(path), sheet)
-
-
-def _tile(labels: PseudoLabels, index: int) -> np.ndarray:
-    points = labels[index].points.astype(np.float64)
-    step = np.minimum((labels.confidence(index) * len(_COLORS)).astype(int), len(_COLORS) - 1)  # (N,)
-    layers = [(np.where(step[:, None] == number, points, np.nan), color) for number, color in enumerate(_COLORS)]
-    (top, color), below = layers[0], layers[1:]
-    return face_tile(labels.faces.image(index), top, box=tight_box(points), size=_TILE, color=color, others=below)

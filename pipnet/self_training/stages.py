@@ -22,12 +22,8 @@ class StageRecords:
     """The finished stages of a run, on the disk and in memory.
 
     A stage is finished when its record is in ``stages.json``. ``run.json`` holds the settings that the run was begun
-    with, and which unlabelled faces it learns from: once there are weights in the folder, neither may change.
-
-    Args:
-        folder: Of the run; made if it is not there.
-        config: Plain settings, of which :data:`pipnet.training.state.FREE_SETTINGS` may change.
-        processes: Of the run; the main one reads and writes.
+    with, and which unlabelled faces it learns from: once there are weights in the folder, neither may change, but for
+    :data:`pipnet.training.state.FREE_SETTINGS`.
 
     Attributes:
         stages: One record a finished stage.
@@ -47,10 +43,8 @@ class StageRecords:
             folder.mkdir(parents=True, exist_ok=True)
             for name in ("best.pt", "last.pt"):
                 if (folder / name).is_file() and not self._run_path.is_file():
-                    raise TrainingError(
-                        f"{folder / name} was not made by a self-training, which would replace it; choose another"
-                        " folder"
-                    )
+                    why = "was not made by a self-training, which would replace it"
+                    raise TrainingError(f"{folder / name} {why}; choose another folder")
             for leftover in [*folder.glob(".run-*.json"), *folder.glob(".stages-*.json"), *folder.glob(".best-*.pt")]:
                 leftover.unlink(missing_ok=True)
             run, stages = _read(self._run_path, {"config": None}), _read(self._stages_path, [])
@@ -81,11 +75,7 @@ class StageRecords:
         self._processes.from_main(lambda: _write(self._stages_path, self.stages))
 
     def learns_from(self, unlabelled: dict[str, Any]) -> None:
-        """Remember which faces (``digest``) and how many (``faces``) the run learns from; others are refused.
-
-        Raises:
-            TrainingError: They are others than when the run was begun.
-        """
+        """Remember which faces (``digest``) and how many (``faces``) the run learns from; others are refused."""
         before = self._run.get("unlabelled")
         if before is None:
             self._run["unlabelled"] = unlabelled
@@ -109,13 +99,13 @@ def _by_number(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _read(path: Path, otherwise: Any) -> Any:
-    """Content of a file, which has the type and the keys of what is taken where there is none."""
+    """Content of a file, of the type and with the keys of what is taken where there is none."""
+    if not path.is_file():
+        return otherwise
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         if type(content) is not type(otherwise) or not all(key in content for key in otherwise):
             raise ValueError("it was not written by a self-training")
-    except FileNotFoundError:
-        return otherwise
     except ValueError as error:
         raise ValueError(f"{path} is damaged ({error}); choose another folder, or delete this one") from error
     return content
@@ -133,10 +123,8 @@ _MOST_FACES = 20_000  # that the percentiles and the histogram are made of, even
 def report_labels(run: Path, name: str, number: int, labels: PseudoLabels) -> dict[str, float]:
     """Write table, contact sheet and summary of a stage's pseudo-labels, once, and show them in TensorBoard.
 
-    The files go into ``NAME/pseudo_labels`` in the folder of the run.
-
-    Returns:
-        Percentiles of the confidence of the points: ``p5`` to ``p95``, and ``mean``.
+    The files go into ``NAME/pseudo_labels``. Returns percentiles of the confidence of the points, ``p5`` to ``p95``,
+    and ``mean``.
     """
     folder = run / name / "pseudo_labels"
     summary, sheet = folder / "summary.json", folder / "contact_sheet.png"
@@ -170,15 +158,7 @@ def report_stage(folder: Path, record: dict[str, Any]) -> None:
 
 
 def stage_table(stages: list[dict[str, Any]]) -> str:
-    """The stages of a run as text.
-
-    Example:
-        >>> stage = {"name": "0_labels", "images": 96, "val_nme": 5.125, "val_nme_box": 4.0, "confidence": None}
-        >>> print(stage_table([stage]))
-        stage            images   val NME   by box   confidence (median)
-        0_labels             96     5.125    4.000                     -
-        all                  96
-    """
+    """The stages of a run as text."""
     lines = [f"{'stage':14} {'images':>8} {'val NME':>9} {'by box':>8} {'confidence (median)':>21}"]
     for stage in stages:
         median = "-" if stage["confidence"] is None else f"{stage['confidence']['p50']:.3f}"

@@ -9,6 +9,7 @@ of other sets.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -88,15 +89,10 @@ def _backgrounds(
 
 
 def squares_beside(box: np.ndarray, image_size: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
-    """Squares of a photo that show no face, of its size or smaller.
+    """Squares of a photo that show no face, of its size or smaller: ``(K, 3)`` as centre x, centre y, side.
 
-    Args:
-        box: ``(4,)``, the only face of the photo, source pixels.
-        image_size: Width and height of the photo.
-        rng: Draws as many numbers for every photo.
-
-    Returns:
-        ``(K, 3)`` as centre x, centre y, side; none where the face fills the photo.
+    ``box`` is the only face of the photo; where it fills the photo there are none. As many numbers are drawn for every
+    photo.
     """
     longer = float(max(box[2:] - box[:2]))
     sides = longer * rng.uniform(0.3, 1.2, 60)
@@ -111,28 +107,15 @@ def _votes(net: PIPNet, crops: Iterator[tuple[np.ndarray, np.ndarray]]) -> tuple
     device = net.head.weight.device
     none = np.empty((0, net.num_points))
     spreads, peaks, errors = [none], [none], [none]
-    pixels, points = [], []
-
-    def flush() -> None:
-        if not pixels:
-            return
-        batch = torch.from_numpy(np.stack(pixels)).to(device).permute(0, 3, 1, 2)
+    while batch := list(islice(crops, _BATCH_SIZE)):
+        pixels = torch.from_numpy(np.stack([crop for crop, _ in batch])).to(device).permute(0, 3, 1, 2)
         with torch.inference_mode():
-            votes = net.count_votes(net(net.normalize(batch)))
-        true = np.stack(points).astype(np.float64)
+            votes = net.count_votes(net(net.normalize(pixels)))
+        true = np.stack([points for _, points in batch]).astype(np.float64)
         distance = np.linalg.norm(votes.points_unit.cpu().numpy() - true, axis=-1)
-        shown = np.isfinite(true) | np.isnan(true)
-        size = box_size(labelled_box(np.where(shown, true, np.nan)))[:, None]
+        nowhere = np.isinf(true)
+        size = box_size(labelled_box(np.where(nowhere, np.nan, true)))[:, None]
         spreads.append(votes.spread.cpu().numpy())
         peaks.append(votes.peak.cpu().numpy())
-        errors.append(np.where(np.isinf(true).any(axis=-1), np.inf, distance / size))
-        pixels.clear()
-        points.clear()
-
-    for crop, true in crops:
-        pixels.append(crop)
-        points.append(true)
-        if len(pixels) == _BATCH_SIZE:
-            flush()
-    flush()
+        errors.append(np.where(nowhere.any(axis=-1), np.inf, distance / size))
     return np.concatenate(spreads), np.concatenate(peaks), np.concatenate(errors)

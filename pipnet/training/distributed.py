@@ -132,18 +132,13 @@ class Processes:
 
 
 def in_step(work: Iterator[None], processes: Processes, stop: StopRequest, stopped: str) -> None:
-    """Do this process's share of some work, and tell the others how it goes once a second.
+    """Do this process's share of some work, a piece at a time, and tell the others how it goes once a second.
 
     Nobody waits in a barrier for hours, deaf to Ctrl-C, or for a process that has failed: all end together.
 
-    Args:
-        work: This process's share, a piece at a time; what it holds open is closed at the end.
-        processes: Those that share the work.
-        stop: Looked at after every piece.
-        stopped: What is said when any process was asked to stop.
-
     Raises:
-        TrainingError: A process was asked to stop, or another one has failed. The one that failed raises its own error.
+        TrainingError: A process was asked to stop, with the sentence ``stopped``; or another one has failed. The one
+            that failed raises its own error.
     """
     end = object()
     done, failed = False, None
@@ -174,11 +169,7 @@ def in_step(work: Iterator[None], processes: Processes, stop: StopRequest, stopp
 def join_processes(device: str = "auto") -> Iterator[Processes]:
     """Join the processes that ``torchrun`` started, or be the only one.
 
-    Args:
-        device: "auto" is CUDA where there is one; with several processes each takes its own card.
-
-    Raises:
-        ValueError: The device does not exist here.
+    "auto" is CUDA where there is one; with several processes each takes its own card. ValueError where there is none.
     """
     local_rank = int(os.environ.get("LOCAL_RANK", "0"))
     if device == "auto":

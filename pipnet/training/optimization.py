@@ -59,9 +59,6 @@ def build_optimizer(
         weight_decay: For weights of convolutions; biases and batch-norm parameters are never decayed.
         backbone_lr: Learning rate of the backbone as a multiple of ``lr``.
         **options: Of the optimiser (``betas``, ``momentum``).
-
-    Raises:
-        ValueError: No such optimiser, or it has no such option.
     """
     if name not in _OPTIMIZERS:
         raise ValueError(f"no optimizer {name!r}; known: {', '.join(_OPTIMIZERS)}")
@@ -98,11 +95,6 @@ class Schedule:
 
     Raises:
         ValueError: No such schedule.
-
-    Example:
-        >>> schedule = Schedule(60, name="steps", milestones=[30, 50])
-        >>> [round(schedule.multiple(epoch), 4) for epoch in (0, 29.9, 30, 59)]
-        [1.0, 1.0, 0.1, 0.01]
     """
 
     epochs: float
@@ -154,19 +146,10 @@ class _Float32Conv2d(nn.Conv2d):
 
 
 def use_precision(net: PIPNet, precision: Precision, device: torch.device) -> bool:
-    """Prepare a network for a precision.
+    """Whether the forward pass is to run under bfloat16 autocast.
 
-    Args:
-        net: Under "hybrid" its grouped convolutions are marked to stay in float32.
-        precision: "float32"; "bfloat16" (autocast); "hybrid" (bfloat16 except grouped convolutions: the fastest on some
-            CPUs, slower than float32 on others, so measure); "auto" is bfloat16 on CUDA and float32 elsewhere.
-        device: Where the network runs.
-
-    Returns:
-        Whether its forward pass is to run under bfloat16 autocast.
-
-    Raises:
-        ValueError: No such precision.
+    "auto" is bfloat16 on CUDA and float32 elsewhere. "hybrid" is bfloat16 except for grouped convolutions, which are
+    marked here to stay in float32: the fastest on some CPUs, slower than float32 on others, so measure.
     """
     if precision not in get_args(Precision):
         raise ValueError(f"precision must be auto, float32, bfloat16 or hybrid, got {precision!r}")

@@ -79,22 +79,10 @@ def train_network(
     epochs: int | None = None,
     span: tuple[int, int] | None = None,
 ) -> FitResult:
-    """Train a network as a config says.
+    """Train a network as a config says, see :func:`pipnet.training.trainer.fit`.
 
-    Args:
-        settings: The content of ``conf/train.yaml``, or more.
-        net: Starting weights.
-        faces: To train on.
-        training_data: What to validate on.
-        folder: Of the checkpoints.
-        seed: Of the order of the faces.
-        record: Of the training.
-        processes: The processes that train together.
-        epochs: Other than ``fit.epochs``.
-        span: Where in a longer schedule this training stands: epochs before it, and in all.
-
-    Raises:
-        TrainingError, ValueError, OSError: See :func:`pipnet.training.trainer.fit`.
+    ``epochs`` replaces ``fit.epochs``; ``span`` says where in a longer schedule this training stands: epochs before it,
+    and in all.
     """
     fitting = called(FitSettings, "fit", settings["fit"] | ({} if epochs is None else {"epochs": epochs}))
     begin, whole = span or (0, fitting.epochs)
@@ -116,11 +104,7 @@ def train_network(
 
 
 def called(what: Callable[..., T], group: str, arguments: Mapping[str, Any], **more: Any) -> T:
-    """Call something with the plain values of a config group, naming the group when an argument does not exist.
-
-    Raises:
-        ValueError: A key is not an argument.
-    """
+    """Call something with the plain values of a config group; a ValueError names the group and a wrong key."""
     try:
         inspect.signature(what).bind(**arguments, **more)
     except TypeError as error:
@@ -145,12 +129,7 @@ def calibrate_checkpoint(path: Path, training_data: TrainingData) -> None:
 
 
 def training_record(config: Mapping[str, Any], training_data: TrainingData) -> dict[str, Any]:
-    """What a checkpoint says about its training, in plain types.
-
-    Args:
-        config: Of the command.
-        training_data: Its labelled faces.
-    """
+    """What a checkpoint says about its training, in plain types."""
     samples = training_data.faces.samples
     return {
         "config": dict(config),

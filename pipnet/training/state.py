@@ -123,14 +123,8 @@ class TrainingState:
             "history": state.history,
             "best_nme": self.best_nme,
         }
-        checkpoint.save(
-            self.last_path,
-            self.chosen,
-            layout=self.layout,
-            crop_scale=self.crop_scale,
-            training=self.record,
-            resume=resume,
-        )
+        about = {"layout": self.layout, "crop_scale": self.crop_scale, "training": self.record}
+        checkpoint.save(self.last_path, self.chosen, **about, resume=resume)
 
     def kept(self) -> str:
         """For error messages: what is on the disk."""
@@ -174,15 +168,10 @@ class TrainingState:
 
 
 def refuse_another_setting(before: Mapping[str, Any], now: Mapping[str, Any], *, source: Path) -> None:
-    """Compare two configs, but for what only says where a training runs.
+    """Compare two configs, but for what only says where a training runs; the TrainingError names the first difference.
 
-    Args:
-        before: Of the training that is gone on with.
-        now: Of this run. What is new here is not compared: an older pipnet did not know it.
-        source: The file that holds ``before``, for the message.
-
-    Raises:
-        TrainingError: A value differs; the message names the first that does.
+    What is new in ``now`` is not compared: an older pipnet did not know it. ``source`` is the file that holds
+    ``before``.
     """
     known = dict(_leaves(before))
     for name, value in _leaves(now):

@@ -20,11 +20,6 @@ class Validation:
     Crops are cut once, by the warp that everything uses. A crop is a similarity of the photo, so its NME equals the one
     in source pixels; the full report is :mod:`pipnet.evaluation.evaluate`.
 
-    Args:
-        faces: Without augmentation.
-        layout: What the points mean.
-        batch_size: Of the forward pass.
-
     Raises:
         ValueError: There is no face, or none on which errors can be measured.
     """

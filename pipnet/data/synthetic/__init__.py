@@ -1,1 +1,1 @@
-"""Synthetic faces: ``dataset.py`` gives them, labelled; the others hold geometry, outlines and a painter a style."""
+"""Synthetic faces: ``dataset.py`` gives them, labelled; the others hold geometry, strokes and the two painters."""

@@ -2,8 +2,6 @@
 
 The 68 points are the vertices that the picture is drawn through, so they are exact to a fraction of a pixel. A face is
 the same in every style: styles are domains, as self-training needs them.
-
-Synthetic faces as photos in a folder, for whoever needs files: self-training without a download, tests.
 """
 
 from __future__ import annotations
@@ -12,14 +10,13 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
-from pipnet.data.images import write_image
+from pipnet.data.images import Photo, read_image, write_image
 from pipnet.data.sample import BadItems, Sample
-from pipnet.data.synthetic.cartoon import paint_cartoon
-from pipnet.data.synthetic.face import SyntheticFace
-from pipnet.data.synthetic.ink import add_grain, blur, light
-from pipnet.data.synthetic.outlines import BACK_HAIR, GLASSES, HAIRLINES, Look, outlines
-from pipnet.data.synthetic.sketch import paint_sketch
+from pipnet.data.synthetic.canvas import add_grain, light
+from pipnet.data.synthetic.face import BACK_HAIR, GLASSES, HAIRLINES, Curves, Look, SyntheticFace, outlines
+from pipnet.data.synthetic.painters import paint_cartoon, paint_sketch
 from pipnet.layouts import PointLayout
 
 _PAINTERS = {"cartoon": paint_cartoon, "sketch": paint_sketch}
@@ -33,7 +30,7 @@ def draw_faces(count: int, *, seed: int, size: int = 256, style: str = "cartoon"
         count: How many. A longer list starts with the shorter one.
         seed: Not negative. Lists of different seeds share no face.
         size: Side of the pictures in pixels, at least 48.
-        style: ``"cartoon"`` or ``"sketch"``; the points of a face are the same in both.
+        style: ``"cartoon"`` or ``"sketch"``.
 
     Returns:
         Samples with the picture in memory (RGB uint8 ``(size, size, 3)``), named ``drawn_000042``, 68 points of layout
@@ -42,11 +39,6 @@ def draw_faces(count: int, *, seed: int, size: int = 256, style: str = "cartoon"
 
     Raises:
         ValueError: If an argument is out of range; the message names it.
-
-    Example:
-        >>> sample = draw_faces(2, seed=0, size=64)[1]
-        >>> sample.name, sample.image.shape, sample.points.shape
-        ('drawn_000001', (64, 64, 3), (68, 2))
     """
     if count < 0 or seed < 0:
         raise ValueError(f"count and seed must not be negative, got count={count}, seed={seed}")
@@ -56,13 +48,9 @@ def draw_faces(count: int, *, seed: int, size: int = 256, style: str = "cartoon"
 def draw_face(
     index: int, *, seed: int, size: int = 256, style: str = "cartoon", clean: bool = False, mirror: bool = False
 ) -> Sample:
-    """One face of :func:`draw_faces`.
+    """Face number ``index`` of :func:`draw_faces`.
 
     Args:
-        index: Its number.
-        seed: As for :func:`draw_faces`.
-        size: As for :func:`draw_faces`.
-        style: As for :func:`draw_faces`.
         clean: Leave out uneven light, blur, noise, glasses and props.
         mirror: Draw the mirrored face: its points are those of the face, mirrored and permuted. Hair, light and
             background are not mirrored.
@@ -102,19 +90,10 @@ def read_drawn(
     size: int = 256,
     style: str = "cartoon",
 ) -> list[Sample]:
-    """Reader ``drawn``: :func:`draw_faces` in the form of the readers of files.
-
-    Args:
-        root: Not used; there are no files.
-        layout: Must be ``300w_68``.
-        bad: Not used; no synthetic face is bad.
-        count: As for :func:`draw_faces`, and so the rest.
-        seed: A split needs a seed of its own.
-        size: Pixels.
-        style: ``"cartoon"`` or ``"sketch"``.
+    """Reader ``drawn``: :func:`draw_faces` in the form of the readers of files; ``root`` and ``bad`` are not used.
 
     Raises:
-        ValueError: If the layout is another or an option is out of range.
+        ValueError: If the layout is not ``300w_68`` or an option is out of range.
     """
     if layout.name != "300w_68":
         raise ValueError(
@@ -167,17 +146,17 @@ def _random_look(rng: np.random.Generator, *, plain: bool) -> Look:
     return Look(hairline, back_hair, glasses, gaze, iris, prop, prop_at)
 
 
-def _finish(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _finish(picture: Photo, rng: np.random.Generator) -> Photo:
     if rng.random() < 0.5:
         picture = light(picture, rng.uniform(0.6, 1.0, 4))
     if rng.random() < 0.2:
-        picture = blur(picture, len(picture) / 256 * rng.uniform(0.5, 1.3))
+        cv2.GaussianBlur(picture, (0, 0), len(picture) / 256 * rng.uniform(0.5, 1.3), dst=picture)
     if rng.random() < 0.5:
         picture = add_grain(picture, rng, int(rng.choice([3, 5, 8])))
     return picture
 
 
-def _hidden(points: np.ndarray, look: Look, curves: dict[str, np.ndarray]) -> np.ndarray:
+def _hidden(points: npt.NDArray[np.float64], look: Look, curves: Curves) -> npt.NDArray[np.bool_]:
     """Which points lie behind the prop or behind dark glass."""
     covers = [curves["prop"]] if look.prop else []
     if look.glasses == "sun":
@@ -192,28 +171,11 @@ def _hidden(points: np.ndarray, look: Look, curves: dict[str, np.ndarray]) -> np
 def write_synthetic_photos(
     folder: str | Path, *, count: int, seed: int, size: int = 256, style: str = "cartoon"
 ) -> Path:
-    """Write faces of :func:`pipnet.data.synthetic.dataset.draw_faces` as PNG files; those that are there already stay.
-
-    Args:
-        folder: Made if it is not there.
-        count: How many.
-        seed: Of the faces.
-        size: Side of the pictures in pixels.
-        style: One of :data:`pipnet.data.synthetic.dataset.STYLES`.
-
-    Returns:
-        The folder.
+    """Write :func:`draw_faces` as PNG files into a folder, which is made; those that are there already stay.
 
     Raises:
         ValueError: An argument is out of range.
         OSError: A file can't be written.
-
-    Example:
-        >>> import tempfile
-        >>> with tempfile.TemporaryDirectory() as root:
-        ...     folder = write_synthetic_photos(Path(root) / "photos", count=2, seed=0, size=64)
-        ...     sorted(path.name for path in folder.iterdir())
-        ['drawn_000000.png', 'drawn_000001.png']
     """
     if count < 1:
         raise ValueError(f"at least one face must be drawn, got count={count}")
@@ -222,5 +184,6 @@ def write_synthetic_photos(
     for index in range(count):
         path = folder / f"drawn_{index:06d}.png"
         if not path.is_file():
-            write_image(path, draw_face(index, seed=seed, size=size, style=style).image)
+            sample = draw_face(index, seed=seed, size=size, style=style)
+            write_image(path, read_image(sample.image))
     return folder

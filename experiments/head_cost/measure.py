@@ -1,8 +1,7 @@
 """What the head costs on the backbone: coordinates, PIP, heatmaps, decoding included.
 
-    python experiments/efficiency/heads.py            # heads.json and its tables; 2 to 3 minutes
-    python experiments/efficiency/heads.py --quick    # tries it out, keeps nothing
-    python experiments/efficiency/heads.py --table    # the tables of the heads.json that is there
+    python experiments/head_cost/measure.py            # metrics.json; 2 to 3 minutes
+    python experiments/head_cost/measure.py --quick    # tries it out, keeps nothing
 
 One ResNet-18 backbone of pipnet, 256 px, one crop, one thread, 98 points. Uint8 crop in, points out, in every head:
 
@@ -12,7 +11,7 @@ One ResNet-18 backbone of pipnet, 256 px, one crop, one thread, 98 points. Uint8
 * ``heatmap``: three deconvolutions of 256 channels to 64 x 64, N maps, the peak and a quarter pixel towards its higher
   neighbour (Xiao, Wu, Wei, "Simple Baselines for Human Pose Estimation and Tracking", ECCV 2018).
 
-Weights are random: stand-ins of the right shape (``heads_networks.py``), to be timed and not to be believed. The head's
+Weights are random: stand-ins of the right shape (``networks.py``), to be timed and not to be believed. The head's
 share is what is asked, so all have the same backbone, with the scaling of pixels folded into its first convolution.
 Runtimes: PyTorch as it is, ONNX Runtime and OpenVINO in 32 bits, and both in int8 (static quantisation, the same
 settings for each head, the decoding in 32 bits; ONNX Runtime has no deconvolution in int8 and computes it in 32, so
@@ -21,8 +20,6 @@ its heatmaps gain little). Heads take turns, for many rounds; figures are median
 
 from __future__ import annotations
 
-import argparse
-import json
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -33,28 +30,17 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from experiments.record import command_line, write
 from pipnet.benchmark.machine import describe, load_average
 from pipnet.benchmark.timing import Timed, of_rounds, ratio, time_interleaved
-from pipnet.files import replacing
 from pipnet.inference.sessions import onnx_session
 
 HERE = Path(__file__).resolve().parent
 SIZE, POINTS, NEIGHBORS = 256, 98, 10
 ROUNDS, QUICK_ROUNDS = 40, 2
 BARS = {"pip_over_coordinate": 1.08, "heatmap_over_pip": 1.5}
-HEADS = {
-    "coordinate": "coordinates",
-    "pip": "PIP, as pipnet ships it",
-    "pip_dense": "PIP, all maps at every cell",
-    "heatmap": "heatmap, 3 deconvolutions",
-}
-RUNTIMES = {
-    "torch": "PyTorch eager",
-    "onnxruntime": "ONNX Runtime",
-    "openvino": "OpenVINO",
-    "onnxruntime_int8": "ONNX Runtime, 8 bits",
-    "openvino_int8": "OpenVINO, 8 bits",
-}
+HEADS = ("coordinate", "pip", "pip_dense", "heatmap")
+RUNTIMES = ("torch", "onnxruntime", "openvino", "onnxruntime_int8", "openvino_int8")
 
 
 def gflop(head: nn.Module, crops: Tensor) -> float:
@@ -96,7 +82,7 @@ def on_openvino(graph: Path, crops: np.ndarray) -> Callable[[], object]:
 
 def measure(rounds: int) -> dict[str, Any]:
     """All heads on all runtimes."""
-    from heads_networks import build_heads, write_8_bits, write_graph
+    from experiments.head_cost.networks import build_heads, write_8_bits, write_graph
 
     busy = load_average()
     torch.set_num_threads(1)
@@ -141,46 +127,13 @@ def measure(rounds: int) -> dict[str, Any]:
     }
 
 
-def heads_table(metrics: dict[str, Any]) -> str:
-    """Times relative to coordinate regression on the same runtime, with quartiles of the rounds."""
-    rows = ["| head | GFLOP | " + " | ".join(RUNTIMES.values()) + " |", "|---" * (2 + len(RUNTIMES)) + "|"]
-    for name, title in HEADS.items():
-        cells = [_spread(metrics["runtimes"][runtime]["over_coordinate"][name]) for runtime in RUNTIMES]
-        if name == "coordinate":
-            cells = ["1" for _ in RUNTIMES]
-        rows.append(f"| {title} | {metrics['gflop'][name]:.2f} | " + " | ".join(cells) + " |")
-    cells = [_spread(metrics["runtimes"][runtime]["heatmap_over_pip"]) for runtime in RUNTIMES]
-    rows.append("| heatmap over PIP as shipped | | " + " | ".join(cells) + " |")
-    return "\n".join(rows)
-
-
-def heads_milliseconds_table(metrics: dict[str, Any]) -> str:
-    """Median milliseconds."""
-    rows = ["| head, milliseconds | " + " | ".join(RUNTIMES.values()) + " |", "|---" * (1 + len(RUNTIMES)) + "|"]
-    for name, title in HEADS.items():
-        cells = [f"{metrics['runtimes'][runtime]['ms'][name]['median']:.1f}" for runtime in RUNTIMES]
-        rows.append(f"| {title} | " + " | ".join(cells) + " |")
-    return "\n".join(rows)
-
-
-def _spread(figures: dict[str, float]) -> str:
-    return f"{figures['median']:.2f} ({figures['low']:.2f} … {figures['high']:.2f})"
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="two rounds, nothing is kept")
-    parser.add_argument("--table", action="store_true", help="print the tables of the heads.json that is there")
-    arguments = parser.parse_args()
-    file = HERE / "heads.json"
-    if arguments.table:
-        metrics = json.loads(file.read_text(encoding="utf-8"))
-    else:
-        metrics = measure(QUICK_ROUNDS if arguments.quick else ROUNDS)
-        if not arguments.quick:
-            with replacing(file) as temporary:
-                temporary.write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
-    print(heads_table(metrics), heads_milliseconds_table(metrics), sep="\n\n")
+    parser = command_line(__doc__)
+    parser.add_argument("--quick", action="store_true", help="a few rounds, nothing is kept")
+    quick = parser.parse_args().quick
+    metrics = measure(QUICK_ROUNDS if quick else ROUNDS)
+    if not quick:
+        write(HERE / "metrics.json", metrics)
 
 
 if __name__ == "__main__":

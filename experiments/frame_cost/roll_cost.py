@@ -1,7 +1,6 @@
 """What an upright face pays for faces that are not: ``FaceLandmarker`` with and without the check of its tilt.
 
-    python experiments/efficiency/roll_cost.py            # roll_cost.json and its table; a minute
-    python experiments/efficiency/roll_cost.py --table    # the table of the roll_cost.json that is there
+    python experiments/frame_cost/roll_cost.py        # roll_cost.json; a minute
 
 A frame of 640 x 480 with the public-domain portrait (scikit-image's astronaut), its face 200 px wide, one given box,
 the graph that ships, one thread. ``found``: nobody says how the face is tilted, so that it is looked at as if upright,
@@ -12,8 +11,6 @@ ratios are of rounds, with quartiles.
 
 from __future__ import annotations
 
-import argparse
-import json
 import time
 from pathlib import Path
 from typing import Any
@@ -22,15 +19,15 @@ import cv2
 import numpy as np
 from skimage.data import astronaut
 
+from experiments.record import write
 from pipnet.benchmark.machine import describe, load_average
 from pipnet.benchmark.timing import Timed, of_rounds, ratio, time_interleaved
-from pipnet.files import replacing
 from pipnet.inference.landmarker import SHIPPED_GRAPH, FaceLandmarker
 
 FILE = Path(__file__).with_suffix(".json")
 FRAME = (640, 480)
 BOX, FACE = np.array([179.0, 88.0, 270.0, 178.0]), 200  # in the portrait; width in the frame
-RUNTIMES = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
+RUNTIMES = ("onnxruntime", "openvino")
 ROUNDS = 150
 BAR = 1.03
 
@@ -77,26 +74,8 @@ def measure() -> dict[str, Any]:
     }
 
 
-def roll_cost_table(metrics: dict[str, Any]) -> str:
-    """Milliseconds of a call, and what the check costs."""
-    rows = ["| milliseconds | tilt found | tilt given | ratio |", "|---" * 4 + "|"]
-    for name, title in RUNTIMES.items():
-        figures = metrics["runtimes"][name]
-        of_ratio = figures["ratio"]
-        times = " | ".join(f"{figures[key]['median']:.2f}" for key in ("found_ms", "given_ms"))
-        rows.append(
-            f"| {title} | {times} | **{of_ratio['median']:.3f}** ({of_ratio['low']:.3f} … {of_ratio['high']:.3f}) |"
-        )
-    return "\n".join(rows)
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--table", action="store_true", help="print the table of the roll_cost.json that is there")
-    if not parser.parse_args().table:
-        with replacing(FILE) as temporary:
-            temporary.write_text(json.dumps(measure(), indent=2) + "\n", encoding="utf-8")
-    print(roll_cost_table(json.loads(FILE.read_text(encoding="utf-8"))))
+    write(FILE, measure())
 
 
 if __name__ == "__main__":

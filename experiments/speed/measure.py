@@ -1,8 +1,7 @@
 """Every runtime and precision beside what the processor can do, and cold starts in fresh processes.
 
-    python experiments/efficiency/speed/measure.py                              # an hour; benchmark.json, report.md, …
-    python experiments/efficiency/speed/measure.py --quick --output SOMEWHERE   # tries it out
-    python experiments/efficiency/speed/measure.py --table                      # report and picture of what is there
+    python experiments/speed/measure.py                              # an hour; benchmark.json and speed.png
+    python experiments/speed/measure.py --quick --output SOMEWHERE   # tries it out
 
 What ``python -m pipnet.benchmark`` times, and in the same rounds square matrix products in torch (``peak.py``): the
 share of the peak is the work of the network (two operations for each multiply-accumulate; a graph computes offsets at
@@ -15,21 +14,18 @@ points. Memory: the largest resident set of that process up to its first points.
 
 from __future__ import annotations
 
-import argparse
-import json
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import cv2
-from peak import SIZES, network_work, peaks, products
-from report import markdown, picture, read_results
-from starts import measure_starts, one_per_network
 
-from pipnet.benchmark.cases import build_cases
+from experiments.record import command_line, write
+from experiments.speed.peak import SIZES, network_work, peaks, products
+from experiments.speed.starts import measure_starts, one_per_network
+from pipnet.benchmark.cases import build_cases, find_network
 from pipnet.benchmark.machine import describe, load_average
-from pipnet.benchmark.networks import find_network
 from pipnet.benchmark.report import case_rows
 from pipnet.benchmark.timing import time_interleaved
 from pipnet.files import replacing
@@ -37,6 +33,7 @@ from pipnet.files import replacing
 HERE = Path(__file__).resolve().parent
 MODELS, RUNTIMES, PRECISIONS = ("resnet18", "shipped"), ("torch", "onnxruntime", "openvino"), ("fp32", "int8")
 THREADS, BATCHES = (1, 2), (1, 16)
+_COLORS = {"torch": "#d1495b", "onnxruntime": "#00798c", "openvino": "#6a4c93"}
 ROUNDS, STARTS = 15, 5
 
 
@@ -86,26 +83,46 @@ def measure(quick: bool) -> dict[str, Any]:
     }
 
 
+def picture(results: dict[str, Any], path: Path) -> None:
+    """Bars of the milliseconds of one face a call, with the quartiles of the rounds; paler for more threads."""
+    from matplotlib.figure import Figure
+
+    rows = [row for row in results["cases"] if row["batch"] == 1]
+    names = list(dict.fromkeys(row["name"] for row in rows))
+    threads = sorted({row["threads"] for row in rows})
+    figure = Figure(figsize=(7.5, max(3.6, 1.3 + 0.34 * len(names))), layout="constrained")
+    axes = figure.subplots()
+    for row in rows:
+        place, height = threads.index(row["threads"]), 0.8 / len(threads)
+        y = names.index(row["name"]) - 0.4 + height * (place + 0.5)
+        low, middle, high = (row["ms"][name] for name in ("low", "median", "high"))
+        axes.barh(y, middle, height, color=_COLORS[row["runtime"]], alpha=1 / (1 + place))
+        axes.plot([low, high], [y, y], color="black", linewidth=1)
+        axes.annotate(f"{middle:.1f}", (high, y), (4, 0), textcoords="offset points", va="center", fontsize="x-small")
+    axes.set_yticks(range(len(names)), names, fontsize="small")
+    axes.invert_yaxis()
+    axes.margins(x=0.12)
+    axes.set_xlabel("ms a face: median, quartiles of the rounds")
+    axes.set_title(f"threads: {', '.join(map(str, threads))} (more are paler)", fontsize="medium")
+    axes.grid(axis="x", alpha=0.3)
+    machine = results["machine"]
+    figure.suptitle(f"{machine['processor']}, {machine['cores']} cores to use", fontsize="small", color="0.35")
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=110)
+
+
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument("--quick", action="store_true", help="one network on one thread, two rounds; needs --output")
-    parser.add_argument("--table", action="store_true", help="only report and picture of the benchmark.json there is")
     parser.add_argument("--output", type=Path, default=HERE, help="folder (default: beside this file)")
     options = parser.parse_args()
     if options.quick and options.output == HERE:
         parser.error("--quick would replace the record; give --output")
-    file = options.output / "benchmark.json"
-    if not options.table:
-        results = measure(options.quick)
-        options.output.mkdir(parents=True, exist_ok=True)
-        with replacing(file) as temporary:
-            temporary.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
-    results = read_results(file)
-    with replacing(options.output / "report.md") as temporary:
-        temporary.write_text(markdown(results), encoding="utf-8")
+    results = measure(options.quick)
+    options.output.mkdir(parents=True, exist_ok=True)
+    write(options.output / "benchmark.json", results)
     picture(results, options.output / "speed.png")
-    print(markdown(results))
 
 
 if __name__ == "__main__":

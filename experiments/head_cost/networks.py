@@ -1,4 +1,4 @@
-"""Heads on one backbone, as files that runtimes open: what heads.py times.
+"""Heads on one backbone, as files that runtimes open: what measure.py times.
 
 Weights are random: stand-ins of the right shape, to be timed and not to be believed.
 """

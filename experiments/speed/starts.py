@@ -94,7 +94,7 @@ def _start(case: Case, image: Path) -> dict[str, Any]:
         "box": _BOX,
     }
     # This pipnet, also where the child would find another one or none.
-    paths = [str(Path(__file__).resolve().parents[3]), os.environ.get("PYTHONPATH", "")]
+    paths = [str(Path(__file__).resolve().parents[2]), os.environ.get("PYTHONPATH", "")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
     command = [sys.executable, str(Path(__file__).with_name("one_start.py"))]
     try:

@@ -1,9 +1,8 @@
 """How the weights of 8-bit graphs are rounded and what they are calibrated on, and what it does to the points.
 
-    python experiments/efficiency/rounding.py DATA_ROOT      # rounding.json and its table; 10 minutes
+    python experiments/int8/rounding.py DATA_ROOT      # rounding.json; 10 minutes
     git show 8d03673:pipnet/weights/300w_mobilenet_v2_int8.onnx > before.onnx      # of 0.4.0
-    python experiments/efficiency/rounding.py DATA_ROOT --before before.onnx       # only its time beside today's
-    python experiments/efficiency/rounding.py --table
+    python experiments/int8/rounding.py DATA_ROOT --before before.onnx       # only its time beside today's
 
 The network that ships, made 8-bit in several ways with 100 training faces each, against its 32-bit graph on the 202
 validation faces of DATA_ROOT/300W, in the boxes of the labels and in boxes that are off by up to a fifth: what was
@@ -12,7 +11,6 @@ chosen was chosen here. Run it on a CPU without VNNI; only there sums can overfl
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import json
 from collections.abc import Iterator
@@ -22,21 +20,15 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
-from accuracy import processor
 
-from pipnet.files import replacing
+from experiments.efficiency.accuracy import processor
+from experiments.record import command_line, write
 
-HERE = Path(__file__).resolve().parent
+FILE = Path(__file__).with_suffix(".json")
 CALIBRATION_FACES, LOOSE, OFF = 100, 0.3, 0.2
 ROUNDS = 200
-TITLES = {
-    "nearest": "to the nearest of 255 steps, as up to 0.4.0",
-    "limited": "no sum of two products leaves 16 bits",
-    "bias": "… and the error of the mean is taken off the bias",
-    "made_up": "… and later weights make up for earlier ones",
-    "shipped": "… and every second calibration face is in a box that is off (ships)",
-}
-RUNTIMES = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
+WAYS = ("nearest", "limited", "bias", "made_up", "shipped")
+RUNTIMES = ("onnxruntime", "openvino")
 
 
 @contextmanager
@@ -97,7 +89,7 @@ def measure(data_root: Path) -> dict[str, Any]:
     exact = _points(OnnxRuntime("32 bits", threads=1, content=onnx_graph(loaded)), crops)
     metrics: dict[str, Any] = {"faces": len(validation), "calibration_faces": CALIBRATION_FACES}
     metrics |= {"processor": processor(), "nme_fp32": errors(exact).tolist()}
-    for way in TITLES:
+    for way in WAYS:
         with made_otherwise(way):
             content = onnx_graph(loaded, calibration=faces[LOOSE if way == "shipped" else 0.0])
         metrics[way] = {}
@@ -136,55 +128,22 @@ def time_both(data_root: Path, before: Path) -> dict[str, Any]:
     return times
 
 
-def times_table(metrics: dict[str, Any]) -> str:
-    """How many times as fast the graph that ships is as the one of 0.4.0, a row a processor."""
-    lines = [f"| times as fast as the graph of 0.4.0 | {' | '.join(RUNTIMES.values())} |", "|---|---|---|"]
-    for processor_name, times in metrics["times"].items():
-        cells = [f"{t['median']:.3f} ({t['low']:.3f} … {t['high']:.3f})" for t in (times[name] for name in RUNTIMES)]
-        lines.append(f"| {processor_name} | {' | '.join(cells)} |")
-    return "\n".join(lines)
-
-
 def _points(runtime: Any, crops: list[np.ndarray]) -> np.ndarray:
     return np.concatenate([runtime(crop[None])[0] for crop in crops])
 
 
-def rounding_table(metrics: dict[str, Any]) -> str:
-    """How far points move and what that adds to the NME, by way and runtime."""
-    heads = ["weights are rounded"]
-    for title in RUNTIMES.values():
-        heads += [f"{title}: points move by, px", "boxes off: px", "NME, %", "boxes off: NME, %"]
-    rows = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
-    good, off = metrics["nme_fp32"]
-    rows.append(f"| not at all: 32 bits | {' | '.join(['0', '0', f'{good:.3f}', f'{off:.3f}'] * 2)} |")
-    for way, title in TITLES.items():
-        cells = []
-        for runtime in RUNTIMES:
-            figures = metrics[way][runtime]
-            cells += [f"{value:.2f}" for value in figures["moved_px"]] + [f"{value:.3f}" for value in figures["nme"]]
-        rows.append(f"| {title} | {' | '.join(cells)} |")
-    return "\n".join(rows)
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data_root", nargs="?", type=Path)
+    parser = command_line(__doc__)
+    parser.add_argument("data_root", type=Path)
     parser.add_argument("--before", type=Path, metavar="FILE", help="only time this graph against the one that ships")
-    parser.add_argument("--table", action="store_true", help="print the tables of the rounding.json that is there")
     arguments = parser.parse_args()
-    file = HERE / "rounding.json"
-    metrics = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    if not arguments.table:
-        if arguments.data_root is None:
-            parser.error("give the folder that holds 300W, or --table")
-        if arguments.before is None:
-            metrics |= measure(arguments.data_root)
-        else:
-            times = time_both(arguments.data_root, arguments.before)
-            metrics.setdefault("times", {})[times["processor"]] = times
-        with replacing(file) as temporary:
-            temporary.write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
-    print(rounding_table(metrics), times_table(metrics), sep="\n\n")
+    metrics = json.loads(FILE.read_text(encoding="utf-8")) if FILE.is_file() else {}
+    if arguments.before is None:
+        metrics |= measure(arguments.data_root)
+    else:
+        times = time_both(arguments.data_root, arguments.before)
+        metrics.setdefault("times", {})[times["processor"]] = times
+    write(FILE, metrics)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,7 @@
 """``FaceLandmarker`` on a frame with one given box, against the bare network.
 
-    python experiments/efficiency/frame.py            # frame.json and its tables; a minute
-    python experiments/efficiency/frame.py --quick    # tries it out, keeps nothing
-    python experiments/efficiency/frame.py --table    # the tables of the frame.json that is there
+    python experiments/frame_cost/frame.py            # frame.json; a minute
+    python experiments/frame_cost/frame.py --quick    # tries it out, keeps nothing
 
 A frame of 640 x 480 with a synthetic face of 200 px in its middle, as RGB array. Timed in turn, in one process on one
 thread, with the graph that ships: the landmarker's whole call with the frame and the box; the
@@ -17,27 +16,25 @@ averaged down before it is warped, which makes that width the dearest.
 
 from __future__ import annotations
 
-import argparse
-import json
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 
+from experiments.record import command_line, write
 from pipnet.benchmark.machine import describe, load_average
 from pipnet.benchmark.timing import Timed, of_rounds, ratio, spread, time_interleaved
 from pipnet.data.synthetic.dataset import draw_face
 from pipnet.demo.stopwatch import Stopwatch
-from pipnet.files import replacing
 from pipnet.geometry import crop_of_square, crop_squares
 from pipnet.inference.landmarker import SHIPPED_GRAPH, FaceLandmarker
 
-HERE = Path(__file__).resolve().parent
+FILE = Path(__file__).with_suffix(".json")
 FRAME = (640, 480)
 FACE = 200
 FACES = (60, 150, 300, 410, 600)
-RUNTIMES = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
+RUNTIMES = ("onnxruntime", "openvino")
 PARTS = {"crop": "crop", "network": "network", "decode": "rest"}  # the stopwatch's names, ours
 ROUNDS, QUICK_ROUNDS = 100, 5
 BARS = {"landmarker_over_network": 1.35, "crop_ms": 0.6}
@@ -136,44 +133,13 @@ def crops(landmarker: FaceLandmarker, rounds: int) -> dict[str, Any]:
     }
 
 
-def frame_table(metrics: dict[str, Any]) -> str:
-    """The landmarker against the bare network."""
-    rows = ["| milliseconds | whole call | bare network | ratio | crop | network | rest |", "|---" * 7 + "|"]
-    for name, title in RUNTIMES.items():
-        figures = metrics["runtimes"][name]
-        of_ratio = figures["ratio"]
-        cells = [f"{figures[key]['median']:.2f}" for key in ("landmarker_ms", "network_ms")]
-        cells.append(f"**{of_ratio['median']:.2f}** ({of_ratio['low']:.2f} … {of_ratio['high']:.2f})")
-        cells += [f"{figures['parts_ms'][part]['median']:.2f}" for part in PARTS.values()]
-        rows.append(f"| {title} | " + " | ".join(cells) + " |")
-    return "\n".join(rows)
-
-
-def crop_table(metrics: dict[str, Any]) -> str:
-    """Milliseconds of crop and warp, with quartiles."""
-    widths = metrics["crop_ms"]
-    rows = ["| crop of a face of | " + " | ".join(f"{width} px" for width in widths) + " |"]
-    rows.append("|---" * (1 + len(widths)) + "|")
-    for key, title in (("repeated", "repeated, ms"), ("in_place", "in place, with all checks, ms")):
-        cells = [f"{f[key]['median']:.2f} ({f[key]['low']:.2f} … {f[key]['high']:.2f})" for f in widths.values()]
-        rows.append(f"| {title} | " + " | ".join(cells) + " |")
-    return "\n".join(rows)
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument("--quick", action="store_true", help="a few rounds, nothing is kept")
-    parser.add_argument("--table", action="store_true", help="print the tables of the frame.json that is there")
-    arguments = parser.parse_args()
-    file = HERE / "frame.json"
-    if arguments.table:
-        metrics = json.loads(file.read_text(encoding="utf-8"))
-    else:
-        metrics = measure(QUICK_ROUNDS if arguments.quick else ROUNDS)
-        if not arguments.quick:
-            with replacing(file) as temporary:
-                temporary.write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
-    print(frame_table(metrics), crop_table(metrics), sep="\n\n")
+    quick = parser.parse_args().quick
+    metrics = measure(QUICK_ROUNDS if quick else ROUNDS)
+    if not quick:
+        write(FILE, metrics)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 """How the ranges of 8-bit numbers are measured, and what it does to the points.
 
-    python experiments/efficiency/ranges.py DATA_ROOT      # ranges.json and its table; 3 minutes
-    python experiments/efficiency/ranges.py --table
+    python experiments/int8/ranges.py DATA_ROOT      # ranges.json; 3 minutes
 
 The network that ships, made 8-bit in four ways with the same 300 training faces, on ONNX Runtime and OpenVINO, against
 its 32-bit graph on the 202 validation faces of DATA_ROOT/300W: what was chosen was chosen here.
@@ -9,8 +8,6 @@ its 32-bit graph on the 202 validation faces of DATA_ROOT/300W: what was chosen 
 
 from __future__ import annotations
 
-import argparse
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,16 +16,11 @@ from unittest import mock
 
 import numpy as np
 
-from pipnet.files import replacing
+from experiments.record import data_root, write
 
-HERE = Path(__file__).resolve().parent
-# key: (ranges are means over faces, offsets are stretched, title)
-WAYS = {
-    "extremes": (False, False, "smallest and largest value over all faces"),
-    "means": (True, False, "mean over faces of each face's smallest and largest value"),
-    "stretched": (False, True, "extremes, offsets stretched to one range"),
-    "shipped": (True, True, "means, offsets stretched to one range (ships)"),
-}
+FILE = Path(__file__).with_suffix(".json")
+# key: (ranges are means over faces, offsets are stretched)
+WAYS = {"extremes": (False, False), "means": (True, False), "stretched": (False, True), "shipped": (True, True)}
 
 
 @contextmanager
@@ -83,7 +75,7 @@ def measure(data_root: Path) -> dict[str, Any]:
 
     exact = OnnxRuntime("32 bits", threads=1, content=onnx_graph(loaded))(crops)[0]
     metrics: dict[str, Any] = {"faces": len(samples), "calibration_faces": len(faces), "nme_fp32": error(exact)}
-    for name, (means, stretched, _) in WAYS.items():
+    for name, (means, stretched) in WAYS.items():
         with made_otherwise(means, stretched):
             content = onnx_graph(loaded, calibration=faces)
         metrics[name] = {}
@@ -96,37 +88,9 @@ def measure(data_root: Path) -> dict[str, Any]:
     return metrics
 
 
-def ranges_table(metrics: dict[str, Any]) -> str:
-    """NME and how far points move, by way and runtime."""
-    rows = [
-        "| ranges are | ONNX Runtime: points move by, px of 256 | NME, % | OpenVINO: px | NME, % |",
-        "|---" * 5 + "|",
-        f"| none: 32 bits | 0 | {metrics['nme_fp32']:.3f} | 0 | {metrics['nme_fp32']:.3f} |",
-    ]
-    for name, (*_, title) in WAYS.items():
-        cells = []
-        for runtime in ("onnxruntime", "openvino"):
-            figures = metrics[name][runtime]
-            cells += [f"{figures['moved_px']:.2f}", f"{figures['nme']:.3f}"]
-        rows.append(f"| {title} | " + " | ".join(cells) + " |")
-    return "\n".join(rows)
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data_root", nargs="?", type=Path)
-    parser.add_argument("--table", action="store_true", help="print the table of the ranges.json that is there")
-    arguments = parser.parse_args()
-    file = HERE / "ranges.json"
-    if arguments.table:
-        metrics = json.loads(file.read_text(encoding="utf-8"))
-    elif arguments.data_root is None:
-        parser.error("give the folder that holds 300W, or --table")
-    else:
-        metrics = measure(arguments.data_root)
-        with replacing(file) as temporary:
-            temporary.write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
-    print(ranges_table(metrics))
+    metrics = measure(data_root(__doc__))
+    write(FILE, metrics)
 
 
 if __name__ == "__main__":

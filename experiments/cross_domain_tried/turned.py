@@ -1,6 +1,6 @@
 """A stand-in for another domain, to choose on: 300W's training faces alone, those turned away kept from training.
 
-    python experiments/cross_domain/turned.py DATA_ROOT FOLDER     # writes FOLDER/{train,test}.csv
+    python experiments/cross_domain_tried/turned.py DATA_ROOT FOLDER     # writes FOLDER/{train,test}.csv
 
 Labelled are the 60 % of the training faces that look most into the camera; the target is the fifth that is turned away
 most. Neither test set of the benchmark takes part, so any number of variants may be tried on it:

@@ -1,0 +1,43 @@
+"""What the scripts of the records share: their command line, the file of the figures, the processor."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from pipnet.files import replacing
+
+
+def command_line(description: str | None) -> argparse.ArgumentParser:
+    """A command line that is described by the text at the top of its script."""
+    return argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+
+
+def data_root(description: str | None) -> Path:
+    """DATA_ROOT, where it is all that a script is given."""
+    command = command_line(description)
+    command.add_argument("data_root", type=Path, metavar="DATA_ROOT")
+    return command.parse_args().data_root
+
+
+def write(file: Path, metrics: Any) -> None:
+    """The figures, as JSON; ``python experiments/tables.py`` brings them to the README beside it."""
+    with replacing(file) as temporary:
+        temporary.write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
+
+
+def processor() -> str:
+    """Model name of the processor."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "unknown")
+
+
+def drop_settings() -> None:
+    """Start again without the environment variables that set threads or the allocator: they are read at the start."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "OMP_"))}
+    if len(kept) < len(os.environ):
+        os.execve(sys.executable, [sys.executable, *sys.argv], kept)
