@@ -162,13 +162,13 @@ def test_one_experiment_for_each_row_of_the_papers_tables(dataset):
     comment = "\n".join(header(CONF / "experiment" / f"paper_{dataset}.yaml"))
     assert "Not run here" in comment
     for backbone in ("resnet18", "resnet50", "resnet101", "mobilenet_v2", "mobilenet_v3_large"):
-        settings = composed(f"experiment=paper_{dataset}", f"model.backbone={backbone}")
-        assert settings["name"] == f"paper_{dataset}_{backbone}"
-        assert (settings["dataset"]["name"], settings["model"]["backbone"]) == (dataset, backbone)
-        assert settings["crop_scale"] == scale
-        for split in settings["splits"].values():
-            assert settings["dataset"]["splits"][split].get("box") == box
         assert f"\n{backbone}:" in comment
+    settings = composed(f"experiment=paper_{dataset}", "model.backbone=mobilenet_v2")
+    assert settings["name"] == f"paper_{dataset}_mobilenet_v2"
+    assert (settings["dataset"]["name"], settings["model"]["backbone"]) == (dataset, "mobilenet_v2")
+    assert settings["crop_scale"] == scale
+    for split in settings["splits"].values():
+        assert settings["dataset"]["splits"][split].get("box") == box
 
 
 def keys_read(command: str) -> set[str]:
