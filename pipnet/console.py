@@ -96,12 +96,7 @@ def how_many(faces: int) -> str:
 
 
 def doubtful(skipped: int) -> str:
-    """What is said behind the faces when doubtful ones were skipped; nothing where none was.
-
-    Example:
-        >>> how_many(2) + doubtful(7), how_many(0) + doubtful(1)
-        ('2 faces (and 7 doubtful ones skipped)', 'no face (and 1 doubtful one skipped)')
-    """
+    """What is said behind the faces when doubtful ones were skipped; nothing where none was."""
     return f" (and {counted(skipped, 'doubtful one')} skipped)" if skipped else ""
 
 
@@ -118,14 +113,7 @@ def speed(number: int, what: str, seconds: float) -> str:
 
 
 def said(error: Exception | str) -> str:
-    """An error as a sentence, with its notes: the system's own begin with a number that nobody knows.
-
-    Example:
-        >>> said(PermissionError(13, "Permission denied", "out/a.png"))
-        'out/a.png: Permission denied; check the rights, or choose another folder'
-        >>> said(OSError(28, "a.png can't be written: No space left on device; free disk space"))
-        "a.png can't be written: No space left on device; free disk space"
-    """
+    """An error as a sentence, with its notes: the system's own begin with a number that nobody knows."""
     sentence = str(error)
     if isinstance(error, OSError) and error.strerror is not None:
         sentence = error.strerror
