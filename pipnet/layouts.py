@@ -71,10 +71,8 @@ class PointLayout:
                     raise ValueError(f"layout {self.name!r}: {what} names point {i}, but points run from 0 to {n - 1}")
         for point, partner in enumerate(self.mirror):
             if self.mirror[partner] != point:
-                raise ValueError(
-                    f"layout {self.name!r}: mirror sends point {point} to {partner}, but {partner} to"
-                    f" {self.mirror[partner]}; partners must name each other"
-                )
+                sends = f"mirror sends point {point} to {partner}, but {partner} to {self.mirror[partner]}"
+                raise ValueError(f"layout {self.name!r}: {sends}; partners must name each other")
         if not self.names:
             object.__setattr__(self, "names", self._names_from_groups())
         if len(self.names) != n:
@@ -136,18 +134,7 @@ def layout_from_dict(values: Mapping[str, Any]) -> PointLayout:
     mirror = values.get("mirror")
     if mirror is None:
         mirror = _mirror_from_pairs(num_points, values.get("mirror_pairs") or ())
-    for group in values.get("groups") or ():
-        if not isinstance(group, Mapping) or not {"name", "indices"} <= set(group):
-            raise ValueError(f"group {group!r} must have the fields 'name' and 'indices'")
-    groups = tuple(
-        PointGroup(
-            name=str(g["name"]),
-            part=str(g.get("part", g["name"])),
-            indices=tuple(map(int, g["indices"])),
-            closed=bool(g.get("closed", False)),
-        )
-        for g in values.get("groups") or ()
-    )
+    groups = tuple(map(_group, values.get("groups") or ()))
     norm_pair = _two("norm_pair", values.get("norm_pair"))
     pupils = _two("pupils", values.get("pupils"))
     return PointLayout(
@@ -162,11 +149,17 @@ def layout_from_dict(values: Mapping[str, Any]) -> PointLayout:
     )
 
 
+def _group(values: Any) -> PointGroup:
+    if not isinstance(values, Mapping) or not {"name", "indices"} <= set(values):
+        raise ValueError(f"group {values!r} must have the fields 'name' and 'indices'")
+    name, indices = str(values["name"]), tuple(map(int, values["indices"]))
+    return PointGroup(name, str(values.get("part", name)), indices, closed=bool(values.get("closed", False)))
+
+
 def load_layout(path: str | Path) -> PointLayout:
     """Read a user's own layout from a YAML file (the fields of :func:`layout_from_dict`).
 
     Raises:
-        FileNotFoundError: No such file.
         ValueError: The file is not a layout; the message names the file and the field.
     """
     with needs("train"):
@@ -317,16 +310,7 @@ LAYOUTS: dict[str, PointLayout] = {layout.name: layout for layout in (_300W_68, 
 
 
 def map_points(points: np.ndarray, source: PointLayout, target: PointLayout) -> np.ndarray:
-    """Express points of one layout in another.
-
-    Args:
-        points: ``(..., N_source, 2)``, any frame.
-        source: Their layout.
-        target: The layout wanted.
-
-    Returns:
-        ``(..., N_target, 2)``, same frame; NaN where a source point is NaN (not labelled). The same layout gives a
-        copy.
+    """Express points ``(..., N, 2)`` of one layout in another, as a copy; NaN (not labelled) stays NaN.
 
     Raises:
         ValueError: If no mapping is known (a layout with fewer points can't give one with more).
