@@ -20,9 +20,7 @@ _BOX = ("box_x0", "box_y0", "box_x1", "box_y1")
 def row_columns(layout: PointLayout, given: Sequence[str] = ()) -> list[str]:
     """Columns of :meth:`pipnet.landmarks.FaceLandmarks.to_rows`, in order: a table's header, also of one without faces.
 
-    Args:
-        layout: Says how many points there are.
-        given: Which of ``source``, ``frame`` and ``time_s`` the rows have.
+    ``given`` says which of ``source``, ``frame`` and ``time_s`` the rows have.
 
     Example:
         >>> from pipnet.layouts import get_layout

@@ -204,8 +204,7 @@ class FaceLandmarks:
     def save_pts(self, path: str | Path) -> None:
         """Write the one face as iBUG's ``.pts`` file, 1-based; the file appears whole or not at all.
 
-        The format holds one face. Of several, write each under a name of your own:
-        ``for i, face in enumerate(faces): face.save_pts(f"photo_{i}.pts")``.
+        Of several, write each: ``for i, face in enumerate(faces): face.save_pts(f"photo_{i}.pts")``.
 
         Raises:
             ValueError: There is not exactly one face, or a point is not finite.
@@ -217,11 +216,7 @@ class FaceLandmarks:
         formats.write_pts(path, self.points[0])
 
     def upright_crops(self, size: int) -> list[Crop]:
-        """The map from the photo to each crop of :meth:`align`: to carry points there (``to_crop``) and back.
-
-        Raises:
-            ValueError: See :func:`pipnet.alignment.upright_crops`.
-        """
+        """The map from the photo to each crop of :meth:`align`; errors as in :func:`pipnet.alignment.upright_crops`."""
         return alignment.upright_crops(self.points, self.layout, size)
 
     def align(self, image: np.ndarray, size: int) -> np.ndarray:

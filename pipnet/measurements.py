@@ -1,4 +1,4 @@
-"""Which way a head is turned: 68 points in a photo against a rigid 3D template.
+"""Which way a head is turned, by 68 points against a rigid 3D template; how far eyes and mouth are open.
 
 Frames: the camera's x axis runs to the right of the picture, y down, z away from the camera, as in OpenCV. The template
 has its origin between the outer eye corners, in millimetres, and the same axes when the head looks into the camera, so
@@ -6,14 +6,9 @@ that the nose points to negative z.
 
 Angles: ``yaw`` is how far the head looks to the right of the *picture*, ``pitch`` how far it looks down, ``roll`` how
 far it is tilted clockwise in the picture; mirroring a photo negates yaw and roll. The head is turned by yaw first, then
-nods, then tilts: ``R = tilt(roll) @ nod(pitch) @ turn(yaw)``, as the synthetic faces are.
-In this order the angles jump at a pitch of 90 degrees only, never in profile.
-
-They count from the line of sight: a head that looks into the camera has yaw 0 and pitch 0 wherever in the photo it is.
-Against the camera's own axes a face away from the middle would take the angle under which it is seen along, and that
-angle is known only where the focal length is, and never in a photo that was cut.
-
-How far eyes and mouth are open, as ratios of distances between landmarks: no scale, no unit.
+nods, then tilts: ``R = tilt(roll) @ nod(pitch) @ turn(yaw)``. In this order the angles jump at a pitch of 90 degrees
+only, never in profile. They count from the line of sight: a head that looks into the camera has yaw 0 and pitch 0
+wherever in the photo it is, whatever the focal length, and also in a photo that was cut.
 """
 
 from __future__ import annotations
@@ -54,11 +49,11 @@ def head_angles(points: np.ndarray, image_size: tuple[int, int], *, focal: float
 def solve_pose(
     points: np.ndarray, image_size: tuple[int, int], *, focal: float | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Rotation and place of heads before a pinhole camera.
+    """Rotation and place of heads before a pinhole camera that looks through the middle of the photo.
 
     Args:
         points: ``(F, 68, 2)``, source pixels, points of ``300w_68``.
-        image_size: Width and height of the photo; the camera looks through its middle.
+        image_size: Width and height of the photo.
         focal: Focal length in pixels. None takes the longer side of the photo, a horizontal view of 53 degrees in
             landscape, as webcams and phones have.
 
@@ -141,10 +136,7 @@ _MOUTH_CORNERS = [60, 64]  # inner
 
 
 def eye_openings(points: np.ndarray) -> np.ndarray:
-    """Eye aspect ratio: distance between the lids over distance between the corners.
-
-    Args:
-        points: ``(F, 68, 2)``, points of ``300w_68``, any frame that keeps angles.
+    """Eye aspect ratio of points ``(F, 68, 2)`` of ``300w_68``: distance of the lids over distance of the corners.
 
     Returns:
         ``(F, 2)``, left and right eye of the picture: near 0 closed, about 0.3 open. It differs from person to person,

@@ -219,6 +219,7 @@ def test_ctrl_c_keeps_what_was_done(frames, tmp_path):
     clip = write_video(tmp_path / "long.mp4", frames * 24, "mp4v")
     out = tmp_path / "out"
     arguments = [sys.executable, "-m", "pipnet.demo", "--video", str(clip), "--output", str(out), "--json", "--csv"]
+    arguments += ["--runtime", "onnxruntime"]
     run = subprocess.Popen(
         arguments, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     )

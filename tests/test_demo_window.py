@@ -97,7 +97,7 @@ def test_window_keys_snapshot_and_the_mouse(screen, tmp_path):
 
     write_clip(tmp_path / "clip.mp4", 300)
     run = subprocess.Popen(
-        [sys.executable, "-m", "pipnet.demo", "--video", "clip.mp4", "--device", "cpu"],
+        [sys.executable, "-m", "pipnet.demo", "--video", "clip.mp4", "--device", "cpu", "--runtime", "onnxruntime"],
         cwd=tmp_path,
         env=os.environ | {"DISPLAY": screen, "PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,

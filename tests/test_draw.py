@@ -167,7 +167,7 @@ def test_out_that_does_not_fit_is_named(out):
         draw_faces(grey(10, 10), FaceLandmarks.empty(square_layout()), out=out)
 
 
-@pytest.mark.parametrize("factor", [2, 5, 10])
+@pytest.mark.parametrize("factor", [2, 10])
 def test_look_does_not_depend_on_the_picture_size(factor):
     """The same share of the picture is painted when photo and face grow together: 200 pixels to 2,000."""
     layout = get_layout("300w_68")
@@ -179,16 +179,11 @@ def test_look_does_not_depend_on_the_picture_size(factor):
     assert 0.4 < many / few <= 1.0
 
 
-def test_tiny_face_is_still_visible():
-    photo = grey(40, 40)
-    drawn = draw_faces(photo, faces_of(SQUARE / 10 + 10, square_layout()))
+def test_tiny_faces_are_visible_and_strokes_antialiased():
+    drawn = draw_faces(grey(40, 40), faces_of(SQUARE / 10 + 10, square_layout()))
     assert np.abs(drawn.astype(int) - 90).max() > 60
-
-
-def test_strokes_are_antialiased():
-    photo = np.zeros((100, 100, 3), dtype=np.uint8)
     slanted = np.array([[10.0, 12], [90, 31], [70, 88], [15, 60]])
-    drawn = draw_faces(photo, faces_of(slanted, square_layout(part="eye")), points=False)
+    drawn = draw_faces(grey(), faces_of(slanted, square_layout(part="eye")), points=False)
     assert len(np.unique(drawn)) > 30
 
 
@@ -209,7 +204,7 @@ def test_faces_outside_are_cut_off(shift):
     boxes=arrays(np.float32, (2, 4), elements=st.one_of(st.sampled_from(WILD), st.floats(-50, 90, width=32))),
     scores=arrays(np.float32, (2, 5), elements=st.sampled_from([0.0, 0.3, 1.0, -5.0, 7.0, float("nan")])),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_nothing_that_a_network_can_say_stops_the_drawing(size, points, boxes, scores):
     groups = (PointGroup("a", "eye", (0, 1, 2), closed=True), PointGroup("b", "jaw", (3, 4)))
     layout = PointLayout("five", 5, mirror=(0, 1, 2, 3, 4), groups=groups)
@@ -224,7 +219,7 @@ def test_nothing_that_a_network_can_say_stops_the_drawing(size, points, boxes, s
     points=arrays(np.float32, (1, 68, 2), elements=st.one_of(st.sampled_from(WILD[:3]), st.floats(-50, 90, width=32))),
     spread=st.sampled_from([0.0, 1e-6, 1.0, 1e5]),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_axes_of_points_that_are_no_head_stop_nothing(points, spread):
     layout = get_layout("300w_68")
     faces = FaceLandmarks(points * spread, np.ones((1, 68)), [[10, 10, 50, 50]], layout)
@@ -311,8 +306,7 @@ def test_wrong_box_does_not_blow_up_the_canvas():
 
 def test_several_faces_and_photos_that_are_not_contiguous():
     photo = np.zeros((100, 220, 3), dtype=np.uint8)
-    faces = faces_of(np.stack([SQUARE, np.add(SQUARE, [110, 0])]), square_layout())
-    drawn = draw_faces(photo[:, ::-1], faces)
+    drawn = draw_faces(photo[:, ::-1], faces_of(np.stack([SQUARE, np.add(SQUARE, [110, 0])]), square_layout()))
     np.testing.assert_array_equal(drawn[:, :110], drawn[:, 110:])
     assert drawn.any()
 

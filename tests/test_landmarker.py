@@ -5,21 +5,21 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
-from typing import ClassVar
 
 import cv2
 import numpy as np
 import pytest
 import torch
 from skimage.data import astronaut
+from test_many_photos import LAYOUT as SPOT
+from test_many_photos import BrightSpot
 
 from pipnet.geometry import crop_of_square, crop_squares, turned
-from pipnet.inference.detections import Detections, as_boxes
+from pipnet.inference.detections import Detections
 from pipnet.inference.landmarker import FaceLandmarker
-from pipnet.inference.runtimes import TorchRuntime, choose_device
+from pipnet.inference.runtimes import choose_device
 from pipnet.layouts import PointLayout, get_layout
 from pipnet.model import checkpoint
-from pipnet.model.network import Prediction
 from pipnet.model.pipnet import PIPNet
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -27,60 +27,56 @@ LAYOUT = PointLayout("three", 3, mirror=(1, 0, 2), norm_pair=(0, 1))
 POINTS_UNIT = np.array([[0.25, 0.5], [0.75, 0.5], [0.5, 1.25]])  # the last one lies below the crop
 
 
-class FixedNet(torch.nn.Module):
-    """Answers the same points on every crop, and keeps what it was shown."""
+class Fixed:
+    """A network that answers the same points on every crop, and keeps what it was shown."""
 
     input_size = 32
-    arguments: ClassVar = {"mean_face": None}  # what it sees says nothing of how a face is tilted
 
     def __init__(self) -> None:
-        super().__init__()
-        self.seen: list[torch.Tensor] = []
+        self.seen: list[np.ndarray] = []
 
-    def predict(self, crops: torch.Tensor) -> Prediction:
-        self.seen.append(crops.clone())
-        points = torch.tensor(POINTS_UNIT, dtype=torch.float32).expand(len(crops), 3, 2)
-        return Prediction(points, torch.tensor([0.1, 0.5, 0.9]).expand(len(crops), 3), torch.full((len(crops),), 0.7))
-
-
-class BrightestSpotNet(torch.nn.Module):
-    """Finds the centre of what is bright in a crop: its answer depends on the pixels, as a real network's does."""
-
-    input_size = 64
-
-    arguments: ClassVar = {"mean_face": None}
-
-    def predict(self, crops: torch.Tensor) -> Prediction:
-        weights = crops.float().mean(dim=1)  # (B, S, S)
-        total = weights.sum(dim=(1, 2)).clamp(min=1e-6)
-        centres = (torch.arange(self.input_size) + 0.5) / self.input_size
-        x = (weights.sum(dim=1) * centres).sum(dim=1) / total
-        y = (weights.sum(dim=2) * centres).sum(dim=1) / total
-        points = torch.stack([x, y], dim=1)[:, None]
-        return Prediction(points, torch.ones(len(crops), 1), torch.ones(len(crops)))
-
-
-def model_of(net: torch.nn.Module, layout: PointLayout = LAYOUT, crop_scale: float = 1.25) -> checkpoint.LoadedModel:
-    return checkpoint.LoadedModel(net, layout, crop_scale, {})
+    def __call__(self, crops: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        self.seen.append(crops.copy())
+        count = len(crops)
+        return np.tile(POINTS_UNIT, (count, 1, 1)), np.tile([0.1, 0.5, 0.9], (count, 1)), np.full(count, 0.7)
 
 
 def never(image: np.ndarray) -> Detections:
     raise AssertionError("the detector ran although boxes were given")
 
 
+def landmarker_of(net: object, detector: object = never, layout: PointLayout = LAYOUT, crop_scale: float = 1.25):
+    return FaceLandmarker(net, layout=layout, crop_scale=crop_scale, detector=detector)
+
+
+def spot_landmarker(crop_scale: float = 1.25) -> FaceLandmarker:
+    """Finds the centre of what is bright in a crop: its answer depends on the pixels, as a real network's does."""
+    net = BrightSpot()
+    net.input_size = 64
+    return landmarker_of(net, layout=SPOT, crop_scale=crop_scale)
+
+
 @pytest.fixture
-def net() -> FixedNet:
-    return FixedNet()
+def net() -> Fixed:
+    return Fixed()
 
 
 @pytest.fixture
 def landmarker(net) -> FaceLandmarker:
-    return FaceLandmarker.from_model(model_of(net), detector=never)
+    return landmarker_of(net)
 
 
 @pytest.fixture
 def photo() -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (90, 120, 3), dtype=np.uint8)
+
+
+def real_network(path: Path) -> PIPNet:
+    """A small one that has learnt nothing, and its checkpoint."""
+    torch.manual_seed(0)
+    real = PIPNet(np.random.default_rng(0).random((68, 2)), "mobilenet_v3_small", num_neighbors=3, input_size=64).eval()
+    checkpoint.save(path, real, layout=get_layout("300w_68"), crop_scale=1.3, training={})
+    return real
 
 
 @pytest.mark.parametrize(
@@ -110,9 +106,7 @@ def test_points_by_hand(landmarker, photo, box, expected):
 @pytest.mark.parametrize("side", [12, 25.6, 50, 51.2, 100, 203, 411])
 def test_a_spot_in_the_photo_is_named_by_its_own_pixel(side):
     """Crop, network and way back together: half a pixel lost anywhere would show, whatever the reduction."""
-    landmarker = FaceLandmarker.from_model(
-        model_of(BrightestSpotNet(), PointLayout("spot", 1, mirror=(0,)), crop_scale=1.0), detector=never
-    )
+    landmarker = spot_landmarker(crop_scale=1.0)
     rng = np.random.default_rng(0)
     reach = max(round(side / 16), 2)
     errors = []
@@ -129,9 +123,7 @@ def test_a_spot_in_the_photo_is_named_by_its_own_pixel(side):
 
 
 def test_spot_at_the_photo_edge_and_several_faces():
-    landmarker = FaceLandmarker.from_model(
-        model_of(BrightestSpotNet(), PointLayout("spot", 1, mirror=(0,)), crop_scale=2.0), detector=never
-    )
+    landmarker = spot_landmarker(crop_scale=2.0)
     spots = np.array([[1, 1], [118, 1], [1, 88], [118, 88], [60, 40]])
     photo = np.zeros((90, 120, 3), dtype=np.uint8)
     for x, y in spots:
@@ -148,11 +140,10 @@ def test_network_sees_rgb_crops_in_one_batch(landmarker, net, photo):
     landmarker(photo, boxes=boxes)
     assert len(net.seen) == 1
     crops = net.seen[0]
-    assert crops.dtype == torch.uint8
-    assert crops.shape == (3, 3, 32, 32)
+    assert crops.dtype == np.uint8
+    assert crops.shape == (3, 32, 32, 3)
     for crop, square in zip(crops, crop_squares(boxes, 1.25), strict=True):
-        expected = crop_of_square(square, 32).warp(photo)
-        np.testing.assert_array_equal(crop.permute(1, 2, 0).numpy(), expected)
+        np.testing.assert_array_equal(crop, crop_of_square(square, 32).warp(photo))
 
 
 def test_crowd_is_split_and_keeps_its_order(landmarker, net, photo):
@@ -166,8 +157,7 @@ def test_crowd_is_split_and_keeps_its_order(landmarker, net, photo):
 
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 32])
 def test_predict_batch_is_the_same_as_one_by_one(photo, batch_size):
-    net = BrightestSpotNet()
-    landmarker = FaceLandmarker.from_model(model_of(net, PointLayout("spot", 1, mirror=(0,))), detector=never)
+    landmarker = spot_landmarker()
     images = [photo, photo[::-1], photo[:50, :70], np.roll(photo, 9, axis=1), photo[:, ::-1]]
     boxes = [np.array([5.0 * i, 3.0, 5.0 * i + 40, 50]) for i in range(5)]
     faces = landmarker.predict_batch(images, boxes, batch_size=batch_size)
@@ -233,29 +223,16 @@ def test_wrong_arrays_are_one_clear_error(landmarker, image):
     assert str(image.shape) in str(caught.value)
 
 
-def test_grey_rgba_and_files_are_the_same_photo(photo, tmp_path):
-    landmarker = FaceLandmarker.from_model(
-        model_of(BrightestSpotNet(), PointLayout("spot", 1, mirror=(0,))), detector=never
-    )
-    box = np.array([20, 20, 70, 70])
-    grey = photo[..., 0]
-    expected = landmarker(np.stack([grey] * 3, axis=-1), boxes=box).points
-    np.testing.assert_allclose(landmarker(grey, boxes=box).points, expected, atol=1e-4)
-    expected = landmarker(photo, boxes=box).points
-    rgba = np.dstack([photo, np.full(photo.shape[:2], 7, np.uint8)])
-    np.testing.assert_allclose(landmarker(rgba, boxes=box).points, expected, atol=1e-4)
+def test_grey_rgba_and_files_are_the_same_photo(landmarker, net, photo, tmp_path):
     path = tmp_path / "photo ü.png"
     path.write_bytes(cv2.imencode(".png", photo[..., ::-1])[1].tobytes())
-    np.testing.assert_allclose(landmarker(path, boxes=box).points, expected, atol=1e-4)
-    np.testing.assert_allclose(landmarker(str(path), boxes=box).points, expected, atol=1e-4)
-
-
-def test_files_are_read_as_rgb(landmarker, net, photo, tmp_path):
-    path = tmp_path / "photo.png"
-    path.write_bytes(cv2.imencode(".png", photo[..., ::-1])[1].tobytes())
-    landmarker(path, boxes=[20, 20, 70, 70])
-    landmarker(photo, boxes=[20, 20, 70, 70])
-    assert torch.equal(net.seen[0], net.seen[1])
+    rgba = np.dstack([photo, np.full(photo.shape[:2], 7, np.uint8)])
+    grey = photo[..., 0]
+    for image in (photo, rgba, path, str(path), np.stack([grey] * 3, axis=-1), grey):
+        landmarker(image, boxes=[20, 20, 70, 70])
+    for first, others in ((0, (1, 2, 3)), (4, (5,))):
+        for other in others:
+            np.testing.assert_array_equal(net.seen[other], net.seen[first])
 
 
 @pytest.mark.parametrize("content", [None, b"", b"no image at all"])
@@ -275,7 +252,7 @@ def test_detector_is_built_once_and_only_when_needed(net, photo, monkeypatch):
         return lambda image: Detections([[10, 10, 20, 20], [30, 30, 50, 50]], [0.7, 0.9])
 
     monkeypatch.setitem(sys.modules["pipnet.inference.detectors"].DETECTORS, "counted", build)
-    landmarker = FaceLandmarker.from_model(model_of(net), detector="counted")
+    landmarker = landmarker_of(net, detector="counted")
     landmarker(photo, boxes=[1, 1, 9, 9])
     landmarker.predict_batch([photo], [np.array([1, 1, 9, 9])])
     assert built == []
@@ -284,10 +261,12 @@ def test_detector_is_built_once_and_only_when_needed(net, photo, monkeypatch):
     assert built == [1]
     np.testing.assert_array_equal(faces.boxes, [[30, 30, 50, 50], [10, 10, 20, 20]])  # best first
     np.testing.assert_allclose(faces.points[:, 2], [[40, 40 + 0.75 * 25], [15, 15 + 0.75 * 12.5]], atol=1e-4)
+    with pytest.raises(ValueError, match="no face detector 'haar'"):
+        landmarker_of(net, detector="haar")
 
 
 def test_a_detectors_box_without_width_is_refused_and_labels_on_a_line_are_not(net, photo):
-    flat = FaceLandmarker.from_model(model_of(net), detector=lambda image: Detections([[20, 10, 20, 40]], [0.9]))
+    flat = landmarker_of(net, detector=lambda image: Detections([[20, 10, 20, 40]], [0.9]))
     with pytest.raises(ValueError, match=r"box 0 .* is no box"):
         flat(photo)
     assert len(flat.predict_batch([photo], [np.array([20.0, 10.0, 20.0, 40.0])])) == 1
@@ -303,7 +282,7 @@ def test_an_error_of_ones_own_detector_arrives_as_itself(net, photo):
         raise LookupError("no model")
 
     for detector, kind in ((decodes, UnicodeDecodeError), (stops, LookupError)):
-        landmarker = FaceLandmarker.from_model(model_of(net), detector=detector)
+        landmarker = landmarker_of(net, detector=detector)
         for images, notes in ((photo, []), ([photo, photo], ["photo 0"])):
             with pytest.raises(kind) as caught:
                 landmarker(images)
@@ -312,16 +291,11 @@ def test_an_error_of_ones_own_detector_arrives_as_itself(net, photo):
             assert getattr(caught.value, "__notes__", []) == notes
 
 
-def test_nobody_in_the_photo_is_an_empty_result(net):
-    landmarker = FaceLandmarker.from_model(model_of(net))
-    faces = landmarker(np.zeros((100, 100, 3), dtype=np.uint8))
-    assert len(faces) == 0
-    assert faces.points.shape == (0, 3, 2)
-
-
-def test_real_detector_feeds_the_network(net):
-    faces = FaceLandmarker.from_model(model_of(net))(astronaut())
-    assert len(faces) == 1
+def test_real_detector_feeds_the_network_and_says_whose_points_it_is_fitted_to(net):
+    landmarker = landmarker_of(net, detector="retinaface")
+    with pytest.warns(UserWarning, match=r"fitted to the points of 300w_68 and wflw_98, not of 'three'"):
+        faces, none = landmarker(astronaut()), landmarker(np.zeros((100, 100, 3), dtype=np.uint8))
+    assert (len(faces), len(none), none.points.shape) == (1, 0, (0, 3, 2))
     x0, y0, x1, y1 = faces.boxes[0]
     aside = turned(np.array([-0.25 * 1.25 * (x1 - x0), 0.0]), faces.angles[0])  # this box is wider than tall
     middle = np.array([x0 + x1, y0 + y1]) / 2
@@ -329,25 +303,19 @@ def test_real_detector_feeds_the_network(net):
     assert 1 < abs(faces.angles[0]) < 15  # the portrait's head is tilted a little
 
 
-def test_wrong_detector_is_named_at_once(net):
-    with pytest.raises(ValueError, match="no face detector 'haar'"):
-        FaceLandmarker.from_model(model_of(net), detector="haar")
-
-
 def test_load_rebuilds_what_was_saved(tmp_path, photo):
     """A checkpoint of a real network: the landmarker's answer is the network's own, brought back to the photo."""
-    layout = get_layout("300w_68")
-    torch.manual_seed(0)
-    real = PIPNet(np.random.default_rng(0).random((68, 2)), "mobilenet_v3_small", num_neighbors=3, input_size=64).eval()
-    checkpoint.save(tmp_path / "tiny.pt", real, layout=layout, crop_scale=1.3, training={})
+    real = real_network(tmp_path / "tiny.pt")
     landmarker = FaceLandmarker.load(tmp_path / "tiny.pt", device="cpu")
-    assert landmarker.layout == layout
+    assert landmarker.layout == get_layout("300w_68")
     box = np.array([30.0, 20, 90, 70])
     faces = landmarker(photo, boxes=box, angles=0)  # this network has learnt nothing, and would be asked again
     crop = crop_of_square(crop_squares(box[None], 1.3)[0], 64)
     predicted = real.predict(torch.from_numpy(crop.warp(photo)).permute(2, 0, 1)[None].contiguous())
     np.testing.assert_allclose(faces.points[0], crop.from_unit(predicted.points_unit[0].double().numpy()), atol=1e-2)
     np.testing.assert_allclose(faces.scores, predicted.scores, atol=1e-4)
+    again = FaceLandmarker.from_model(checkpoint.load(tmp_path / "tiny.pt"))(photo, boxes=box, angles=0)
+    np.testing.assert_array_equal(again.points, faces.points)
 
 
 def test_load_says_what_is_missing(tmp_path):
@@ -372,26 +340,10 @@ def test_devices():
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_cuda_gives_the_same_points(tmp_path, photo):
-    real = PIPNet(np.random.default_rng(0).random((68, 2)), "mobilenet_v3_small", num_neighbors=3, input_size=64).eval()
-    checkpoint.save(tmp_path / "tiny.pt", real, layout=get_layout("300w_68"), crop_scale=1.3, training={})
+    real_network(tmp_path / "tiny.pt")
     boxes = np.array([[30.0, 20, 90, 70], [0, 0, 50, 50]])
     cpu, cuda = (FaceLandmarker.load(tmp_path / "tiny.pt", device=name)(photo, boxes=boxes) for name in ("cpu", "cuda"))
     np.testing.assert_allclose(cpu.points, cuda.points, atol=0.05)
-
-
-def test_runtime_runs_where_the_network_is(net):
-    assert TorchRuntime(net).device.type == "cpu"
-    points, scores, face_scores = TorchRuntime(net)(np.zeros((2, 32, 32, 3), dtype=np.uint8))
-    assert isinstance(points, np.ndarray)
-    assert points.shape == (2, 3, 2)
-    assert scores.shape == (2, 3)
-    assert face_scores.shape == (2,)
-
-
-def test_as_boxes_takes_one_box_or_many():
-    assert as_boxes([1, 2, 3, 4]).shape == (1, 4)
-    assert as_boxes(np.ones((0, 4))).shape == (0, 4)
-    assert as_boxes([[1, 2, 3, 4]] * 3).dtype == np.float64
 
 
 def test_import_is_cheap():
@@ -410,16 +362,6 @@ def test_public_names():
         pipnet.Landmarker  # noqa: B018
 
 
-def test_a_layout_that_the_detector_does_not_fit_is_said():
-    landmarker = FaceLandmarker.from_model(model_of(FixedNet()))
-    blank = np.zeros((40, 40, 3), dtype=np.uint8)
-    with pytest.warns(UserWarning, match="not of 'three'"):
-        assert len(landmarker(blank)) == 0
-    assert len(landmarker(blank, boxes=[1, 1, 30, 30])) == 1  # no detector, no warning: warnings of ours are errors
-
-
-def test_a_box_far_larger_than_the_photo_is_answered():
-    faces = FaceLandmarker.from_model(model_of(FixedNet()))(
-        np.zeros((40, 50, 3), dtype=np.uint8), boxes=[-1e9, -1e9, 1e9, 1e9]
-    )
+def test_a_box_far_larger_than_the_photo_is_answered(landmarker):
+    faces = landmarker(np.zeros((40, 50, 3), dtype=np.uint8), boxes=[-1e9, -1e9, 1e9, 1e9])
     assert np.isfinite(faces.points).all()

@@ -81,7 +81,7 @@ def test_a_folder_of_somebody_else_is_named(tmp_path):
 @pytest.mark.parametrize(
     ("command", "named"),
     [
-        ("demo", "astronaut_landmarks.png can't be written"),
+        ("demo --runtime onnxruntime", "astronaut_landmarks.png can't be written"),
         ("benchmark --quick", "--output benchmark can't be a folder"),
     ],
 )

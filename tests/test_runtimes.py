@@ -13,7 +13,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
+import torch
 from skimage.data import astronaut
 
 from pipnet.geometry import crop_of_square
@@ -44,10 +46,18 @@ def small() -> checkpoint.LoadedModel:
     return checkpoint.LoadedModel(net, get_layout("300w_68"), 1.25, {"licence": "none"})
 
 
-def torch_sees_cuda() -> bool:
-    import torch
+@pytest.fixture(scope="module")
+def graph(small, tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("graph") / "net.onnx"
+    export_onnx(small, path, card="for tests")
+    return path
 
-    return torch.cuda.is_available()
+
+@pytest.fixture(scope="module")
+def weights(small, graph) -> Path:
+    path = graph.with_name("net.pt")
+    checkpoint.save(path, small.net, layout=small.layout, crop_scale=1.25, training={})
+    return path
 
 
 def difference_px(ours, theirs, size: int) -> np.ndarray:
@@ -62,12 +72,17 @@ def portrait() -> np.ndarray:
     return np.stack([crop_of_square(square, 256).warp(astronaut()) for square in squares])
 
 
+@pytest.fixture(scope="module")
+def shipped() -> TorchRuntime:
+    return open_runtime(SHIPPED_WEIGHTS, "torch", threads=1)
+
+
 @pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
-def test_a_checkpoint_has_the_same_points_on_every_runtime(name: str, portrait: np.ndarray):
-    """Within 0.001 px in 32 bits, one by one and in a batch."""
-    torch, other = (open_runtime(SHIPPED_WEIGHTS, runtime, threads=1) for runtime in ("torch", name))
-    assert (torch.name, other.name) == ("torch", name)
-    expected = torch(portrait)
+def test_the_weights_that_ship_have_the_same_points_on_every_runtime(name, portrait, shipped):
+    """Within 0.001 px in 32 bits, one by one and in a batch; half a pixel of 256 on average in 8 bits."""
+    other = open_runtime(SHIPPED_WEIGHTS, name, threads=1)
+    assert (shipped.name, other.name) == ("torch", name)
+    expected = shipped(portrait)
     for got in (
         other(portrait),
         [np.concatenate(part) for part in zip(*(other(c[None]) for c in portrait), strict=False)],
@@ -75,97 +90,98 @@ def test_a_checkpoint_has_the_same_points_on_every_runtime(name: str, portrait: 
         assert difference_px(got, expected, 256).max() < 1e-3
         np.testing.assert_allclose(got[1], expected[1], atol=1e-4)
         np.testing.assert_allclose(got[2], expected[2], atol=1e-4)
-    assert other.metadata["layout"] == torch.metadata["layout"]
-    assert other.metadata["crop_scale"] == torch.metadata["crop_scale"]
-
-
-def test_the_graph_that_ships_is_the_checkpoint_that_ships_in_8_bits(portrait: np.ndarray):
-    """Half a pixel of 256 on average, and the same on both runtimes that take it up to the rounding of int8."""
-    expected = open_runtime(SHIPPED_WEIGHTS, "torch", threads=1)(portrait)
-    runtimes = [open_runtime(SHIPPED_GRAPH, name, threads=1) for name in ("onnxruntime", "openvino")]
-    onnx, vino = (runtime(portrait) for runtime in runtimes)
-    for got in (onnx, vino):
-        assert difference_px(got, expected, 256).mean() < 0.8
-        np.testing.assert_allclose(got[2], expected[2], atol=0.02)
-    assert difference_px(onnx, vino, 256).mean() < 0.4
+    for key in ("layout", "crop_scale"):
+        assert other.metadata[key] == shipped.metadata[key]
+    int8 = open_runtime(SHIPPED_GRAPH, name, threads=1)
+    got = int8(portrait)
+    assert difference_px(got, expected, 256).mean() < 0.8
+    np.testing.assert_allclose(got[2], expected[2], atol=0.02)
     assert SHIPPED_GRAPH.stat().st_size < 6e6
-    assert runtimes[0].metadata["precision"] == "int8"
-    assert "non-commercial research" in runtimes[0].metadata["card"]
-    assert runtimes[0].metadata == runtimes[1].metadata
+    assert int8.metadata["precision"] == "int8"
+    assert "non-commercial research" in int8.metadata["card"]
+
+
+def test_both_runtimes_of_the_graph_that_ships_agree_up_to_the_rounding_of_int8(portrait):
+    ort, vino = (open_runtime(SHIPPED_GRAPH, name, threads=1) for name in ("onnxruntime", "openvino"))
+    assert difference_px(ort(portrait), vino(portrait), 256).mean() < 0.4
+    assert ort.metadata == vino.metadata
 
 
 @pytest.mark.parametrize(
     ("runtime", "suffix"), [(OnnxRuntime, ".onnx"), (OpenVinoRuntime, ".onnx"), (OpenVinoRuntime, ".xml")]
 )
-def test_an_exported_network_predicts_the_same(small, tmp_path, runtime, suffix):
-    path = tmp_path / "net.onnx"
-    export_onnx(small, path, card="for tests")
+def test_an_exported_network_predicts_the_same_and_keeps_it(small, graph, tmp_path, runtime, suffix):
+    """One by one, in a batch, and from several threads: a result stays when the next call comes."""
+    path = graph
     if suffix == ".xml":
-        export_openvino(path, tmp_path / "net.xml")
-        path.unlink()
         path = tmp_path / "net.xml"
+        export_openvino(graph, path)
         assert sorted(file.name for file in tmp_path.iterdir()) == ["net.bin", "net.xml"]
-    crops = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), dtype=np.uint8)
-    reference, exported = TorchRuntime(small.net)(crops), runtime(path, threads=1)(crops)
+    crops = np.random.default_rng(0).integers(0, 256, (6, 64, 64, 3), dtype=np.uint8)
+    crops.flags.writeable = False
+    network = runtime(path, threads=1)
+    reference, exported = TorchRuntime(small.net)(crops.copy()), network(crops)
     for ours, theirs in zip(exported, reference, strict=True):
         assert ours.shape == theirs.shape
         assert ours.dtype == np.float32
         np.testing.assert_allclose(ours, theirs, atol=1e-4)
-    landmarker = FaceLandmarker.load(path)
-    assert landmarker.crop_scale == 1.25
-    assert landmarker.layout == small.layout
-    assert landmarker.runtime.metadata["training"] == {"licence": "none"}
-    assert landmarker.runtime.metadata["card"] == "for tests"
-    assert landmarker.runtime.metadata["precision"] == "fp32"
-
-
-@pytest.mark.parametrize("runtime", [OnnxRuntime, OpenVinoRuntime])
-def test_results_are_kept_when_the_next_call_comes(small, tmp_path, runtime):
-    path = tmp_path / "net.onnx"
-    export_onnx(small, path)
-    network = runtime(path, threads=1)
-    crops = np.random.default_rng(0).integers(0, 256, (6, 1, 64, 64, 3), dtype=np.uint8)
-    crops.flags.writeable = False
-    kept = [network(crop) for crop in crops]
+    kept = [network(crop[None]) for crop in crops]
     with ThreadPoolExecutor(3) as pool:
-        together = list(pool.map(network, crops))
-    for crop, *both in zip(crops, kept, together, strict=True):
-        again = network(crop)
-        for got in both:
-            np.testing.assert_array_equal(got[0], again[0])
+        together = list(pool.map(lambda crop: network(crop[None]), crops))
+    for row, (one, other) in enumerate(zip(kept, together, strict=True)):
+        np.testing.assert_array_equal(one[0], other[0])
+        np.testing.assert_allclose(one[0][0], exported[0][row], atol=1e-4)
+    landmarker = FaceLandmarker.load(path)
+    assert (landmarker.crop_scale, landmarker.layout) == (1.25, small.layout)
+    known = landmarker.runtime.metadata
+    assert (known["training"], known["card"], known["precision"]) == ({"licence": "none"}, "for tests", "fp32")
 
 
-def test_names_of_runtimes(small, tmp_path):
-    graph, weights = tmp_path / "net.onnx", tmp_path / "net.pt"
-    export_onnx(small, graph)
-    checkpoint.save(weights, small.net, layout=small.layout, crop_scale=1.25, training={})
-    for arguments, kind in (
-        ({}, OpenVinoRuntime),
-        ({"runtime": "torch"}, TorchRuntime),
-        ({"runtime": "onnxruntime"}, OnnxRuntime),
-        ({"path": weights}, TorchRuntime),
-        ({"path": weights, "runtime": "onnxruntime"}, OnnxRuntime),
-        ({"path": weights, "runtime": "openvino"}, OpenVinoRuntime),
-        ({"path": graph}, OpenVinoRuntime),
-        ({"path": graph, "runtime": "onnxruntime", "threads": 1}, OnnxRuntime),
-    ):
-        assert type(FaceLandmarker.load(device="cpu", **arguments).runtime) is kind, arguments
+@pytest.mark.parametrize(
+    ("file", "arguments", "said"),
+    [
+        (None, {}, "300w_mobilenet_v2_int8.onnx (mobilenet_v2), openvino in int8, 3 threads"),
+        (None, {"runtime": "onnxruntime", "threads": 1}, "(mobilenet_v2), onnxruntime in int8, 1 thread"),
+        (None, {"runtime": "torch"}, "300w_mobilenet_v2.pt (mobilenet_v2), torch in fp32, "),
+        ("weights", {}, "net.pt (mobilenet_v3_small), torch in fp32, "),
+        (
+            "weights",
+            {"runtime": "onnxruntime", "threads": 1},
+            "net.pt (mobilenet_v3_small), onnxruntime in fp32, 1 ",
+        ),
+        ("weights", {"runtime": "openvino"}, "net.pt (mobilenet_v3_small), openvino in fp32, 3 threads"),
+        ("graph", {"threads": 2}, "net.onnx (mobilenet_v3_small), openvino in fp32, 2 threads"),
+        ("graph", {"runtime": "onnxruntime"}, "net.onnx (mobilenet_v3_small), onnxruntime in fp32, 3 threads"),
+    ],
+)
+def test_a_landmarker_says_what_it_is(file, arguments, said, request, monkeypatch):
+    """Network, runtime, precision, threads, detector; by default the fastest runtime."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    path = None if file is None else request.getfixturevalue(file)
+    shown = repr(FaceLandmarker.load(path, device="cpu", **arguments))
+    assert said in shown
+    assert re.fullmatch(r"FaceLandmarker\(.* \(.*\), .* in .*, \d threads?, detector retinaface\)", shown)
+
+
+def test_a_landmarker_of_a_model_says_what_it_is(small, graph, monkeypatch):
+    said = r"FaceLandmarker\(mobilenet_v3_small, torch in fp32, \d+ threads?, detector RetinaFace\)"
+    assert re.fullmatch(said, repr(FaceLandmarker.from_model(small, detector=RetinaFace(threads=1))))
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    assert "all threads" in repr(FaceLandmarker.load(graph, device="cpu", runtime="onnxruntime"))
     with pytest.raises(ValueError, match="no runtime 'tensorflow'; there are: auto, torch, onnxruntime, openvino"):
         FaceLandmarker.load(runtime="tensorflow")
     with pytest.raises(ValueError, match="threads must be 0"):
         FaceLandmarker.load(threads=-1)
 
 
-def test_a_runtime_that_cannot_serve_says_so_and_another_does(small, tmp_path, monkeypatch):
-    graph = tmp_path / "net.onnx"
-    export_onnx(small, graph)
+def test_a_runtime_that_cannot_serve_says_so_and_another_does(graph, monkeypatch):
     with pytest.warns(UserWarning, match=r"net\.onnx does not run on torch; .* openvino serves instead"):
         assert FaceLandmarker.load(graph, device="cpu", runtime="torch").runtime.name == "openvino"
     with pytest.raises(RuntimeUnavailableError, match=r"net\.onnx does not run on torch"):
         open_runtime(graph, "torch")
     with pytest.raises(RuntimeUnavailableError, match="onnxruntime runs on the CPU only"):
         open_runtime(graph, "onnxruntime", device="cuda")
-    if not torch_sees_cuda():
+    if not torch.cuda.is_available():
         with pytest.warns(UserWarning, match="device 'cuda' is not there.*; the CPU serves instead"):
             FaceLandmarker.load(graph, device="cuda")
     installed = importlib.util.find_spec
@@ -174,16 +190,12 @@ def test_a_runtime_that_cannot_serve_says_so_and_another_does(small, tmp_path, m
     with pytest.warns(UserWarning, match="openvino is not installed; pip install .*; onnxruntime serves instead"):
         assert FaceLandmarker.load(graph, device="cpu", runtime="openvino").runtime.name == "onnxruntime"
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "onnx" else installed(name))
-    with pytest.warns(
-        UserWarning,
-        match=r"a checkpoint, of which onnxruntime needs a graph, .*pipnet\[export\].*; torch serves instead",
-    ):
+    needs = r"a checkpoint, of which onnxruntime needs a graph, .*pipnet\[export\].*; torch serves instead"
+    with pytest.warns(UserWarning, match=needs):
         assert FaceLandmarker.load(SHIPPED_WEIGHTS, device="cpu", runtime="onnxruntime").runtime.name == "torch"
 
 
-def test_a_graph_runs_on_the_cpu_of_a_machine_with_cuda(small, tmp_path, monkeypatch):
-    graph = tmp_path / "net.onnx"
-    export_onnx(small, graph)
+def test_a_graph_runs_on_the_cpu_of_a_machine_with_cuda(graph, monkeypatch):
     monkeypatch.setattr(landmarker, "usable_device", lambda device: device if device == "cpu" else "cuda")
     assert FaceLandmarker.load(graph).runtime.name == "openvino"
     assert FaceLandmarker.load(runtime="onnxruntime").runtime.name == "onnxruntime"
@@ -191,62 +203,28 @@ def test_a_graph_runs_on_the_cpu_of_a_machine_with_cuda(small, tmp_path, monkeyp
         assert FaceLandmarker.load(graph, device="cuda").runtime.name == "openvino"
 
 
-def test_an_openvino_that_does_not_work_leaves_it_to_onnx_runtime(small, tmp_path, monkeypatch):
-    graph = tmp_path / "net.onnx"
-    export_onnx(small, graph)
+def test_an_openvino_that_does_not_work_leaves_it_to_onnx_runtime(graph, monkeypatch):
+    def fails(error: Exception):
+        def refuse(*arguments: object) -> None:
+            if arguments[0] != "onnxruntime":
+                raise error
 
-    def refuse(*arguments: object) -> None:
-        raise RuntimeError("Exception from src/core.cpp:84:\nCheck 'x' failed at y\nno such instruction")
+        return refuse
 
-    monkeypatch.setattr(runtimes, "OpenVinoSession", refuse)
-    with pytest.warns(
-        UserWarning, match=r"openvino can't compute .*net.onnx here \(no such instruction\); onnxruntime"
+    said = "Exception from src/core.cpp:84:\nCheck 'x' failed at y\nno such instruction"
+    for module, name, error, complaint in (
+        (runtimes, "OpenVinoSession", RuntimeError(said), r"can't compute .*net.onnx here \(no such instruction\)"),
+        (importlib, "import_module", ImportError("libopenvino.so"), r"can't be imported \(.*\); install it again"),
+        (importlib, "import_module", RuntimeError("no home directory."), r"can't be imported \(no .*\); set HOME"),
     ):
-        assert FaceLandmarker.load(graph, device="cpu").runtime.name == "onnxruntime"
-
-    def broken(package: str) -> None:
-        if package == "openvino":
-            raise ImportError("libopenvino.so: cannot open shared object file")
-
-    monkeypatch.setattr(importlib, "import_module", broken)
-    with pytest.warns(UserWarning, match=r"openvino can't be imported \(.*\); install it again; onnxruntime serves"):
-        assert FaceLandmarker.load(graph, device="cpu").runtime.name == "onnxruntime"
-
-    def homeless(package: str) -> None:
-        if package == "openvino":
-            raise RuntimeError("Could not determine home directory.")
-
-    monkeypatch.setattr(importlib, "import_module", homeless)
-    with pytest.warns(UserWarning, match=r"can't be imported \(Could not .*\); set HOME; onnxruntime serves instead"):
-        assert FaceLandmarker.load(graph, device="cpu").runtime.name == "onnxruntime"
+        monkeypatch.setattr(module, name, fails(error))
+        with pytest.warns(UserWarning, match=f"openvino {complaint}; onnxruntime serves"):
+            assert FaceLandmarker.load(graph, device="cpu").runtime.name == "onnxruntime"
+        monkeypatch.undo()
 
 
-def test_a_landmarker_says_what_it_is(small, tmp_path, monkeypatch):
-    """Network, runtime, precision, threads, detector."""
-    graph, weights = tmp_path / "net.onnx", tmp_path / "net.pt"
-    export_onnx(small, graph)
-    checkpoint.save(weights, small.net, layout=small.layout, crop_scale=1.25, training={})
-    monkeypatch.setenv("OMP_NUM_THREADS", "3")
-    for path, runtime, threads, expected in (
-        (None, "onnxruntime", 1, "300w_mobilenet_v2_int8.onnx (mobilenet_v2), onnxruntime in int8, 1 thread"),
-        (graph, "openvino", 2, "net.onnx (mobilenet_v3_small), openvino in fp32, 2 threads"),
-        (graph, "onnxruntime", 0, "net.onnx (mobilenet_v3_small), onnxruntime in fp32, 3 threads"),
-        (weights, "onnxruntime", 1, "net.pt (mobilenet_v3_small), onnxruntime in fp32, 1 thread"),
-    ):
-        loaded = FaceLandmarker.load(path, device="cpu", runtime=runtime, threads=threads)
-        assert repr(loaded) == f"FaceLandmarker({expected}, detector retinaface)"
-    loaded = FaceLandmarker.load(weights, device="cpu", runtime="torch", detector=RetinaFace(threads=1))
-    said = r"FaceLandmarker\(net\.pt \(mobilenet_v3_small\), torch in fp32, \d+ threads?, detector RetinaFace\)"
-    assert re.fullmatch(said, repr(loaded))
-    said = r"FaceLandmarker\(mobilenet_v3_small, torch in fp32, \d+ threads?, detector retinaface\)"
-    assert re.fullmatch(said, repr(FaceLandmarker.from_model(small)))
-    monkeypatch.delenv("OMP_NUM_THREADS")
-    assert "all threads" in repr(FaceLandmarker.load(graph, device="cpu", runtime="onnxruntime"))
-
-
-def test_weights_of_an_openvino_file_that_are_missing(small, tmp_path):
-    export_onnx(small, tmp_path / "net.onnx")
-    export_openvino(tmp_path / "net.onnx", tmp_path / "net.xml")
+def test_weights_of_an_openvino_file_that_are_missing(graph, tmp_path):
+    export_openvino(graph, tmp_path / "net.xml")
     (tmp_path / "net.bin").unlink()
     (tmp_path / "text.bin").touch()
     (tmp_path / "text.xml").write_text("some words")
@@ -288,57 +266,54 @@ def test_a_graph_of_a_later_onnx_is_not_called_damaged(now, later, tmp_path):
     )
 
 
-def test_a_graph_of_0_4_is_read(small, tmp_path):
+def rewritten(graph: Path, path: Path, change) -> Path:
+    """The graph with other metadata: None has none."""
+    model = onnx.load(graph)
+    text = change(model.metadata_props[0].value)
+    del model.metadata_props[:]
+    if text is not None:
+        entry = model.metadata_props.add()
+        entry.key, entry.value = "pipnet", text
+    onnx.save(model, path)
+    return path
+
+
+def test_a_graph_of_0_4_is_read(graph, tmp_path):
     """Its metadata call crop_scale box_scale."""
-    import onnx
-
-    path = tmp_path / "small.onnx"
-    export_onnx(small, path)
-    model = onnx.load(path)
-    (entry,) = (entry for entry in model.metadata_props if entry.key == "pipnet")
-    entry.value = entry.value.replace('"crop_scale"', '"box_scale"')
-    onnx.save(model, tmp_path / "old.onnx")
-    now, old = (OnnxRuntime(tmp_path / name, threads=1).metadata for name in ("small.onnx", "old.onnx"))
-    assert now == old
+    old = rewritten(graph, tmp_path / "old.onnx", lambda text: text.replace('"crop_scale"', '"box_scale"'))
+    assert OnnxRuntime(old, threads=1).metadata == OnnxRuntime(graph, threads=1).metadata
 
 
-def test_files_that_are_no_graph(small, tmp_path):
-    import onnx
+KNOWN = {"format": 1, "layout": {}, "crop_scale": 1, "input_size": 64}
 
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (json.dumps(KNOWN | {"format": 99}), "upgrade pipnet"),
+        ("{", "can't be read"),
+        (json.dumps({"format": 1}), "can't be read"),
+        (json.dumps(KNOWN | {"format": "1"}), r"\(format is '1', not a number"),
+        (json.dumps(KNOWN | {"crop_scale": [1]}), "can't be read"),
+        (json.dumps(KNOWN | {"layout": 3}), "layout, crop_scale or input_size is"),
+        (None, "says nothing of its points"),
+    ],
+)
+def test_metadata_that_are_none(text, message, graph, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        FaceLandmarker.load(rewritten(graph, tmp_path / "other.onnx", lambda before: text))
+
+
+def test_files_that_are_no_graph(graph, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no network .*gone\.onnx"):
         FaceLandmarker.load(tmp_path / "gone.onnx")
-    path = tmp_path / "net.onnx"
-    export_onnx(small, path)
-    whole = path.read_bytes()
+    whole = graph.read_bytes()
     for name, content in {"cut": whole[: len(whole) // 2], "text": b"no network at all", "empty": b""}.items():
         broken = tmp_path / f"{name}.onnx"
         broken.write_bytes(content)
         with pytest.raises(ValueError, match=rf"{name}\.onnx is (damaged|no network)") as caught:
             FaceLandmarker.load(broken)
         assert "\n" not in str(caught.value)
-    model = onnx.load(path)
-    for text, message in (
-        (json.dumps({"format": 99, "layout": {}, "crop_scale": 1, "input_size": 64}), "upgrade pipnet"),
-        ("{", "can't be read"),
-        (json.dumps({"format": 1}), "can't be read"),
-        (
-            json.dumps({"format": "1", "layout": {}, "crop_scale": 1, "input_size": 64}),
-            r"\(format is '1', not a number",
-        ),
-        (json.dumps({"format": 1, "layout": {}, "crop_scale": [1], "input_size": 64}), "can't be read"),
-        (
-            json.dumps({"format": 1, "layout": 3, "crop_scale": 1, "input_size": 64}),
-            "layout, crop_scale or input_size is",
-        ),
-        (None, "says nothing of its points"),
-    ):
-        del model.metadata_props[:]
-        if text is not None:
-            entry = model.metadata_props.add()
-            entry.key, entry.value = "pipnet", text
-        onnx.save(model, tmp_path / "other.onnx")
-        with pytest.raises(ValueError, match=message):
-            FaceLandmarker.load(tmp_path / "other.onnx")
 
 
 def test_threads_come_from_the_environment(monkeypatch):

@@ -118,9 +118,9 @@ def points(count=2):
 
 if __name__ == "__main__":
     expected = points()
-    with multiprocessing.get_context("fork").Pool(2) as pool:
-        for found in pool.map(points, [2, 2]):
-            assert np.abs(found - expected).max() < 0.01, np.abs(found - expected).max()
+    with multiprocessing.get_context("fork").Pool(1) as pool:
+        (found,) = pool.map(points, [2])
+        assert np.abs(found - expected).max() < 0.01, np.abs(found - expected).max()
     for use in (True, False):  # a child that ends as programs do closes what it holds
         child = os.fork()
         if child == 0:
@@ -139,6 +139,7 @@ if __name__ == "__main__":
 def test_a_forked_process_does_not_hang(runtime):
     """As with multiprocessing's pools, or gunicorn --preload, after the parent ran once."""
     environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    environment["OMP_WAIT_POLICY"] = "passive"  # threads that spin slow each other down on a busy machine
     done = subprocess.run(
         [sys.executable, "-c", FORKED, runtime], capture_output=True, text=True, cwd=ROOT, env=environment, timeout=1200
     )
@@ -153,7 +154,7 @@ from skimage.data import astronaut
 from pipnet import FaceLandmarker
 
 if __name__ == "__main__":
-    landmarker = FaceLandmarker.load(device="cpu", threads=1)
+    landmarker = FaceLandmarker.load(device="cpu", runtime="onnxruntime", threads=1)
     expected = landmarker(astronaut())
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         found = pool.submit(landmarker, astronaut()).result()

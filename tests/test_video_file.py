@@ -75,18 +75,18 @@ def test_names_that_are_no_utf_8_are_read_and_written(tmp_path):
     videos = [tmp_path / os.fsdecode(name) for name in (b"caf\xe9.mp4", b"d\xe9/plain.mp4", b"d\xe9/caf\xe9.mp4")]
     (tmp_path / os.fsdecode(b"d\xe9")).mkdir()
     for video in videos:
-        write_video(tmp_path / "a.mp4", "mp4v", frames=4).rename(video)
+        write_video(tmp_path / "a.mp4", "mp4v", frames=2).rename(video)
     program = "import sys\nfrom pipnet.demo import main\n" + "".join(
-        f"status = main(['--video', {str(video)!a}, '--output', {str(video.parent)!a}, '--no-window', '--json'])\n"
-        "assert status == 0\n"
+        f"assert main(['--video', {str(video)!a}, '--output', {str(video.parent)!a}, *sys.argv[1:]]) == 0\n"
         for video in videos
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False, timeout=240)
+    options = ["--no-window", "--json", "--runtime", "onnxruntime", "--threads", "1"]
+    done = subprocess.run([sys.executable, "-c", program, *options], capture_output=True, check=False, timeout=240)
     assert (done.returncode, done.stderr) == (0, b"")
     for video in videos:
         written = video.with_name(f"{video.stem}_landmarks.mp4")
         with openable(written) as there:
-            assert cv2.VideoCapture(there).get(cv2.CAP_PROP_FRAME_COUNT) == 4
+            assert cv2.VideoCapture(there).get(cv2.CAP_PROP_FRAME_COUNT) == 2
         assert b"\\\\xe9" in written.with_suffix(".json").read_bytes()
     assert done.stdout.count(b"\\xe9") >= 3
 

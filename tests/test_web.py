@@ -23,8 +23,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipnet.demo import web as page
-from pipnet.demo.web import decode_page_image
 from pipnet.inference.detections import Detections
 from pipnet.inference.landmarker import FaceLandmarker
 
@@ -48,10 +46,14 @@ def portrait():
     return skimage_data.astronaut()
 
 
-@contextlib.asynccontextmanager
-async def client_of(landmarker, **options):
-    async with TestClient(TestServer(web_module.make_app(landmarker, **options))) as client:
-        yield client
+def served(landmarker, act, **options):
+    """What ``act(client)`` returns, which asks a server."""
+
+    async def run():
+        async with TestClient(TestServer(web_module.make_app(landmarker, **options))) as client:
+            return await act(client)
+
+    return asyncio.run(run())
 
 
 def encoded(image, suffix=".png"):
@@ -67,42 +69,40 @@ async def post(client, body, name="a.png", **headers):
         return response.status, await response.json()
 
 
+async def follow(client, image, count=1):
+    """The answers to as many frames."""
+    async with client.ws_connect("/live") as live:
+        answers = []
+        for number in range(count):
+            await live.send_bytes(frame(image, number / 30))
+            answers.append(await live.receive_json())
+    return answers
+
+
 def test_the_page_and_all_that_it_names_come_from_this_server(landmarker):
-    async def run():
-        async with client_of(landmarker) as client:
-            pending, seen = ["/"], {}
-            while pending:
-                path = pending.pop()
-                async with client.get(path) as response:
-                    assert response.status == 200, path
-                    assert "default-src 'none'" in response.headers["Content-Security-Policy"]
-                    assert response.headers["X-Content-Type-Options"] == "nosniff"
-                    seen[path] = (response.content_type, await response.text())
-                text = seen[path][1]
-                named = re.findall(r'(?:src|href)="([^"]+)"', text) + re.findall(r'from "\./([^"]+)"', text)
-                pending += [f"/{name}" for name in named if f"/{name}" not in seen]
-                assert not re.findall(r"https?://(?!www\.w3\.org/2000/svg|localhost)", text), path
-            async with client.get("/web.py") as response:
+    async def act(client):
+        pending, seen = ["/"], {}
+        while pending:
+            path = pending.pop()
+            async with client.get(path) as response:
+                assert response.status == 200, path
+                assert "default-src 'none'" in response.headers["Content-Security-Policy"]
+                assert response.headers["X-Content-Type-Options"] == "nosniff"
+                seen[path] = response.content_type
+                text = await response.text()
+            named = re.findall(r'(?:src|href)="([^"]+)"', text) + re.findall(r'from "\./([^"]+)"', text)
+            pending += [f"/{name}" for name in named if f"/{name}" not in seen]
+            assert not re.findall(r"https?://(?!www\.w3\.org/2000/svg|localhost)", text), path
+        for path in ("/web.py", "/..%2fweb.py"):
+            async with client.get(path) as response:
                 assert response.status == 404
-            async with client.get("/..%2fweb.py") as response:
-                assert response.status == 404
-            return {path: kind for path, (kind, _) in seen.items()}
+        async with client.get("/about") as response:
+            return seen, await response.json()
 
-    kinds = asyncio.run(run())
-    assert kinds["/"] == "text/html"
-    assert kinds["/page.css"] == "text/css"
-    assert kinds["/icon.svg"] == "image/svg+xml"
-    assert {name for name, kind in kinds.items() if kind == "text/javascript"} == {
-        f"/{path.name}" for path in web_module.PAGE.glob("*.js")
-    }
-
-
-def test_about_tells_the_layout(landmarker):
-    async def run():
-        async with client_of(landmarker) as client, client.get("/about") as response:
-            return await response.json()
-
-    about = asyncio.run(run())
+    kinds, about = served(landmarker, act)
+    assert [kinds[path] for path in ("/", "/page.css", "/icon.svg")] == ["text/html", "text/css", "image/svg+xml"]
+    scripts = {f"/{path.name}" for path in web_module.PAGE.glob("*.js")}
+    assert {name for name, kind in kinds.items() if kind == "text/javascript"} == scripts
     assert (about["layout"], about["num_points"], len(about["point_colours"])) == ("300w_68", 68, 68)
     assert about["groups"][0]["indices"] == list(range(17))
     assert about["point_colours"][0] == about["groups"][0]["colour"] == "#56ccf2"
@@ -125,21 +125,20 @@ def test_about_tells_the_layout(landmarker):
     ],
 )
 def test_foreign_pages_are_turned_away_everywhere(landmarker, portrait, headers, allowed):
-    async def run():
-        async with client_of(landmarker) as client:
-            async with client.get("/about", headers=headers) as response:
-                statuses = [response.status]
-                if not allowed:
-                    assert "this" in (await response.json())["error"]
-            statuses.append((await post(client, encoded(portrait[:64, :64]), **headers))[0])
-            try:
-                async with client.ws_connect("/live", headers=headers):
-                    statuses.append(200)
-            except aiohttp.WSServerHandshakeError as error:
-                statuses.append(error.status)
-            return statuses
+    async def act(client):
+        async with client.get("/about", headers=headers) as response:
+            statuses = [response.status]
+            if not allowed:
+                assert "this" in (await response.json())["error"]
+        statuses.append((await post(client, encoded(portrait[:64, :64]), **headers))[0])
+        try:
+            async with client.ws_connect("/live", headers=headers):
+                statuses.append(200)
+        except aiohttp.WSServerHandshakeError as error:
+            statuses.append(error.status)
+        return statuses
 
-    assert asyncio.run(run()) == [200 if allowed else 403] * 3
+    assert served(landmarker, act) == [200 if allowed else 403] * 3
 
 
 def test_a_photo_gets_what_the_landmarker_says(landmarker, portrait):
@@ -147,11 +146,10 @@ def test_a_photo_gets_what_the_landmarker_says(landmarker, portrait):
     pair = np.hstack([face, face[:, ::-1]])
     blank = np.full((40, 50, 3), 200, np.uint8)
 
-    async def run():
-        async with client_of(landmarker) as client:
-            return [await post(client, encoded(image), "x y.png") for image in (pair, blank)]
+    async def act(client):
+        return [await post(client, encoded(image), "x y.png") for image in (pair, blank)]
 
-    (status, two), (status_of_none, none) = asyncio.run(run())
+    (status, two), (status_of_none, none) = served(landmarker, act)
     expected = landmarker(pair).to_dict()
     assert status == status_of_none == 200
     assert list(two) == ["image", "width", "height", "layout", "faces", "skipped", "ms"]
@@ -165,17 +163,19 @@ def test_a_photo_gets_what_the_landmarker_says(landmarker, portrait):
 
 def test_doubtful_faces_of_a_photo_are_left_out_and_counted(landmarker, portrait):
     """One face that is there, and one that a detector saw in the blank."""
-    doubting = copy.copy(landmarker)
     face = landmarker.detector(portrait).boxes[0]
-    doubting._detector = lambda image: Detections(np.array([[5.0, 5, 60, 60], face]), np.array([0.9, 0.8]))
+    found = Detections([[5.0, 5, 60, 60], face], [0.9, 0.8])
+    known = {name: getattr(landmarker, name) for name in ("layout", "crop_scale", "mean_face")}
+    doubting = FaceLandmarker(landmarker.runtime, detector=lambda image: found, **known)
     canvas = portrait.copy()
     canvas[:70, :70] = 128
 
-    async def run(**options):
-        async with client_of(doubting, **options) as client:
-            return (await post(client, encoded(canvas)))[1]
+    async def act(client):
+        return (await post(client, encoded(canvas)))[1]
 
-    usual, all_of_them, first = (asyncio.run(run(**options)) for options in ({}, {"min_score": 0}, {"max_faces": 1}))
+    usual, all_of_them, first = (
+        served(doubting, act, **options) for options in ({}, {"min_score": 0}, {"max_faces": 1})
+    )
     assert (len(usual["faces"]), usual["skipped"]) == (1, 1)
     assert (len(all_of_them["faces"]), all_of_them["skipped"]) == (2, 0)
     assert first["faces"] == usual["faces"] == all_of_them["faces"][1:]
@@ -184,15 +184,10 @@ def test_doubtful_faces_of_a_photo_are_left_out_and_counted(landmarker, portrait
 def test_max_faces(landmarker, portrait):
     pair = np.hstack([portrait[:256, 100:356]] * 2)
 
-    async def run():
-        async with client_of(landmarker, max_faces=1) as client:
-            _, photo = await post(client, encoded(pair))
-            async with client.ws_connect("/live") as live:
-                await live.send_bytes(frame(pair))
-                return photo, await live.receive_json()
+    async def act(client):
+        return (await post(client, encoded(pair)))[1], (await follow(client, pair))[0]
 
-    photo, live = asyncio.run(run())
-    assert len(photo["faces"]) == len(live["faces"]) == 1
+    assert [len(answer["faces"]) for answer in served(landmarker, act, max_faces=1)] == [1, 1]
 
 
 def test_a_photo_is_turned_as_its_exif_says(landmarker, portrait):
@@ -201,12 +196,7 @@ def test_a_photo_is_turned_as_its_exif_says(landmarker, portrait):
     exif[0x0112] = 6  # stored lying on its left side
     stored = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(np.rot90(upright[:, :200]))).save(stored, "JPEG", quality=98, exif=exif)
-
-    async def run():
-        async with client_of(landmarker) as client:
-            return await post(client, stored.getvalue(), "turned.jpg")
-
-    _, answer = asyncio.run(run())
+    _, answer = served(landmarker, lambda client: post(client, stored.getvalue(), "turned.jpg"))
     assert (answer["width"], answer["height"]) == (200, 256)
     (face,) = answer["faces"]
     expected = landmarker(upright[:, :200].copy()).points[0]
@@ -232,16 +222,15 @@ def test_bad_photos_and_frames_get_a_sentence(landmarker, portrait, what):
     make, words = BAD[what]
     body = make(portrait)
 
-    async def run():
-        async with client_of(landmarker) as client:
-            status, answer = await post(client, body, "bad.jpg")
-            async with client.ws_connect("/live") as live:
-                await live.send_bytes(struct.pack("<d", 0.0) + body)
-                refused = await live.receive_json()
-                await live.send_bytes(frame(portrait, 0.1))
-                return status, answer, refused, await live.receive_json()
+    async def act(client):
+        status, answer = await post(client, body, "bad.jpg")
+        async with client.ws_connect("/live") as live:
+            await live.send_bytes(struct.pack("<d", 0.0) + body)
+            refused = await live.receive_json()
+            await live.send_bytes(frame(portrait, 0.1))
+            return status, answer, refused, await live.receive_json()
 
-    status, answer, refused, after = asyncio.run(run())
+    status, answer, refused, after = served(landmarker, act)
     assert status == 422
     assert answer["error"].startswith("bad.jpg: ")
     assert words in answer["error"]
@@ -256,48 +245,44 @@ def test_too_large_a_photo_is_refused_unread(landmarker, monkeypatch):
         for _ in range(20):
             yield bytes(2**17)
 
-    async def run():
-        async with client_of(landmarker) as client:
-            announced = await post(client, bytes(2**20 + 1))
-            chunked = await post(client, in_pieces())
-            return announced, chunked
+    async def act(client):
+        return await post(client, bytes(2**20 + 1)), await post(client, in_pieces())
 
-    for status, answer in asyncio.run(run()):
+    for status, answer in served(landmarker, act):
         assert status == 413
         assert answer["error"] == "the photo has more than 1 MB; save it smaller"
 
 
-def test_live_frames_keep_ids_and_lie_on_the_face(landmarker, portrait):
-    async def run():
-        async with client_of(landmarker) as client, client.ws_connect("/live") as live:
-            answers = []
-            for number in range(4):
-                await live.send_bytes(frame(portrait, number / 30))
-                answers.append(await live.receive_json())
-            return answers
+def test_two_pages_follow_their_own_faces_with_their_own_ids(landmarker, portrait):
+    pair = np.hstack([portrait[:256, 100:356]] * 2)
 
-    answers = asyncio.run(run())
+    async def act(client):
+        return await asyncio.gather(follow(client, portrait, 4), follow(client, pair, 6))
+
+    one, two = served(landmarker, act)
+    assert [[face["id"] for face in answer["faces"]] for answer in one] == [[0]] * 4
+    assert [[face["id"] for face in answer["faces"]] for answer in two] == [[0, 1]] * 6
+    for answers, count in ((one, 4), (two, 6)):
+        assert [answer["frame"] for answer in answers] == list(range(count))
+        assert [answer["time"] for answer in answers] == [number / 30 for number in range(count)]
     expected = landmarker(portrait).points[0]
-    assert [answer["frame"] for answer in answers] == [0, 1, 2, 3]
-    assert [answer["time"] for answer in answers] == [number / 30 for number in range(4)]
-    for answer in answers:
+    for answer in one:
         (face,) = answer["faces"]
-        assert (face["id"], answer["width"], answer["height"], answer["layout"]) == (0, 512, 512, "300w_68")
+        assert (answer["width"], answer["height"], answer["layout"]) == (512, 512, "300w_68")
         assert np.linalg.norm(np.array(face["points"]) - expected, axis=1).mean() < 2.0
         assert len(face["scores"]) == 68
-    assert "detect" in answers[0]["ms"]
-    assert "detect" not in answers[1]["ms"]  # tracked
-    assert answers[1]["ms"]["network"] > 0
+    assert "detect" in one[0]["ms"]
+    assert "detect" not in one[1]["ms"]  # tracked
+    assert one[1]["ms"]["network"] > 0
 
 
 def test_messages_that_are_no_frames(landmarker, portrait, monkeypatch):
     monkeypatch.setattr(web_module, "LARGEST_FRAME_BYTES", 2**20)
 
-    async def run():
-        async with client_of(landmarker) as client, client.ws_connect("/live") as live:
-            errors = []
+    async def act(client):
+        async with client.ws_connect("/live") as live:
             await live.send_str("hello")
-            errors.append((await live.receive_json())["error"])
+            errors = [(await live.receive_json())["error"]]
             for message in (b"", b"12345678", frame(portrait, float("nan"))):
                 await live.send_bytes(message)
                 errors.append((await live.receive_json())["error"])
@@ -305,34 +290,11 @@ def test_messages_that_are_no_frames(landmarker, portrait, monkeypatch):
             last = await live.receive()
             return errors, last.type, live.close_code
 
-    errors, kind, code = asyncio.run(run())
-    assert "binary message" in errors[0]
-    assert "0 bytes" in errors[1]
-    assert "8 bytes" in errors[2]
-    assert "number of seconds, got nan" in errors[3]
+    errors, kind, code = served(landmarker, act)
+    for error, words in zip(errors, ("binary message", "0 bytes", "8 bytes", "seconds, got nan"), strict=True):
+        assert words in error
     assert kind in (aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.CLOSED)
     assert code == aiohttp.WSCloseCode.MESSAGE_TOO_BIG
-
-
-def test_two_pages_follow_their_own_faces(landmarker, portrait):
-    pair = np.hstack([portrait[:256, 100:356]] * 2)
-
-    async def follow(client, image, count):
-        answers = []
-        async with client.ws_connect("/live") as live:
-            for number in range(count):
-                await live.send_bytes(frame(image, number / 30))
-                answers.append(await live.receive_json())
-        return answers
-
-    async def run():
-        async with client_of(landmarker) as client:
-            return await asyncio.gather(follow(client, portrait, 4), follow(client, pair, 6))
-
-    one, two = asyncio.run(run())
-    assert [[face["id"] for face in answer["faces"]] for answer in one] == [[0]] * 4
-    assert [[face["id"] for face in answer["faces"]] for answer in two] == [[0, 1]] * 6
-    assert [answer["frame"] for answer in two] == list(range(6))
 
 
 class HeldRuntime:
@@ -355,102 +317,77 @@ def test_a_frame_under_way_blocks_nobody_and_its_page_may_leave(landmarker, port
     slow = copy.copy(landmarker)
     slow.runtime = held = HeldRuntime(landmarker.runtime)
 
-    async def run():
-        async with client_of(slow) as client:
-            leaving = await client.ws_connect("/live")
-            await leaving.send_bytes(frame(portrait))
-            await asyncio.to_thread(held.entered.wait, 30)
-            async with client.get("/about") as response:  # the network is held and the server answers
-                assert response.status == 200
-            leaving._response.close()  # no goodbye: the connection just ends
-            held.go.set()
-            async with client.ws_connect("/live") as live:
-                await live.send_bytes(frame(portrait))
-                return await live.receive_json()
+    async def act(client):
+        leaving = await client.ws_connect("/live")
+        await leaving.send_bytes(frame(portrait))
+        await asyncio.to_thread(held.entered.wait, 30)
+        async with client.get("/about") as response:  # the network is held and the server answers
+            assert response.status == 200
+        leaving._response.close()  # no goodbye: the connection just ends
+        held.go.set()
+        return (await follow(client, portrait))[0]
 
-    assert len(asyncio.run(run())["faces"]) == 1
+    assert len(served(slow, act)["faces"]) == 1
     assert not [record.getMessage() for record in caplog.records if record.levelname in ("WARNING", "ERROR")]
 
 
 def test_too_many_pages_are_told(landmarker):
-    async def run():
-        async with client_of(landmarker) as client, contextlib.AsyncExitStack() as stack:
-            first = await stack.enter_async_context(client.ws_connect("/live"))
-            for _ in range(web_module.MOST_PAGES - 1):
-                await stack.enter_async_context(client.ws_connect("/live"))
+    async def act(client):
+        async with contextlib.AsyncExitStack() as stack:
+            pages = [await stack.enter_async_context(client.ws_connect("/live")) for _ in range(web_module.MOST_PAGES)]
             refused = await stack.enter_async_context(client.ws_connect("/live"))
             message = await refused.receive()
-            await first.close()
+            await pages[0].close()
             again = await stack.enter_async_context(client.ws_connect("/live"))
             await again.send_str("")
             return message, (await again.receive_json())["error"]
 
-    message, error = asyncio.run(run())
+    message, error = served(landmarker, act)
     assert message.data == aiohttp.WSCloseCode.TRY_AGAIN_LATER
     assert "8 pages" in message.extra
     assert "binary message" in error
 
 
 def test_a_mistake_in_the_server_is_said_without_its_details(landmarker, portrait, monkeypatch, caplog):
-    def wrong(data, name):
-        raise RuntimeError("inside")
+    """Of a photo by status 500, of a frame by closing the socket with a reason."""
 
-    monkeypatch.setattr(web_module, "decode_page_image", wrong)
-
-    async def run():
-        async with client_of(landmarker) as client:
-            return await post(client, encoded(portrait[:32, :32]))
-
-    status, answer = asyncio.run(run())
-    assert status == 500
-    assert "terminal" in answer["error"]
-    assert "inside" not in answer["error"]
-    assert "RuntimeError: inside" in caplog.text
-
-
-def test_a_mistake_on_a_frame_closes_the_socket_with_a_reason(landmarker, portrait, monkeypatch, caplog):
     def wrong(*arguments, **settings):
         raise RuntimeError("inside")
 
     monkeypatch.setattr(web_module, "decode_page_image", wrong)
 
-    async def run():
-        async with client_of(landmarker) as client, client.ws_connect("/live") as live:
+    async def act(client):
+        photo = await post(client, encoded(portrait[:32, :32]))
+        async with client.ws_connect("/live") as live:
             await live.send_bytes(frame(portrait))
-            return await live.receive()
+            return photo, await live.receive()
 
-    message = asyncio.run(run())
+    (status, answer), message = served(landmarker, act)
+    assert status == 500
     assert message.data == aiohttp.WSCloseCode.INTERNAL_ERROR
-    assert "terminal" in message.extra
-    assert "RuntimeError: inside" in caplog.text
+    for said in (answer["error"], message.extra):
+        assert "terminal" in said
+        assert "inside" not in said
+    assert caplog.text.count("RuntimeError: inside") == 2
 
 
-def test_bytes_decode_as_files_do(portrait):
-    np.testing.assert_array_equal(decode_page_image(encoded(portrait), "a"), portrait)
-    grey = cv2.imencode(".png", portrait[..., 0])[1].tobytes()
-    np.testing.assert_array_equal(decode_page_image(grey, "a")[..., 2], portrait[..., 0])
-
-
-def test_a_taken_port_is_one_sentence(landmarker, capsys):
+def test_a_taken_port_and_another_machine_are_one_sentence(landmarker, capsys):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        assert page.serve(landmarker, port=port) == 2
+        assert web_module.serve(landmarker, port=port) == 2
     printed, complaint = capsys.readouterr()
     assert printed == ""
     assert complaint == (
         f"pipnet.demo: error: port {port} is taken by another program; give another port (--web 7861) or let the "
         "system choose one (--web 0)\n"
     )
-
-
-def test_only_this_machine(landmarker):
     with pytest.raises(ValueError, match=r"this machine only.*'0\.0\.0\.0'"):
-        page.serve(landmarker, host="0.0.0.0")
+        web_module.serve(landmarker, host="0.0.0.0")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 def test_the_command_serves_on_loopback_and_ends_on_ctrl_c():
-    command = [sys.executable, "-m", "pipnet.demo", "--web", "0", "--device", "cpu"]
+    command = [sys.executable, "-m", "pipnet.demo", "--web", "0", "--device", "cpu", "--runtime", "onnxruntime"]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     with subprocess.Popen(command, env=environment, **pipes) as server:

@@ -284,10 +284,7 @@ def test_photo_upload_shows_saves_and_is_turned_upright(page, landmarker, tmp_pa
     exif = Image.Exif()
     exif[0x0112] = 6
     file = tmp_path / "two faces.jpg"
-    Image.fromarray(np.ascontiguousarray(np.rot90(upright))).save(file, quality=97, exif=exif)
-    page["tab-photo"].click()
-    page["file"].send_keys(str(file))
-    page.until(lambda: page["photo-bar"].is_displayed(), "the photo is shown")
+    page.upload(np.ascontiguousarray(np.rot90(upright)), file, quality=97, exif=exif)
     shown = page.pixels("photo-canvas")
     assert shown.shape[1] / shown.shape[0] == pytest.approx(500 / 256, rel=0.01)
     assert page["photo-name"].text == "two faces.jpg · 500 × 256"
@@ -313,11 +310,7 @@ def test_photo_upload_shows_saves_and_is_turned_upright(page, landmarker, tmp_pa
 
 def test_the_annotated_photo_differs_at_the_faces_only(page, tmp_path):
     portrait = skimage_data.astronaut()
-    file = tmp_path / "portrait.png"
-    Image.fromarray(portrait).save(file)
-    page["tab-photo"].click()
-    page["file"].send_keys(str(file))
-    page.until(lambda: page["photo-bar"].is_displayed(), "the photo is shown")
+    page.upload(portrait, tmp_path / "portrait.png")
     face = json.loads(page.download("photo-json")[1])["faces"][0]
     picture = np.array(Image.open(io.BytesIO(page.download("photo-picture")[1])).convert("RGB"))
     changed = (picture != portrait).any(axis=2)
@@ -331,15 +324,10 @@ def test_the_annotated_photo_differs_at_the_faces_only(page, tmp_path):
 def test_doubtful_faces_are_counted_below_the_list(page, landmarker, tmp_path, monkeypatch):
     portrait = skimage_data.astronaut()
     face = landmarker.detector(portrait).boxes[0]
-    blank = np.array([[5.0, 5, 60, 60], [5.0, 70, 60, 130]])
-    found = Detections(np.concatenate([blank, face[None]]), np.array([0.9, 0.8, 0.7]))
-    monkeypatch.setattr(landmarker, "_detector", lambda image: found)
+    found = Detections([[5.0, 5, 60, 60], [5.0, 70, 60, 130], face], [0.9, 0.8, 0.7])
+    monkeypatch.setattr(FaceLandmarker, "detector", lambda self, image: found)
     portrait[:140, :70] = 128
-    file = tmp_path / "portrait.png"
-    Image.fromarray(portrait).save(file)
-    page["tab-photo"].click()
-    page["file"].send_keys(str(file))
-    page.until(lambda: page["photo-bar"].is_displayed(), "the photo is shown")
+    page.upload(portrait, tmp_path / "portrait.png")
     assert page["skipped"].text == "2 doubtful ones skipped."
     assert len(page["faces"].text.splitlines()) == 2  # a name and a score
     result = json.loads(page.download("photo-json")[1])

@@ -78,6 +78,13 @@ class Page:
         self["camera-start"].click()
         self.until(lambda: self.faces() == 1, "a face is found")
 
+    def upload(self, image, file, **options):
+        """Save a picture as a file, choose it on the page, and wait until it is shown."""
+        Image.fromarray(image).save(file, **options)
+        self["tab-photo"].click()
+        self["file"].send_keys(str(file))
+        self.until(lambda: self["photo-bar"].is_displayed(), "the photo is shown")
+
     def faces(self):
         return int(self.run("return document.getElementById('live-canvas').dataset.faces ?? -1"))
 

@@ -198,8 +198,7 @@ class Recording(_PendingFile):
             as if there had been no gap.
         took: Told the seconds that each picture took, by the thread.
 
-    Raises:
-        OSError: The file can't be written, on :meth:`write` and :meth:`finish` too.
+    A file that can't be written is an OSError, on :meth:`write` and :meth:`finish` too.
     """
 
     def __init__(
@@ -334,9 +333,6 @@ class Results:
         file: The video's own name, or None for ``NAME_landmarks.mp4``.
         video: Whether a video is written.
         took: Told the seconds that the encoder took for a picture.
-
-    Raises:
-        OSError: A file can't be written; on :meth:`write` and :meth:`finish` too.
     """
 
     def __init__(

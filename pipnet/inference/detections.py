@@ -175,14 +175,10 @@ def as_detections(boxes: Boxes, *, checked: bool = True) -> Detections:
 
 
 def as_angles(angles: ArrayLike | None, faces: int) -> npt.NDArray[np.float64]:
-    """A user's angles as float64 ``(F,)``, NaN where they are not known.
+    """A user's angles as float64 ``(F,)``, NaN where they are not known; one number is for all.
 
     Raises:
         ValueError: They are no numbers, infinite, or not one a face.
-
-    Example:
-        >>> as_angles(None, 2).tolist(), as_angles(30, 2).tolist()
-        ([nan, nan], [30.0, 30.0])
     """
     try:
         given = np.asarray(np.nan if angles is None else angles, dtype=np.float64)
@@ -199,20 +195,11 @@ def as_angles(angles: ArrayLike | None, faces: int) -> npt.NDArray[np.float64]:
 def as_boxes(boxes: ArrayLike, *, flat: bool = False) -> npt.NDArray[np.float64]:
     """A user's boxes, ``(F, 4)`` or ``(4,)``, as float64 ``(F, 4)``.
 
-    Args:
-        boxes: Numbers.
-        flat: Whether one without width or without height is taken too: labelled points may lie on a line.
+    If ``flat``, one without width or without height is taken too: labelled points may lie on a line.
 
     Raises:
         ValueError: Another shape, a value that is not finite (or beyond 1e12, or a size below 0.001 pixels), or a
             corner order other than ``x0, y0, x1, y1``; the message names the box.
-
-    Example:
-        >>> as_boxes([[10, 20, 30, 60], [30, 20, 10, 60]])
-        Traceback (most recent call last):
-        ...
-        ValueError: box 1 [30.0, 20.0, 10.0, 60.0] is no box; boxes are x0, y0, x1, y1 with x0 < x1 and y0 < y1, in
-        pixels of the photo
     """
     try:
         numbers = np.asarray(boxes, dtype=np.float64)
@@ -253,9 +240,6 @@ def boxes_by_points(points: np.ndarray, mean_face: np.ndarray, crop_scale: float
         points: ``(F, N, 2)`` float64, source pixels.
         mean_face: ``(N, 2)``, fractions of the crop.
         crop_scale: Side of the crop over the longer side of the box.
-
-    Returns:
-        Boxes ``(F, 4)``, and the angles ``(F,)`` by which they are turned, degrees.
 
     Example:
         >>> square = np.array([[0.0, 0], [1, 0], [0, 1], [1, 1]])

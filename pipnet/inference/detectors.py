@@ -29,13 +29,9 @@ _SURE = 0.9
 
 
 def five_point_rolls(points: np.ndarray) -> np.ndarray:
-    """How far faces are tilted, by the five points that face detectors give.
+    """How far faces are tilted, by the five points ``(F, 5, 2)`` that face detectors give: eyes, nose, mouth corners.
 
-    Args:
-        points: ``(F, 5, 2)``: eyes (first the one on the left of an upright picture), nose, corners of the mouth.
-
-    Returns:
-        ``(F,)``, degrees clockwise; NaN beyond 75, where such points are not to be believed.
+    ``(F,)``, degrees clockwise; NaN beyond 75, where such points are not to be believed.
     """
     rolls = roll_angles(np.asarray(points, dtype=np.float64).reshape(-1, 5, 2), FIVE_UPRIGHT)
     return np.where(np.abs(rolls) <= _FARTHEST_ROLL, rolls, np.nan)
@@ -231,9 +227,6 @@ _CANDIDATES = 5000  # boxes that enter the suppression
 class YuNet(MultiScaleDetector):
     """YuNet through ``cv2.FaceDetectorYN``, which comes with OpenCV (4.9 to 5.x); the model file does not.
 
-    The photo is reduced to ``max_side`` and searched again at a quarter of that for large faces, as with RetinaFace.
-    The file is tried once on a black picture: OpenCV itself would read past the end of a foreign network's outputs.
-
     An object may be called from several threads, which then wait for each other: ``FaceDetectorYN`` keeps the input
     size from call to call.
 
@@ -302,7 +295,7 @@ def _load_yunet(path: Path, score_threshold: float, nms_threshold: float) -> tup
 
 
 def _check_outputs(data: np.ndarray) -> None:
-    """Run the network once and compare the shapes of its outputs with those that OpenCV will read."""
+    """Run the network once: OpenCV would read past the end of a foreign network's outputs."""
     net = cv2.dnn.readNetFromONNX(data)
     net.setInput(cv2.dnn.blobFromImage(np.zeros((_PROBE[1], _PROBE[0], 3), np.uint8)))
     expected = {
@@ -326,12 +319,6 @@ def detector_factory(detector: str | Detector) -> Callable[[], Detector]:
     Raises:
         ValueError: No such name, or a file too few or too many; the message lists what there is. Whether the file is
             there and fits shows when the detector is built.
-
-    Example:
-        >>> detector_factory("haar")
-        Traceback (most recent call last):
-        ...
-        ValueError: no face detector 'haar'; there are: retinaface, yunet:FILE; or pass a callable of your own
     """
     if callable(detector):
         return partial(_as_it_is, detector)  # not a lambda, which can't be pickled

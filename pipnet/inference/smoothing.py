@@ -1,10 +1,9 @@
 """Less jitter without more lag: One-Euro filtering of the points of a face from frame to frame.
 
-A low-pass filter trades jitter for lag. The One-Euro filter moves along that trade-off with the speed of what it
-filters: a point at rest is filtered hard, since jitter shows there; a moving one hardly, since lag shows there. What
-moves fast is mostly the face as a whole, so :class:`FaceFilter` takes it apart: where the face is, how large and how
-turned (four numbers that all points agree on, known well, followed fast), and its shape, each point in the face's own
-frame (moves little, filtered harder). ``experiments/smoothing`` compares that with filtering every point by itself.
+The One-Euro filter filters a point at rest hard, since jitter shows there, and a moving one hardly, since lag shows
+there. What moves fast is mostly the face as a whole, so :class:`FaceFilter` takes it apart: where the face is, how
+large and how turned (four numbers, followed fast), and its shape, each point in the face's own frame (filtered harder).
+``experiments/smoothing`` compares that with filtering every point by itself.
 
 All distances are in units of the face's size, all times in seconds, so that the settings depend on neither the camera's
 resolution nor its frame rate.
@@ -84,15 +83,9 @@ class OneEuro:
         self._seen = 0
 
     def __call__(self, values: np.ndarray, step_s: float, size: np.ndarray | float = 1.0) -> np.ndarray:
-        """Filter the values of the next frame.
+        """Filter the values of the next frame, vectors of D numbers ``(..., D)``, ``step_s`` seconds after the last.
 
-        Args:
-            values: ``(..., D)``, vectors of D numbers, any unit; the same shape in every call.
-            step_s: Seconds since the last call, larger than 0.
-            size: The face's size in that unit, broadcast against ``(..., 1)``.
-
-        Returns:
-            ``(..., D)``.
+        ``size`` is the face's size in the unit of the values, broadcast against ``(..., 1)``.
         """
         self._seen += 1
         if self._values is None:
@@ -152,15 +145,9 @@ class FaceFilter:
         self._template: np.ndarray | None = None  # (..., N) complex: the first shape, centred, root mean square 1
 
     def __call__(self, points: np.ndarray, time_s: float) -> np.ndarray:
-        """Smooth the points of the next frame.
+        """Smooth the points of the next frame, ``(..., N, 2)``, pixels, finite; N of 2 or more.
 
-        Args:
-            points: ``(..., N, 2)``, pixels, finite; N of 2 or more.
-            time_s: The frame's time stamp, seconds from any origin. Repeated, backward and missing (NaN) ones are
-                taken as one usual step.
-
-        Returns:
-            ``(..., N, 2)`` float64.
+        Time stamps are seconds from any origin; repeated, backward and missing (NaN) ones count as one usual step.
         """
         points = np.asarray(points, dtype=np.float64)
         before = self._clock.seconds

@@ -200,7 +200,7 @@ class FaceTracker:
         """The faces of the next frame.
 
         Args:
-            frame: RGB uint8 ``(H, W, 3)``; whatever :class:`FaceLandmarker` takes works.
+            frame: RGB uint8 ``(H, W, 3)``, or what else :class:`FaceLandmarker` takes.
             time_s: Its time stamp, seconds from any origin. Repeated, backward or NaN: taken as one usual step.
 
         Returns:
