@@ -141,10 +141,14 @@ SMALL |= {"num_neighbors": 2, "input_size": 64, "crop_scale": 1.0}
     ("change", "options", "message"),
     [
         (lambda w: w.pop("x_layer.bias"), {}, "'x_layer.bias' is missing"),
-        (lambda w: w.update(extra=torch.zeros(1)), {}, "'extra' has no place in resnet18"),
-        (lambda w: None, {"num_neighbors": 3}, r"'nb_x_layer.bias' has shape \(10,\), expected \(15,\)"),
+        (
+            lambda w: w.update(extra=torch.zeros(1)),
+            {},
+            "read as resnet18 of net_stride 32: weight 'extra' is not known",
+        ),
+        (lambda w: None, {"num_neighbors": 3}, r"'nb_x_layer.bias' has shape \(10,\), the network needs \(15,\)"),
         (lambda w: None, {"net_stride": 64}, "'bn5.bias' is missing"),
-        (lambda w: None, {"backbone": "mobilenet_v2"}, "'bn1.bias' has no place in mobilenet_v2"),
+        (lambda w: None, {"backbone": "mobilenet_v2"}, "read as mobilenet_v2 .* 'bn1.bias' is not known"),
         (lambda w: w.update({"conv1.weight": "text"}), {}, "is not a state dict"),
         (lambda w: w.update(format=1), {}, "is a checkpoint of pipnet"),
     ],
@@ -163,7 +167,7 @@ def test_another_number_of_points_is_an_error(tmp_path):
     path = written(tmp_path, authors_form(points=5, neighbors=2))
     with pytest.raises(ValueError, match="layout 300w_68 has 68 points, the mean face 5"):
         load_reference_weights(path, **SMALL | {"layout": LAYOUT})
-    with pytest.raises(CheckpointError, match=r"'cls_layer.bias' has shape \(5,\), expected \(68,\)"):
+    with pytest.raises(CheckpointError, match=r"'cls_layer.bias' has shape \(5,\), the network needs \(68,\)"):
         load_reference_weights(path, **SMALL | {"layout": LAYOUT, "mean_face": MEAN_FACE})
 
 
