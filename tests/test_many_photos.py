@@ -151,11 +151,6 @@ def test_a_strip_of_a_million_pixels_takes_no_gigabytes():
         assert np.isfinite(landmarker(image, boxes=box).points).all()
 
 
-@pytest.fixture(scope="module")
-def shipped():
-    return FaceLandmarker.load(device="cpu", threads=1)
-
-
 def test_four_threads_get_what_one_gets(shipped):
     """The real network and the real detector, loaded by whichever thread comes first."""
     image = astronaut()

@@ -246,11 +246,6 @@ def portrait_turned(degrees: float, points: np.ndarray | None = None) -> tuple[n
 
 
 @pytest.fixture(scope="module")
-def shipped() -> FaceLandmarker:
-    return FaceLandmarker.load(device="cpu", threads=1)
-
-
-@pytest.fixture(scope="module")
 def upright(shipped) -> FaceLandmarks:
     return shipped(astronaut())
 
