@@ -117,7 +117,8 @@ def test_wflw_faces_answer_as_their_68_points_do():
     wflw, l68 = get_layout("wflw_98"), get_layout("300w_68")
     points = np.random.default_rng(0).uniform(100, 300, (1, 98, 2))
     around = 15 * np.stack([-np.cos(np.arange(8) * np.pi / 4), -np.sin(np.arange(8) * np.pi / 4)], axis=1)
-    points[0, 60:76] = np.concatenate([around + [160, 180], around + [250, 200]])  # eyes, with pupils in their middle
+    points[0, 60:68] = np.add(around, [160, 180])  # eyes, with pupils in their middle
+    points[0, 68:76] = np.add(around, [250, 200])
     faces = FaceLandmarks(points, np.ones((1, 98)), np.ones((1, 4)), wflw)
     mapped = FaceLandmarks(map_points(points, wflw, l68), np.ones((1, 68)), np.ones((1, 4)), l68)
     np.testing.assert_allclose(faces.head_pose((640, 480)), mapped.head_pose((640, 480)), atol=1e-2)
