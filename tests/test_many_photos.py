@@ -89,8 +89,8 @@ def test_photos_of_every_kind_at_once(tmp_path):
 
 
 def test_no_photos_and_no_faces():
-    assert landmarker_of()([]) == []
     net = BrightSpot()
+    assert landmarker_of(net)([]) == []
     assert [len(faces) for faces in landmarker_of(net)([photo(0), photo(0)])] == [0, 0]
     assert net.batches == []
 
