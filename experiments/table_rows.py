@@ -432,12 +432,12 @@ def tried(metrics: Any) -> Rows:
     titles = {
         "labels": "labelled only",
         **SELF_TRAINED,
-        "ours_half": "ours, but half of an epoch labelled instead of 70 %, from earlier on, three stages, eight looks",
+        "ours_half": "ours, but half of an epoch labelled instead of 70 %, from earlier on, three stages, eight views",
         "ours_unweighted": "ours, but every pseudo-label counts fully",
-        "ours_one_look": "ours, but one look at each face instead of four",
+        "ours_one_look": "ours, but one view of each face instead of four",
         "ours_utkface": "ours, with the 4,000 chips of UTKFace besides",
         "ours_cosines": "the same, but the learning rate falls in each stage anew, from half the first's, half of the "
-        "run on labels instead of 60 %, no face left out (*)",
+        "run on labels instead of 60 %, no face skipped (*)",
         "labels_paper": "labelled only, the paper's augmentation",
         "paper_uneven": "the paper's STC, the paper's augmentation, coarse stages of 8 % each, UTKFace besides",
     }

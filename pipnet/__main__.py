@@ -19,13 +19,9 @@ COMMANDS = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command that the first argument names, or list the commands.
+    """Run the command that the first argument names, or list the commands: the exit status.
 
-    Args:
-        arguments: Of the command line, without the program's name; None takes the process's own.
-
-    Returns:
-        The exit status: the command's; 0 for the list and ``--version``; 2 where there is no such command.
+    ``arguments`` are those behind the program's name; None takes the process's own.
     """
     try:
         from pipnet.console import careful_output, complain, version
@@ -48,14 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def command(name: str, arguments: Sequence[str] | None = None) -> int:
-    """Run one of :data:`COMMANDS` as what this process is there for.
-
-    Args:
-        name: Of the command.
-        arguments: Of its command line; None takes the process's own.
-
-    Returns:
-        The exit status.
+    """Run one of :data:`COMMANDS` as what this process is there for: the exit status.
 
     Raises:
         SystemExit: What is wrong with the command line, or a package of its extra is not installed; one sentence.

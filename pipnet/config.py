@@ -56,11 +56,7 @@ _RENAMED = {
 
 
 def with_new_names(arguments: Sequence[str], say: Callable[[str], object]) -> list[str]:
-    """Arguments of a command line, those of 0.4 replaced by what they are called now.
-
-    Args:
-        arguments: Of the command line.
-        say: Gets a sentence for each that was replaced.
+    """Arguments of a command line, those of 0.4 replaced by what they are called now; ``say`` gets a sentence for each.
 
     Example:
         >>> with_new_names(["experiment=paper_wflw_resnet50", "seed=1"], print)
@@ -69,14 +65,10 @@ def with_new_names(arguments: Sequence[str], say: Callable[[str], object]) -> li
     """
     named: list[str] = []
     for argument in arguments:
-        for old, new in _RENAMED.items():
-            if known := re.fullmatch(old, argument):
-                now = known.expand(new)
-                say(f"{argument} is now {now}; the old name goes with 0.6")
-                named += now.split(" ")
-                break
-        else:
-            named.append(argument)
+        now = next((known.expand(new) for old, new in _RENAMED.items() if (known := re.fullmatch(old, argument))), "")
+        if now:
+            say(f"{argument} is now {now}; the old name goes with 0.6")
+        named += now.split(" ") if now else [argument]
     return named
 
 
@@ -227,17 +219,13 @@ def plain(cfg: DictConfig) -> dict[str, Any]:
 
 
 def dataset_config(name: str, data_root: str | Path) -> dict[str, Any]:
-    """A file of ``conf/dataset`` as plain values, for commands that don't run on Hydra.
-
-    Args:
-        name: Of the file, without ``.yaml``; or the path of a file of your own, with it.
-        data_root: What ``${data_root}`` stands for.
+    """A file of ``conf/dataset``, or a ``.yaml`` of your own, as plain values, for commands that don't run on Hydra.
 
     Raises:
         ValueError: No such file, and the message lists those there are; or it is not the config of a dataset.
 
     Example:
-        >>> dataset_config("wflw", "/mnt/sets")["root"]
+        >>> dataset_config("wflw", data_root="/mnt/sets")["root"]
         '/mnt/sets/WFLW'
     """
     folder = Path(config_dir()) / "dataset"
@@ -288,11 +276,7 @@ def read_split(dataset: Mapping[str, Any], split: str) -> tuple[list[Sample], Ba
 
 
 class WritableFolder(Callback):
-    """Refuses a folder that can't be written to, before Hydra makes it and before any work is done.
-
-    Args:
-        key: Of the config, that names the folder.
-    """
+    """Refuses a folder, named by a key of the config, that can't be written to, before any work is done."""
 
     def __init__(self, key: str) -> None:
         self.key = key

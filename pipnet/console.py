@@ -20,9 +20,10 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from importlib import import_module
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any, NoReturn, cast
 
 _FIRST_BYTE = 0xDC00  # Python keeps the byte b of a name that is no text as the lone surrogate 0xDC00 + b
@@ -47,8 +48,7 @@ def as_text(name: str) -> str:
 def careful_output() -> None:
     """Let ``print`` write whatever there is, from now on: names that can't be shown, and to a reader who left.
 
-    The end of a reader (``| head -1``) is no error: what is printed after it goes nowhere, and the work is done to its
-    end.
+    What is printed after the end of a reader (``| head -1``) goes nowhere, and the work is done to its end.
     """
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
@@ -126,12 +126,12 @@ def said(error: Exception | str) -> str:
         >>> said(OSError(28, "a.png can't be written: No space left on device; free disk space"))
         "a.png can't be written: No space left on device; free disk space"
     """
-    notes = getattr(error, "__notes__", [])
-    if not isinstance(error, OSError) or error.strerror is None:
-        return "; ".join([str(error), *notes])
-    if error.filename is None:
-        return "; ".join([error.strerror, *notes])
-    return "; ".join([f"{error.filename}: {error.strerror}; check the rights, or choose another folder", *notes])
+    sentence = str(error)
+    if isinstance(error, OSError) and error.strerror is not None:
+        sentence = error.strerror
+        if error.filename is not None:
+            sentence = f"{error.filename}: {sentence}; check the rights, or choose another folder"
+    return "; ".join([sentence, *getattr(error, "__notes__", [])])
 
 
 def written_as(paths: Sequence[Path]) -> str:
@@ -165,11 +165,8 @@ def complain(command: str, error: Exception | str) -> int:
 
 def note(command: str, sentence: Exception | str, say: Callable[[str], object] | None = None) -> None:
     """Say on stderr what ends nothing; ``say`` prints the line there another way, as beside a progress bar."""
-    line = f"{_speaker(command)}: {said(sentence)}"
-    if say is None:
-        print(line, file=sys.stderr)
-    else:
-        say(line)
+    say = say or partial(print, file=sys.stderr)
+    say(f"{_speaker(command)}: {said(sentence)}")
 
 
 class MissingExtraError(ImportError):
@@ -339,8 +336,8 @@ def started() -> None:
 class StopRequest:
     """Remembers that the user or the cluster asked the training to stop.
 
-    A second request acts at once, as it would without this class; with several processes it doesn't, since ``torchrun``
-    repeats the signal that the terminal has sent already (and kills for good after a while); ``alone`` says which.
+    A second request acts at once where the process is ``alone``. Of several it doesn't, since ``torchrun`` repeats the
+    signal that the terminal has sent already (and kills for good after a while).
     """
 
     def __init__(self, *, alone: bool) -> None:
@@ -354,9 +351,7 @@ class StopRequest:
             self._before = {number: signal.signal(number, self._ask) for number in _STOPS}
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._restore()
 
     def _ask(self, number: int, frame: FrameType | None) -> None:

@@ -52,11 +52,7 @@ def box_around(centre: np.ndarray, size: np.ndarray) -> np.ndarray:
 
 
 def turned(vectors: np.ndarray, angles: np.ndarray | float) -> np.ndarray:
-    """Vectors turned clockwise in the picture about the origin.
-
-    Args:
-        vectors: ``(..., 2)``, x to the right and y down.
-        angles: Degrees, broadcast against ``(...)``.
+    """Vectors ``(..., 2)`` turned clockwise in the picture about the origin, by degrees that broadcast to ``(...)``.
 
     Example:
         >>> turned(np.array([1.0, 0.0]), 90).round(6).tolist()  # from the right to the bottom
@@ -69,14 +65,9 @@ def turned(vectors: np.ndarray, angles: np.ndarray | float) -> np.ndarray:
 
 
 def box_corners(boxes: np.ndarray, angles: np.ndarray) -> np.ndarray:
-    """The four corners of turned boxes, in the order in which they are drawn.
+    """The four corners ``(..., 4, 2)`` of boxes ``(..., 4)`` turned by ``(...)`` degrees, in the order of drawing.
 
-    Args:
-        boxes: ``(..., 4)`` as ``x0, y0, x1, y1``.
-        angles: ``(...)``, degrees.
-
-    Returns:
-        ``(..., 4, 2)``, from the upper left as the face sees it.
+    The first is the upper left one as the face sees it.
     """
     centre, size = centre_and_size(boxes[..., None, :])
     return centre + turned(size / 2 * [[-1, -1], [1, -1], [1, 1], [-1, 1]], np.asarray(angles)[..., None])
@@ -89,18 +80,11 @@ def scale_boxes(boxes: np.ndarray, factor: float) -> np.ndarray:
 
 
 def boxes_seen_turned(boxes: np.ndarray, by: np.ndarray | float, aspect: float = 1.0) -> np.ndarray:
-    """Upright boxes around faces of any tilt, as boxes in a frame turned by some angle.
+    """Upright boxes around faces of any tilt, as boxes in a frame turned by some degrees: same centres and areas.
 
     An upright box says how large a face is, whichever way it is tilted. It says how wide and how high the face is in
-    frames at right angles to it, less in those between, and nothing half way.
-
-    Args:
-        boxes: ``(..., 4)``.
-        by: ``(...)``, degrees.
-        aspect: Width over height of such a box around an upright face, for what a box does not say itself.
-
-    Returns:
-        ``(..., 4)``, same centres and areas.
+    frames at right angles to it, less in those between, and nothing half way: there ``aspect`` counts, width over
+    height of such a box around an upright face.
     """
     centre, size = centre_and_size(boxes)
     own = np.maximum(size[..., 0], 1e-9) / np.maximum(size[..., 1], 1e-9)
@@ -140,15 +124,7 @@ def box_size(boxes: np.ndarray) -> np.ndarray:
 
 
 def box_iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Overlap of every box of ``a`` with every box of ``b``.
-
-    Args:
-        a: ``(A, 4)`` as ``x0, y0, x1, y1``.
-        b: ``(B, 4)``.
-
-    Returns:
-        ``(A, B)``, intersection over union in [0, 1].
-    """
+    """Overlap of boxes ``(A, 4)`` with boxes ``(B, 4)``: intersection over union ``(A, B)`` in [0, 1]."""
     corner0 = np.maximum(a[:, None, :2], b[None, :, :2])
     corner1 = np.minimum(a[:, None, 2:], b[None, :, 2:])
     overlap = np.clip(corner1 - corner0, 0, None).prod(axis=-1)  # (A, B)

@@ -20,13 +20,10 @@ from pipnet.files import read_text, yaml_fault
 
 @dataclass(frozen=True)
 class PointGroup:
-    """Points that form one line of the face.
+    """Points that form one line of the face, in drawing order; where it is closed the last one joins the first.
 
-    Attributes:
-        name: Unique in the layout, for example ``"left_brow"``. Left and right are the picture's, not the person's.
-        part: The facial part it is reported under, for example ``"brow"``.
-        indices: Points of the line, in drawing order.
-        closed: Whether the last point joins the first.
+    ``name`` is unique in the layout, as ``"left_brow"``, left as the picture has it. ``part`` is
+    the facial part it is reported under, as ``"brow"``.
     """
 
     name: str
@@ -69,11 +66,9 @@ class PointLayout:
         if len(self.mirror) != n:
             raise ValueError(f"layout {self.name!r}: mirror has {len(self.mirror)} entries for {n} points")
         for what, indices in self._index_lists():
-            for index in indices:
-                if not 0 <= index < n:
-                    raise ValueError(
-                        f"layout {self.name!r}: {what} names point {index}, but points run from 0 to {n - 1}"
-                    )
+            for i in indices:
+                if not 0 <= i < n:
+                    raise ValueError(f"layout {self.name!r}: {what} names point {i}, but points run from 0 to {n - 1}")
         for point, partner in enumerate(self.mirror):
             if self.mirror[partner] != point:
                 raise ValueError(
@@ -211,11 +206,9 @@ def _two(what: str, value: Any) -> Any:
 def _mirror_from_pairs(num_points: int, pairs: Sequence[Sequence[int]]) -> tuple[int, ...]:
     mirror = list(range(num_points))
     for a, b in (_two("each of mirror_pairs", pair) for pair in pairs):
-        for index in (a, b):
-            if not 0 <= index < num_points:
-                raise ValueError(
-                    f"mirror pair [{a}, {b}] names point {index}, but points run from 0 to {num_points - 1}"
-                )
+        for i in (a, b):
+            if not 0 <= i < num_points:
+                raise ValueError(f"mirror pair [{a}, {b}] names point {i}, but points run from 0 to {num_points - 1}")
         mirror[a], mirror[b] = b, a
     return tuple(mirror)
 

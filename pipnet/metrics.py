@@ -22,14 +22,10 @@ Statistic = Callable[[np.ndarray], np.ndarray]
 
 
 def point_distances(pred: np.ndarray, true: np.ndarray) -> np.ndarray:
-    """Distance of each predicted point from the true one.
+    """Distance of each predicted point from the true one, ``(F, N)`` in pixels.
 
-    Args:
-        pred: ``(F, N, 2)``, source pixels. A face whose points are all NaN was missed.
-        true: ``(F, N, 2)``, source pixels. NaN points are not labelled.
-
-    Returns:
-        ``(F, N)``, pixels: NaN where the point is not labelled, inf on the labelled points of a missed face.
+    Both are ``(F, N, 2)``, source pixels. NaN where the point is not labelled (NaN in ``true``), inf on the labelled
+    points of a missed face (all NaN in ``pred``).
 
     Raises:
         ValueError: If shapes differ, or a predicted face is partly NaN or infinite; the message names face and point.
@@ -172,15 +168,10 @@ def auc(errors: np.ndarray, threshold: float) -> np.ndarray:
 
 
 def ced(errors: np.ndarray, limit: float) -> tuple[np.ndarray, np.ndarray]:
-    """Cumulative error distribution: the share of faces with at most a given error.
+    """Cumulative error distribution of errors ``(F,)``: the share of faces with at most a given error.
 
-    Args:
-        errors: ``(F,)``.
-        limit: Largest error of the curve.
-
-    Returns:
-        ``(K,)`` errors, rising from 0 to ``limit``, and ``(K,)`` shares in [0, 1]: the corners of the exact staircase,
-        to be drawn with ``drawstyle="steps-post"``.
+    Returns ``(K,)`` errors, rising from 0 to ``limit``, and ``(K,)`` shares in [0, 1]: the corners of the exact
+    staircase, to be drawn with ``drawstyle="steps-post"``.
     """
     errors = np.sort(_checked(errors))
     x = np.unique(np.concatenate([[0.0], errors[errors <= limit], [limit]]))
@@ -220,15 +211,8 @@ def bootstrap(
 ) -> dict[str, Interval]:
     """Percentile bootstrap intervals of several statistics from the same resamples of the faces.
 
-    Args:
-        errors: ``(F,)``, or ``(F, K)`` for statistics of several numbers a face (each resample is then ``(R, F, K)``).
-        statistics: Name to function of ``(..., F)``.
-        resamples: Number of resamples.
-        level: Confidence level.
-        seed: The same seed gives the same interval.
-
-    Raises:
-        ValueError: If there is no face or an error is NaN.
+    ``errors`` are ``(F,)``, or ``(F, K)`` for statistics of several numbers a face (each resample is then
+    ``(R, F, K)``). The same seed gives the same interval. ValueError if there is no face or an error is NaN.
     """
     errors = np.asarray(errors, dtype=np.float64)
     if len(errors) == 0:
@@ -265,14 +249,8 @@ def paired_bootstrap(
     Every resample takes the same faces from both, so what makes a face hard cancels: far sharper than comparing two
     separate intervals. An interval without 0 is a difference at that level.
 
-    Args:
-        errors_a: ``(F,)``.
-        errors_b: ``(F,)``, the same faces in the same order.
-        statistic: ``(..., F)`` to ``(...)``. :func:`mean_error` and :func:`median_error` are over found faces, so for
-            these only faces that both methods found are compared: dropping hard faces must not look like a gain.
-        resamples: Number of resamples.
-        level: Confidence level.
-        seed: The same seed gives the same interval.
+    :func:`mean_error` and :func:`median_error` are over found faces, so for these only faces that both methods found
+    are compared: dropping hard faces must not look like a gain.
 
     Raises:
         ValueError: If the vectors differ in length, hold NaN, or no face is left.

@@ -1,24 +1,22 @@
 """What may come back of what the fuzz tests throw. Runs in a process of its own, see test_fuzz.py.
 
-    python tests/fuzzing.py WHAT --examples N [--seconds S] [--folder DIR]
+    python tests/fuzzing.py WHAT EXAMPLES FOLDER [FAULT]
 
-WHAT is a name of ``CHECKS``. The same N examples every time; with ``--seconds`` other ones follow until the time is up.
-The file under work is ``DIR/case*.*``, so that it is there after a crash of the interpreter. An example that takes
-longer than 60 seconds ends the process with the stack of where it was.
+WHAT is a name of ``CHECKS``. The file under work is ``FOLDER/case*.*``, so that it is there after a crash of the
+interpreter. An example that takes longer than 60 seconds ends the process with the stack of where it was.
 """
 
 from __future__ import annotations
 
-import argparse
 import faulthandler
 import json
 import resource
+import sys
 import time
 import warnings
 from collections import Counter
 from collections.abc import Callable
-from functools import cache, wraps
-from itertools import count
+from functools import wraps
 from os import fsdecode
 from pathlib import Path
 from typing import Any
@@ -36,7 +34,7 @@ from fuzzing_material import (
     valid_videos,
     with_right_checksums,
 )
-from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from pipnet.data.datasets import read_dataset
@@ -59,9 +57,7 @@ class MiddleNetwork:
     input_size = 32
 
     def __call__(self, crops: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        assert crops.dtype == np.uint8
-        assert crops.shape[1:] == (32, 32, 3)
-        assert crops.flags.c_contiguous
+        assert (crops.dtype, crops.shape[1:], crops.flags.c_contiguous) == (np.uint8, (32, 32, 3), True)
         return np.full((len(crops), 1, 2), 0.5), np.ones((len(crops), 1)), np.ones(len(crops))
 
 
@@ -69,6 +65,11 @@ def whole_photo(image: np.ndarray) -> Detections:
     """A detector: the photo is the face."""
     height, width = image.shape[:2]
     return Detections([[-0.5, -0.5, width - 0.5, height - 0.5]], [1.0])
+
+
+def spot_landmarker() -> FaceLandmarker:
+    layout = PointLayout("spot", 1, mirror=(0,))
+    return FaceLandmarker(MiddleNetwork(), layout=layout, crop_scale=1.25, detector=whole_photo)
 
 
 def attempt(ask: Callable[[], Any]) -> Any:
@@ -88,10 +89,7 @@ def attempt(ask: Callable[[], Any]) -> Any:
 
 def check_photo(image: Any) -> None:
     assert isinstance(image, np.ndarray)
-    assert image.dtype == np.uint8
-    assert image.ndim == 3
-    assert image.shape[2] == 3
-    assert image.flags.c_contiguous
+    assert (image.dtype, image.ndim, image.shape[2:], image.flags.c_contiguous) == (np.uint8, 3, (3,), True)
     assert 0 < image.shape[0] * image.shape[1] <= MAX_PIXELS
 
 
@@ -178,21 +176,10 @@ def photo_arrays(folder: Path) -> Callable[[], None]:
             found = found and found[0]
         else:
             found = attempt(lambda: landmarker(array, boxes=own))
-            if isinstance(found, list):  # four dimensions are many photos
-                found = None
-        if found is not None:
+        if found is not None and not isinstance(found, list):  # four dimensions are many photos
             check_faces(found, landmarker)
 
     return check
-
-
-def check_labels(samples: Any, bad: Any) -> None:
-    assert len({sample.name for sample in samples}) == len(samples)
-    for sample in samples:
-        assert sample.points.shape == (2, 2)
-        assert not np.isinf(sample.points).any()
-        assert np.abs(sample.box).max() < 1000
-    assert not any("\n" in reason for reason in bad.reasons)
 
 
 def label_files(folder: Path) -> Callable[[], None]:
@@ -211,8 +198,15 @@ def label_files(folder: Path) -> Callable[[], None]:
         more = {"root": folder, "layout": two, "file": path.name, "images": "."}
         for part in ("include", "only", "exclude"):
             read = attempt(lambda part=part: read_dataset(reader, on_bad="skip", validation=part, **more))
-            if read is not None:
-                check_labels(*read)
+            if read is None:
+                continue
+            samples, bad = read
+            assert len({sample.name for sample in samples}) == len(samples)
+            for sample in samples:
+                assert sample.points.shape == (2, 2)
+                assert not np.isinf(sample.points).any()
+                assert np.abs(sample.box).max() < 1000
+            assert not any("\n" in reason for reason in bad.reasons)
         attempt(lambda: read_dataset(reader, **more))
 
     @given(st.sampled_from(sorted(files)), changes, coco_documents())
@@ -231,7 +225,7 @@ def label_files(folder: Path) -> Callable[[], None]:
 
 
 def real_network(folder: Path) -> Callable[[], None]:
-    files, landmarker = valid_photos(), shipped_landmarker()
+    files, landmarker = valid_photos(), FaceLandmarker.load(device="cpu")
 
     @given(st.sampled_from(sorted(files)), changes, arrays(), boxes)
     def check(name: str, how: list[Any], array: np.ndarray, own: Any) -> None:
@@ -245,16 +239,6 @@ def real_network(folder: Path) -> Callable[[], None]:
     return check
 
 
-def spot_landmarker() -> FaceLandmarker:
-    layout = PointLayout("spot", 1, mirror=(0,))
-    return FaceLandmarker(MiddleNetwork(), layout=layout, crop_scale=1.25, detector=whole_photo)
-
-
-@cache
-def shipped_landmarker() -> FaceLandmarker:
-    return FaceLandmarker.load(device="cpu")
-
-
 CHECKS = {
     "photos": photo_files,
     "videos": video_files,
@@ -262,23 +246,6 @@ CHECKS = {
     "labels": label_files,
     "network": real_network,
 }
-
-
-def run(what: str, examples: int, seconds: float, folder: Path) -> None:
-    """The fixed examples, then others until the time is up."""
-    common = settings(
-        max_examples=examples,
-        deadline=None,  # LONGEST_S instead: Hypothesis would only notice a hang when it is over
-        database=None,
-        suppress_health_check=list(HealthCheck),
-        phases=[Phase.generate, Phase.shrink],
-    )
-    end = time.monotonic() + seconds
-    settings(common, derandomize=True)(watched(CHECKS[what](folder)))()
-    for turn in count():
-        if time.monotonic() >= end:
-            return
-        seed(turn)(common(watched(CHECKS[what](folder))))()
 
 
 def watched(check: Any) -> Callable[[], None]:
@@ -307,31 +274,31 @@ def put_in(fault: str) -> None:
         read(source)
         if fault == "crash":
             faulthandler._sigsegv()
-        while True:  # a hang
-            time.sleep(0.1)
+        time.sleep(10 * LONGEST_S)
 
     globals()["read_image"] = broken
 
 
-def main() -> None:
+def main(what: str, examples: str, folder: str, fault: str = "") -> None:
     global LONGEST_S
-    parser = argparse.ArgumentParser()
-    parser.add_argument("what", choices=sorted(CHECKS))
-    parser.add_argument("--examples", type=int, default=100)
-    parser.add_argument("--seconds", type=float, default=0)
-    parser.add_argument("--folder", type=Path, required=True)
-    parser.add_argument("--fault", choices=("crash", "hang"))
-    options = parser.parse_args()
-    if options.fault:
-        put_in(options.fault)
+    if fault:
+        put_in(fault)
         LONGEST_S = 1
     faulthandler.enable()
     cv2.setNumThreads(1)
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_GB * 2**30, MEMORY_GB * 2**30))
-    run(options.what, options.examples, options.seconds, options.folder)
+    throw = settings(
+        max_examples=int(examples),
+        deadline=None,  # LONGEST_S instead: Hypothesis would only notice a hang when it is over
+        database=None,
+        derandomize=True,
+        suppress_health_check=list(HealthCheck),
+        phases=[Phase.generate, Phase.shrink],
+    )
+    throw(watched(CHECKS[what](Path(folder))))()
     used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    print(f"{options.what}: {answers['answered']} answered, {answers['refused']} refused, {used:.2f} GB at the most")
+    print(f"{what}: {answers['answered']} answered, {answers['refused']} refused, {used:.2f} GB at the most")
 
 
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:])

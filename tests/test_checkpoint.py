@@ -111,9 +111,7 @@ def test_a_truncated_file(path, share):
         load(path)
 
 
-@pytest.mark.parametrize(
-    "content", [b"not a checkpoint", b"hello", b"\x80\x02}q\x00.", b"PK\x03\x04" + bytes(500), bytes(1000)]
-)
+@pytest.mark.parametrize("content", [b"hello", b"\x80\x02}q\x00.", b"PK\x03\x04" + bytes(500), bytes(1000)])
 def test_a_file_that_is_something_else(tmp_path, content):
     (tmp_path / "a.pt").write_bytes(content)
     with pytest.raises(CheckpointError, match=r"a\.pt (is damaged|holds no pipnet checkpoint)"):
@@ -148,19 +146,6 @@ def test_opening_a_strangers_file_runs_no_code(tmp_path, path):
     assert target.is_dir()
 
 
-def test_a_newer_format(path):
-    change(path, format=FORMAT + 1)
-    with pytest.raises(CheckpointError, match=rf"best\.pt has format {FORMAT + 1}, this pipnet reads up to {FORMAT}"):
-        load(path)
-
-
-@pytest.mark.parametrize("key", ["layout", "crop_scale", "weights", "training"])
-def test_a_part_is_missing(path, key):
-    change(path, **{key: None})
-    with pytest.raises(CheckpointError, match=rf"best\.pt lacks '{key}'"):
-        load(path)
-
-
 def test_weights_of_another_layout(path):
     """67 points in the arguments, 5 in the weights: the key and both shapes are named."""
     layout = layout_from_dict({"name": "67", "num_points": 67})
@@ -186,10 +171,11 @@ def test_a_layout_of_another_number_of_points(path):
         ({"model": {"faces": 3}}, "unexpected keyword argument 'faces'"),
         ({"layout": {"name": "five"}}, "a layout needs the field 'num_points'"),
         ({"layout": {"name": "five", "num_points": 5, "groups": [{}]}}, "best.pt: .*'name'"),
+        ({"format": FORMAT + 1}, rf"best\.pt has format {FORMAT + 1}, this pipnet reads up to {FORMAT}"),
         ({"format": "one"}, "has format 'one', which is no number"),
-        ({"format": [1]}, r"has format \[1\], which is no number"),
         ({"crop_scale": "wide"}, "crop_scale is str"),
         ({"weights": [1.0]}, "weights is list"),
+        *(({key: None}, rf"best\.pt lacks '{key}'") for key in ("layout", "crop_scale", "weights", "training")),
     ],
 )
 def test_arguments_that_cannot_be(path, values, message):
@@ -222,11 +208,7 @@ def test_a_missing_file_lists_its_neighbours(path):
     [
         (KeyboardInterrupt("killed"), KeyboardInterrupt, "killed"),
         # How torch's writer reports a full disk.
-        (
-            RuntimeError("PytorchStreamWriter failed writing file"),
-            OSError,
-            r"best\.pt can't be written: PytorchStreamWriter",
-        ),
+        (RuntimeError("PytorchStreamWriter failed"), OSError, r"best\.pt can't be written: PytorchStreamWriter"),
     ],
 )
 def test_a_failed_save_leaves_the_old_file(path, monkeypatch, error, raised, message):

@@ -329,7 +329,7 @@ def test_the_data_path_keeps_its_budget():
     assert set(metrics["milliseconds"]) == {"none", "paper", "modern"}
     for name, figures in metrics["milliseconds"].items():
         assert figures["total"] <= 2.5, name
-        parts = sum(figures[stage] for stage in ("read", "warp", "paint", "rest"))
+        parts = sum(figures[stage] for stage in ("read", "warp", "photometric", "rest"))
         assert abs(parts - figures["total"]) < 1e-6, name
 
 

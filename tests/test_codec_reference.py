@@ -162,12 +162,6 @@ def test_neighbors_at_equal_distances_and_on_top_of_each_other():
     assert nearest_neighbors(np.array(square), 1)[:, 0].tolist() == [1, 0, 0, 4, 3]  # never itself
 
 
-@pytest.mark.parametrize("slots", [-1, 3, 10])
-def test_more_neighbors_than_there_are_is_an_error(slots):
-    with pytest.raises(ValueError, match=rf"num_neighbors must lie in \[0, 2\] for 3 points, got {slots}"):
-        nearest_neighbors(np.zeros((3, 2)), slots)
-
-
 def votes_of(table: list[list[int]], way: str) -> list[list[tuple[int, int]]]:
     """The codec's voting table unpacked into (predictor, slot) lists."""
     slots = len(table[0])
@@ -229,37 +223,6 @@ def test_decode_and_every_way_of_merging(points, slots, grid):
             np.testing.assert_allclose(
                 by_codec[way][b], reference_merge(own, neighbors, voters), atol=1e-12, err_msg=way
             )
-
-
-def test_the_two_ways_of_merging_differ():
-    """Otherwise the comparison above could not tell them apart."""
-    table = reference_neighbors(random_face(19, 0), 5)
-    maps = [random_maps(19, 5, 8, seed=0)]
-    assert np.abs(merged_by_codec(maps, table, 8, "exact") - merged_by_codec(maps, table, 8, "padded")).max() > 0.01
-
-
-def test_merging_by_hand():
-    """Three landmarks on a line, C = 1: 0 and 1 predict each other, 2 predicts 1, nobody predicts 2.
-
-    A grid of 2 x 2 and one peak each: 0 in the left column, 1 and 2 in the right one, all in the top row.
-    Own x: (0 + .5) / 2 = .25; (1 + .2) / 2 = .6; (1 + .9) / 2 = .95.
-    Votes: 0 says of 1 (0 + 1.4) / 2 = .7; 1 says of 0 (1 - .3) / 2 = .35; 2 says of 1 (1 + .6) / 2 = .8.
-    Exact: 0 gets (.25 + .35) / 2 = .3; 1 gets (.6 + .7 + .8) / 3 = .7; 2 keeps .95.
-    Padded to two votes: 0 gets (.25 + .35 + .35) / 3 = .95 / 3; 1 and 2 as before.
-    """
-    table = nearest_neighbors(np.array([[0.0, 0.0], [1.0, 0.0], [2.5, 0.0]]), 1)
-    assert table.tolist() == [[1], [0], [1]]
-    score = torch.tensor([[[1.0, 0.0], [0.0, 0.0]], [[0.0, 1.0], [0.0, 0.0]], [[0.0, 1.0], [0.0, 0.0]]])[None]
-    peak = score.bool()
-    x = torch.full((1, 3, 2, 2), 9.0).masked_scatter(peak, torch.tensor([0.5, 0.2, 0.9]))
-    neighbor_x = torch.full((1, 3, 2, 2), -9.0).masked_scatter(peak, torch.tensor([1.4, -0.3, 0.6]))[:, :, None]
-    y = torch.zeros(1, 3, 2, 2)
-    decoded = decode(PIPOutput(score, x, y, neighbor_x, y[:, :, None]))
-    for way, expected in (("exact", [0.3, 0.7, 0.95]), ("padded", [0.95 / 3, 0.7, 0.95]), ("none", [0.25, 0.6, 0.95])):
-        index, weight = voting_table(table, way)
-        points = merge(decoded, torch.from_numpy(index), torch.from_numpy(weight)).points[0]
-        np.testing.assert_allclose(points[:, 0], expected, atol=1e-6, err_msg=way)
-        np.testing.assert_allclose(points[:, 1], 0, atol=1e-6)
 
 
 COORDINATES = st.floats(-0.25, 1.25, width=32)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import inspect
-import os
-import subprocess
+import re
 import sys
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -24,6 +24,7 @@ from pipnet.data.images import write_image
 from pipnet.data.synthetic.dataset import draw_faces, write_synthetic_photos
 from pipnet.data.transforms import Augment
 from pipnet.inference.detectors import detector_factory
+from pipnet.inspect_dataset import inspect_dataset
 from pipnet.layouts import get_layout
 from pipnet.model import checkpoint
 from pipnet.model.loss import PIPLoss
@@ -51,11 +52,6 @@ SELF_TRAINING = {
 COMMANDS = ("train", "evaluate", "inspect_dataset", "self_train")  # each has a primary config of its name
 # A path that need not exist stands for the user's own layout file.
 OWN = get_layout("cofw_29")
-
-
-def primary_of(experiment: str) -> str:
-    """The command that an experiment is for: what its comment gives to ``python -m``."""
-    return header(CONF / "experiment" / f"{experiment}.yaml")[1].split()[2].removeprefix("pipnet.")
 
 
 def composed(*overrides: str, primary: str = "train") -> dict[str, Any]:
@@ -127,42 +123,30 @@ def test_conf_holds_only_yaml():
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
-def test_every_experiment_builds(experiment):
-    primary = primary_of(experiment)
-    settings = composed(f"experiment={experiment}", primary=primary)
+def test_every_experiment_builds_and_its_first_comment_is_its_command(experiment):
+    lines = header(CONF / "experiment" / f"{experiment}.yaml")
+    assert lines[0] == "@package _global_"
+    assert len(lines) > 2, "a comment says what to expect and how long it takes"
+    command = re.fullmatch(r"python -m pipnet\.(train|self_train) .*?experiment=(\S+).*", lines[1])
+    assert command
+    assert experiment in command[2].split(",")
+    settings = composed(f"experiment={experiment}", primary=command[1])
     check_training(settings)
-    if primary == "self_train":
+    if command[1] == "self_train":
         check_self_training(settings)
     assert settings["folder"] == f"runs/{settings['name']}"
 
 
-@pytest.mark.parametrize("experiment", EXPERIMENTS)
-def test_the_first_comment_of_an_experiment_is_its_command(experiment):
-    lines = header(CONF / "experiment" / f"{experiment}.yaml")
-    assert lines[0] == "@package _global_"
-    words = lines[1].split()
-    assert words[:2] == ["python", "-m"]
-    assert words[2] in ("pipnet.train", "pipnet.self_train")
-    chosen = next(word for word in words if word.startswith("experiment="))
-    assert experiment in chosen.removeprefix("experiment=").split(",")
-    assert len(lines) > 2, "a comment says what to expect and how long it takes"
-
-
 @pytest.mark.parametrize(("group", "name"), [(group, name) for group, names in GROUPS.items() for name in names])
 def test_every_file_of_every_group_builds(group, name):
-    if name == "cofw68":  # nothing to train on, a test set only
-        check_dataset(composed("dataset=cofw68")["dataset"])
-    else:
+    if name != "cofw68":  # nothing to train on, a test set only
         check_training(composed(f"{group}={name}"))
-
-
-def test_what_trains_when_nothing_is_chosen():
-    settings = composed()
-    check_training(settings)
-    assert settings["splits"] == {"train": "train", "val": "val"}  # test faces choose nothing
+    for primary in ("evaluate", "inspect_dataset") if group == "dataset" else ():
+        check_dataset(composed(f"dataset={name}", primary=primary)["dataset"])
 
 
 def test_the_papers_recipe_is_the_papers():
+    assert composed()["splits"] == {"train": "train", "val": "val"}  # otherwise test faces choose nothing
     settings = composed("experiment=paper_300w")
     assert settings["optim"]["name"] == "adam"
     assert settings["optim"]["lr"] == 1e-4
@@ -217,40 +201,17 @@ def test_every_file_of_every_group_of_self_train_builds(group, name):
         assert settings["curriculum"]["name"] == name
 
 
-def test_self_train_has_the_settings_of_train():
+def test_every_key_of_a_primary_config_is_read_by_its_command():
     training, self_training = composed(), composed(primary="self_train")
-    assert training.keys() <= self_training.keys()
-    for key in training.keys() - {"name", "folder"}:
+    assert set(training) - {"data_root"} == keys_read("train")
+    assert set(composed(primary="evaluate")) - {"data_root"} == keys_read("evaluate")
+    inspection = composed(primary="inspect_dataset")
+    assert set(inspection) - {"data_root"} == set(inspect.signature(inspect_dataset).parameters)
+    assert set(self_training) - {"data_root"} == keys_read("train") | keys_read("self_train")
+    assert set(self_training["self_training"]) == {field.name for field in fields(Options)}
+    assert self_training["rules"] == asdict(FaceRules())
+    for key in training.keys() - {"name", "folder"}:  # self_train has the settings of train
         assert self_training[key] == training[key], key
-
-
-def test_the_rules_of_self_train_are_the_defaults():
-    assert composed(primary="self_train")["rules"] == asdict(FaceRules())
-
-
-def test_every_key_of_self_train_is_read():
-    read = keys_read("train") | keys_read("self_train")
-    assert set(composed(primary="self_train")) - {"data_root"} == read
-    assert set(composed(primary="self_train")["self_training"]) == {field.name for field in fields(Options)}
-
-
-@pytest.mark.parametrize("primary", ["train", "evaluate"])
-def test_every_key_of_a_primary_config_is_read_by_its_command(primary):
-    settings = composed(primary=primary)
-    assert set(settings) - {"data_root"} == keys_read(primary)
-
-
-def test_every_key_of_inspect_dataset_is_an_argument():
-    from pipnet.inspect_dataset import inspect_dataset
-
-    settings = composed(primary="inspect_dataset")
-    assert set(settings) - {"data_root"} == set(inspect.signature(inspect_dataset).parameters)
-
-
-@pytest.mark.parametrize("primary", ["evaluate", "inspect_dataset"])
-@pytest.mark.parametrize("dataset", GROUPS["dataset"])
-def test_every_dataset_fits_every_command(primary, dataset):
-    check_dataset(composed(f"dataset={dataset}", primary=primary)["dataset"])
 
 
 @pytest.mark.parametrize("group", ["transform", "model", "loss", "schedule"])
@@ -262,64 +223,35 @@ def test_a_key_that_is_no_argument_is_named_with_its_group(group):
         called(what, group, arguments, **more)
 
 
-def test_a_split_that_a_dataset_does_not_have():
-    dataset = composed("dataset=drawn")["dataset"]
+def test_what_is_missing_is_one_sentence():
     with pytest.raises(ValueError, match="dataset drawn has no split 'dev'; it has train, val, test"):
-        read_split(dataset, "dev")
-
-
-def test_a_missing_value_is_one_sentence():
+        read_split(composed("dataset=drawn")["dataset"], "dev")
     with pytest.raises(ValueError, match=r"config: .*name"):
         plain(OmegaConf.create({"name": "???"}))
-
-
-def test_config_dir_is_that_of_this_package(tmp_path, monkeypatch):
-    (tmp_path / "conf").mkdir()  # some other project's
-    monkeypatch.chdir(tmp_path)
-    assert Path(config_dir()) == CONF
-    assert (CONF / "train.yaml").is_file()
-    assert CONF in (PACKAGE.parent / "conf", PACKAGE / "conf")
+    own = {"reader": "csv", "root": "nowhere/own", "layout": "nowhere/own/layout.yaml"}
+    with pytest.raises(FileNotFoundError, match="dataset folder nowhere/own does not exist; set data_root"):
+        dataset_layout(own)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_commands_print_their_config_from_another_folder(tmp_path, command):
-    """And leave nothing behind there."""
-    environment = {**os.environ, "PYTHONPATH": str(PACKAGE.parent), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, "-m", f"pipnet.{command}", "--cfg", "job", "dataset=wflw"],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=1200,
-    )
-    assert done.returncode == 0, done.stderr
-    printed = OmegaConf.create(done.stdout)
-    assert printed.dataset.name == "wflw"
-    assert list(tmp_path.iterdir()) == []
+def test_commands_print_their_config_from_another_folder(tmp_path, command, capsys, monkeypatch):
+    """That of this package, although another project's lies there; and leave nothing behind."""
+    (tmp_path / "conf").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", [command, "--cfg", "job", "dataset=wflw"])
+    importlib.import_module(f"pipnet.{command}").main()
+    assert OmegaConf.create(capsys.readouterr().out).dataset.name == "wflw"
+    assert [path.name for path in tmp_path.iterdir()] == ["conf"]
+    assert Path(config_dir()) == CONF
+    assert CONF in (PACKAGE.parent / "conf", PACKAGE / "conf")
 
 
-def run_debug(name: str, folder: Path) -> list[dict[str, float]]:
-    settings = composed(
-        "experiment=quickstart",
-        f"debug={name}",
-        f"folder={folder}",
-        "device=cpu",
-        "dataset.splits.train.count=8",
-        "dataset.splits.val.count=8",
-        "fit.progress_bar=false",
-    )
+def run_debug(name: str, folder: Path, *more: str) -> list[dict[str, float]]:
+    few = ["dataset.splits.train.count=8", "dataset.splits.val.count=8"]
+    quiet = ["device=cpu", "fit.progress_bar=false"]
+    settings = composed("experiment=quickstart", f"debug={name}", f"folder={folder}", *few, *quiet, *more)
     with join_processes(settings["device"]) as processes:
         return train(settings, processes).history
-
-
-@pytest.mark.parametrize("experiment", ["quickstart", "paper_300w", "300w_mobilenet_v2"])
-def test_debug_overfit_batch_leaves_nothing_random(experiment):
-    settings = composed(f"experiment={experiment}", "debug=overfit_batch")
-    assert settings["transform"] == composed("transform=none")["transform"]
-    assert settings["splits"]["val"] == settings["splits"]["train"]
-    assert settings["max_faces"] == settings["fit"]["batch_size"]
-    check_training(settings)
 
 
 def test_debug_short_runs_every_line(tmp_path):
@@ -362,17 +294,20 @@ def test_debug_short_stages_are_three_of_two_steps(curriculum):
     check_training(settings)
 
 
+@pytest.mark.parametrize("experiment", ["quickstart", "paper_300w", "300w_mobilenet_v2"])
+def test_debug_overfit_batch_leaves_nothing_random(experiment):
+    settings = composed(f"experiment={experiment}", "debug=overfit_batch")
+    assert settings["transform"] == composed("transform=none")["transform"]
+    assert settings["splits"]["val"] == settings["splits"]["train"]
+    assert settings["max_faces"] == settings["fit"]["batch_size"]
+    check_training(settings)
+
+
 @pytest.mark.slow
 def test_debug_overfit_batch_reaches_a_small_loss(tmp_path):
-    history = run_debug("overfit_batch", tmp_path)
+    history = run_debug("overfit_batch", tmp_path, "model.input_size=64", "fit.epochs=35", "schedule.milestones=[28]")
     assert history[0]["loss"] > 2
     assert history[-1]["loss"] < 0.1
-
-
-def test_an_own_set_without_its_folder_is_told_about_the_folder():
-    dataset = {"reader": "csv", "root": "nowhere/own", "layout": "nowhere/own/layout.yaml"}
-    with pytest.raises(FileNotFoundError, match="dataset folder nowhere/own does not exist; set data_root"):
-        dataset_layout(dataset)
 
 
 @pytest.mark.parametrize(
@@ -396,8 +331,5 @@ def test_command_lines_of_0_4_work_for_one_more_version(old, expected):
     assert {key: OmegaConf.select(settings, key) for key in expected} == expected
     assert len(said) == 1
     assert said[0].startswith(f"{old} is now ")
-    check_training(composed(*with_new_names([old], said.append)))
-
-
-def test_a_sweep_of_0_4_over_networks_is_one_over_backbones():
+    check_training(plain(settings))
     assert with_new_names(["-m", "model=resnet18,resnet50"], print) == ["-m", "model.backbone=resnet18,resnet50"]

@@ -10,7 +10,9 @@ import torch
 from distributed_worker import train
 from small_training import ARGUMENTS, place
 
+from pipnet.console import StopRequest
 from pipnet.model import checkpoint
+from pipnet.training.distributed import Processes, TrainingError, in_step
 
 WORKER = Path(__file__).parent / "distributed_worker.py"
 
@@ -135,3 +137,25 @@ def test_a_batch_that_cannot_be_shared_is_refused(tmp_path):
 
     with pytest.raises(ValueError, match="batch size 9 can't be shared by 2 processes; choose a multiple"):
         EpochBatches(20, 9, seed=0, world_size=2)
+
+
+@pytest.mark.parametrize(
+    ("heard", "work", "error", "message"),
+    [
+        ((True, False, "the disk is full"), [], TrainingError, "another process has ended: the disk is full"),
+        ((False, True, None), [1, 2], TrainingError, "stopped on request"),
+        ((False, False, None), [1, 0], ZeroDivisionError, "division by zero"),
+    ],
+)
+def test_nobody_waits_for_a_process_that_has_ended_or_was_asked_to_stop(heard, work, error, message):
+    told = []
+
+    class OneOfTwo(Processes):
+        def gathered(self, value):
+            told.append(value)
+            return [heard, value]
+
+    pieces = (1 / piece for piece in work)
+    with StopRequest(alone=False) as stop, pytest.raises(error, match=message):
+        in_step(pieces, OneOfTwo(1, 2, torch.device("cpu")), stop, "stopped on request")
+    assert told == [(error is TrainingError, False, message if error is ZeroDivisionError else None)]

@@ -124,7 +124,7 @@ film.release()
 @pytest.mark.parametrize(
     ("command", "arguments", "package", "extra"),
     [
-        ("train", [], "torch", "train"),
+        ("train", [], "omegaconf", "train"),
         ("evaluate", [], "omegaconf", "train"),
         ("self-train", [], "omegaconf", "train"),
         ("inspect", [], "omegaconf", "train"),

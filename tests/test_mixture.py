@@ -66,11 +66,6 @@ def test_only_the_first_of_samples_made_on_demand_is_made_beforehand():
     assert samples.made == [0, 7]
 
 
-def test_a_pool_below_one_is_refused():
-    with pytest.raises(ValueError, match="pool_factor must be at least 1 cell, got 0"):
-        drawn(1, pool_factor=0)
-
-
 # --- mixtures
 
 
@@ -140,8 +135,7 @@ def test_labelled_faces_alone_in_epochs_of_a_given_length():
 def test_impossible_mixtures_are_refused(more, message):
     with pytest.raises(ValueError, match=message):
         MixedFaces(drawn(3), None, **more)
-
-
-def test_a_share_of_a_set_without_faces():
     with pytest.raises(ValueError, match="labelled faces, there is none"):
         MixedFaces(drawn(0), drawn(5, seed=1), labelled_share=0.5)
+    with pytest.raises(ValueError, match="pool_factor must be at least 1 cell, got 0"):
+        drawn(1, pool_factor=0)

@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from pipnet.layouts import get_layout
 from pipnet.model.backbones import BACKBONES, build_backbone
-from pipnet.model.codec import PIPOutput, encode, nearest_neighbors
+from pipnet.model.codec import PIPOutput, encode
 from pipnet.model.loss import PIPLoss
 from pipnet.model.pipnet import NET_STRIDES, PIPNet
 
@@ -43,13 +42,9 @@ def test_parameter_counts_of_the_published_networks(backbone, millions):
 @pytest.mark.parametrize(
     ("backbone", "points", "millions"),
     [
-        ("resnet18", 68, 0.80),
         ("resnet18", 98, 1.16),
         ("resnet50", 68, 3.20),
-        ("resnet101", 98, 4.62),
         ("mobilenet_v2", 68, 2.00),
-        ("mobilenet_v2", 98, 2.89),
-        ("mobilenet_v3_large", 68, 1.50),
         ("mobilenet_v3_large", 98, 2.17),
     ],
 )
@@ -109,18 +104,6 @@ def test_any_number_of_points_and_neighbours(points, neighbors):
     assert net.neighbors.shape == (points, neighbors)
 
 
-@pytest.mark.parametrize("merge", ["exact", "padded"])
-def test_a_landmark_that_nobody_predicts_keeps_its_own_prediction(merge):
-    """Three points close together and one far away, one neighbour each: the authors' padding fails on it."""
-    mean_face = np.array([[0.1, 0.1], [0.2, 0.1], [0.1, 0.22], [0.9, 0.9]])
-    assert 3 not in nearest_neighbors(mean_face, 1)
-    crops = torch.zeros(1, 3, 64, 64, dtype=torch.uint8)
-    merged = small(4, 1, mean_face=mean_face, merge=merge).eval().predict(crops).points_unit[0]
-    alone = small(4, 1, mean_face=mean_face, merge="none").eval().predict(crops).points_unit[0]
-    assert torch.equal(merged[3], alone[3])
-    assert not torch.equal(merged[0], alone[0])
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -141,17 +124,11 @@ def test_arguments_that_do_not_fit(options, message):
 
 
 @pytest.mark.parametrize(
-    "crops",
-    [
-        torch.zeros(1, 3, 64, 64),
-        torch.zeros(1, 3, 32, 64, dtype=torch.uint8),
-        torch.zeros(3, 64, 64, dtype=torch.uint8),
-    ],
-    ids=["float", "size", "no batch"],
+    ("shape", "dtype"), [((1, 3, 64, 64), torch.float32), ((1, 3, 32, 64), torch.uint8), ((3, 64, 64), torch.uint8)]
 )
-def test_crops_that_do_not_fit(crops):
+def test_crops_that_do_not_fit(shape, dtype):
     with pytest.raises(ValueError, match=r"crops must be uint8 \(B, 3, 64, 64\)"):
-        small().eval().predict(crops)
+        small().eval().predict(torch.zeros(shape, dtype=dtype))
 
 
 def test_missing_imagenet_weights_say_what_to_do(tmp_path, monkeypatch):
@@ -266,10 +243,8 @@ def test_predict_is_interpret_of_forward_of_normalize():
     with torch.inference_mode():
         expected = net.interpret(net(net.normalize(crops)))
     got = net.predict(crops)
-    assert torch.equal(got.points_unit, expected.points_unit)
-    assert torch.equal(got.scores, expected.scores)
-    assert got.scores.min() >= 0
-    assert got.scores.max() <= 1
+    assert all(torch.equal(ours, theirs) for ours, theirs in zip(got, expected, strict=True))
+    assert 0 <= got.scores.min() <= got.scores.max() <= 1
 
 
 def test_normalisation_is_imagenets():
@@ -317,10 +292,3 @@ def test_golden_output_of_a_seeded_network():
 
 GOLDEN_POINTS = [[0.9164, 0.6740], [0.0958, 0.0693], [-0.2297, 0.0381], [0.4075, 0.1247]]
 GOLDEN_SCORES = [0.1298, 0.0759, 0.2606, 0.0558]
-
-
-def test_layouts_fit_their_networks():
-    for name, points in (("300w_68", 68), ("wflw_98", 98), ("cofw_29", 29), ("aflw_19", 19)):
-        assert get_layout(name).num_points == points
-        with torch.device("meta"):
-            assert PIPNet(face(points), "mobilenet_v2").head.out_channels == 23 * points

@@ -50,9 +50,6 @@ def test_the_average_follows_its_formula():
             assert values.dtype == dict(net.named_buffers())[key].dtype
 
 
-# --- learning rate and groups
-
-
 def test_the_paper_s_steps():
     schedule = Schedule(60, name="steps", milestones=[30, 50], gamma=0.1)
     values = [schedule.multiple(epoch) for epoch in (0, 29.999, 30, 49.999, 50, 59.999)]
@@ -106,9 +103,6 @@ def test_a_wrong_key_names_its_group_but_a_bug_keeps_its_traceback():
         called(faulty, "fit", {"number": 1})
 
 
-# --- freezing
-
-
 @pytest.mark.parametrize("backbone", ["mobilenet_v3_small", "resnet18"])
 def test_frozen_blocks_keep_weights_and_statistics_and_all_else_moves(backbone):
     net, frozen = small_net(backbone=backbone), 5
@@ -130,9 +124,6 @@ def test_frozen_blocks_keep_weights_and_statistics_and_all_else_moves(backbone):
     for key, values in net.state_dict().items():
         same = torch.equal(values, before[key])
         assert same == key.startswith(kept), f"{key} {'kept' if same else 'changed'}"
-
-
-# --- precision
 
 
 @pytest.mark.parametrize("precision", ["hybrid", "bfloat16"])

@@ -23,20 +23,22 @@ def write_photo(path: Path) -> None:
     assert cv2.imwrite(str(path), np.full((100, 120, 3), 128, np.uint8))
 
 
-def pts_text(points, *, header=True):
-    body = "\n".join(f"{x:.3f} {y:.3f}" for x, y in points)
-    return f"version: 1\nn_points: {len(points)}\n{{\n{body}\n}}\n" if header else body + "\n"
+def bare_pts(points):
+    return "\n".join(f"{x:.3f} {y:.3f}" for x, y in points) + "\n"
+
+
+def pts_text(points):
+    return f"version: 1\nn_points: {len(points)}\n{{\n{bare_pts(points)}}}\n"
 
 
 def points_of(seed: int, count: int) -> np.ndarray:
     return np.random.default_rng(seed).uniform(10, 90, (count, 2)).round(3)
 
 
-def write_300w(root: Path, folder: str, stem: str, *, text: str | None = None, seed=0, suffix=".jpg", **options):
+def write_300w(root: Path, folder: str, stem: str, *, text: str | bytes | None = None, seed=0, suffix=".jpg"):
     write_photo(root / folder / f"{stem}{suffix}")
-    label = root / folder / f"{stem}.pts"
-    label.write_text(pts_text(points_of(seed, 68), **options) if text is None else text)
-    return label
+    text = pts_text(points_of(seed, 68)) if text is None else text
+    (root / folder / f"{stem}.pts").write_bytes(text.encode() if isinstance(text, str) else text)
 
 
 @pytest.fixture
@@ -84,11 +86,6 @@ def test_300w_validation_split(tree_300w):
     assert kept["include"] == kept["exclude"] | kept["only"]
     with pytest.raises(ValueError, match="validation faces come from training data only"):
         read_300w(tree_300w, part="test", validation="only")
-
-
-def test_validation_takes_a_tenth():
-    assert in_validation("face_9")
-    assert not in_validation("face_8")
     assert 900 < sum(in_validation(f"photo_{i}") for i in range(10_000)) < 1100
 
 
@@ -103,15 +100,32 @@ def test_300w_without_ibug_is_common_and_says_so(tree_300w, caplog):
         read_300w(tree_300w, part="challenge")
 
 
-def test_pts_without_header(tmp_path, tree_300w):
-    write_300w(tree_300w, "afw", "face_8", seed=77, header=False)
-    np.testing.assert_allclose(read_300w(tree_300w)[0][0].points, points_of(77, 68) - 1, atol=1e-9)
+@pytest.mark.parametrize(
+    "text",
+    [
+        bare_pts(points_of(5, 68)),
+        pts_text(points_of(5, 68)).replace("\n", "\r\n").encode("utf-16"),
+        pts_text(points_of(5, 68)).encode("utf-8-sig"),
+    ],
+)
+def test_forms_and_encodings_of_pts_beside_photos_that_are_not_decoded(tree_300w, text):
+    write_300w(tree_300w, "afw", "face_8", text=text)
+    (tree_300w / "afw" / "face_8.jpg").write_bytes(b"")
+    for suffix in (".jpg", ".pts"):  # hidden files of macOS are no photos
+        (tree_300w / "afw" / f"._face_8{suffix}").write_bytes(b"\0\5\26\7\0\2\0\0Mac OS X")
+    samples, bad = read_300w(tree_300w)
+    assert ([s.name for s in samples[:2]], len(samples), len(bad)) == (["afw/face_8", "afw/face_9"], 6, 0)
+    np.testing.assert_allclose(samples[0].points, points_of(5, 68) - 1, atol=1e-9)
+
+
+def with_point_3(x, y):
+    return np.concatenate([points_of(0, 68)[:3], [[x, y]], points_of(0, 68)[4:]])
 
 
 LINES = pts_text(points_of(0, 68)).splitlines()
 BAD_PTS = {
     "67 points": (pts_text(points_of(0, 67)), r"face_8\.pts, lines 4-70: 67 points, expected 68"),
-    "69 bare points": (pts_text(points_of(0, 69), header=False), r"face_8\.pts, lines 1-69: 69 points, expected 68"),
+    "69 bare points": (bare_pts(points_of(0, 69)), r"face_8\.pts, lines 1-69: 69 points, expected 68"),
     "a word": ("\n".join([*LINES[:10], "12.0 abc", *LINES[11:]]), r"face_8\.pts, line 11: .*'12.0 abc'"),
     "one number": ("\n".join([*LINES[:10], "12.0", *LINES[11:]]), r"face_8\.pts, line 11: expected two numbers"),
     "three numbers": ("\n".join([*LINES[:3], "1 2 3", *LINES[4:]]), r"face_8\.pts, line 4: expected two numbers"),
@@ -121,6 +135,14 @@ BAD_PTS = {
     "no points": ("version: 1\nn_points: 0\n{\n}\n", r"face_8\.pts: holds no points, expected 68"),
     "empty": ("", r"face_8\.pts: holds no points, expected 68"),
     "one spot": (pts_text(np.full((68, 2), 5.0)), r"face_8\.pts: .*has no extent"),
+    "binary": (b"\xff\x00\x81", r"face_8\.pts, line 1: byte 0xFF is no UTF-8"),
+    "two faces": ("\n".join([*LINES, *LINES]), r"line 73: goes on behind the closing brace; a \.pts file holds one f"),
+    "two braces": ("\n".join([*LINES, *LINES[2:]]), r"face_8\.pts, line 73: goes on behind the closing brace"),
+    "136 points": (pts_text(points_of(0, 136)), r"lines 4-139: 136 points, expected 68, which makes 2 faces, and a"),
+    "far outside the photo": (
+        pts_text(with_point_3(1e9, 5)),
+        r"point 3, 999999999, 4, lies more than 3 times the size",
+    ),
 }
 
 
@@ -139,10 +161,9 @@ def test_bad_pts_is_named_or_skipped(tree_300w, case):
     assert len(read_300w(tree_300w, validation="only")[0]) == 3
 
 
-def test_binary_pts(tree_300w):
-    (tree_300w / "afw" / "face_8.pts").write_bytes(b"\xff\x00\x81")
-    with pytest.raises(BadSampleError, match=r"face_8\.pts, line 1: byte 0xFF is no UTF-8"):
-        read_300w(tree_300w)
+def test_a_point_outside_a_photo_that_cuts_the_face(tree_300w):
+    write_300w(tree_300w, "afw", "face_8", text=pts_text(with_point_3(480, -250)))
+    assert len(read_300w(tree_300w)[0]) == 6
 
 
 def test_300w_missing_partner_files(tree_300w):
@@ -155,16 +176,13 @@ def test_300w_missing_partner_files(tree_300w):
     assert "face_9.png: no face_9.pts beside it" in bad.reasons[1]
 
 
-def test_300w_image_is_not_decoded(tree_300w):
-    (tree_300w / "afw" / "face_8.jpg").write_bytes(b"")
-    assert len(read_300w(tree_300w)[0]) == 6
-
-
 def test_missing_root_says_what_to_do(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"nowhere does not exist; set data_root .*data/README\.md"):
         read_300w(tmp_path / "nowhere")
     with pytest.raises(FileNotFoundError, match=r"afw does not exist; expected the iBUG folders"):
         read_300w(tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"attr_test\.txt does not exist; expected WFLW_images/"):
+        read_wflw(tmp_path)
     with pytest.raises(ValueError, match="'300w' needs root"):
         read_300w(None)
 
@@ -178,9 +196,6 @@ def test_unknown_reader_option_and_part(tree_300w):
         read_300w(tree_300w, part="val")
     with pytest.raises(ValueError, match="on_bad must be 'raise' or 'skip'"):
         read_300w(tree_300w, on_bad="ignore")
-
-
-def test_nothing_left_is_an_error(tree_300w):
     for path in (tree_300w / "ibug").glob("*.pts"):
         path.write_text("")
     with pytest.raises(ValueError, match=r"part=challenge\): no face to use; 2 items were skipped, the first: .*\.pts"):
@@ -216,6 +231,16 @@ def test_wflw_values(tmp_path):
     np.testing.assert_array_equal(samples[0].box, [*first.min(axis=0), *first.max(axis=0)])
     np.testing.assert_array_equal(read_wflw(tmp_path, box="rectangle")[0][0].box, [5, 6, 95, 96])
     assert len(bad) == 0
+    write_wflw(tmp_path, [wflw_line(first, rectangle=(5, 6, 5, 6))])
+    path = next((tmp_path / "WFLW_annotations").rglob("*_test.txt"))
+    text = path.read_text()
+    path.write_bytes(text.encode("utf-16"))
+    assert len(read_wflw(tmp_path)[0]) == 1  # the rectangle is not used
+    with pytest.raises(BadSampleError, match=r"test\.txt, line 1: .*no extent"):
+        read_wflw(tmp_path, box="rectangle")
+    path.write_bytes((text + text.replace("a_8", "é")).encode("cp1252"))
+    with pytest.raises(ValueError, match=r"test\.txt, line 2: byte 0xE9 is no UTF-8"):
+        read_wflw(tmp_path, on_bad="skip")
 
 
 def test_wflw_validation_keeps_a_photo_together(tmp_path):
@@ -251,18 +276,6 @@ def test_bad_wflw_line(tmp_path, case):
     assert samples[1].name == ("0--Parade/a_8#2" if case == "no photo" else "0--Parade/a_8#3")
 
 
-def test_wflw_bad_rectangle_matters_only_when_used(tmp_path):
-    write_wflw(tmp_path, [wflw_line(points_of(0, 98), rectangle=(5, 6, 5, 6))])
-    assert len(read_wflw(tmp_path)[0]) == 1
-    with pytest.raises(BadSampleError, match=r"test\.txt, line 1: .*no extent"):
-        read_wflw(tmp_path, box="rectangle")
-
-
-def test_wflw_without_lists(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"attr_test\.txt does not exist; expected WFLW_images/"):
-        read_wflw(tmp_path)
-
-
 def real(folder: str) -> Path:
     path = Path(os.environ["PIPNET_DATA"]) / folder
     if not path.is_dir():
@@ -290,57 +303,3 @@ def test_counts_of_the_real_wflw():
     rectangles = read_wflw(real("WFLW"), box="rectangle")[0]
     # In this copy the rectangles are the tight boxes of the points.
     np.testing.assert_allclose([s.box for s in samples], [s.box for s in rectangles], atol=1.0)
-
-
-def test_hidden_files_of_macos_are_no_photos(tree_300w):
-    for suffix in (".jpg", ".pts"):
-        (tree_300w / "afw" / f"._face_8{suffix}").write_bytes(b"\0\5\26\7\0\2\0\0Mac OS X")
-    samples, bad = read_300w(tree_300w)
-    assert ([s.name for s in samples[:2]], len(samples), len(bad)) == (["afw/face_8", "afw/face_9"], 6, 0)
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        (
-            "\n".join([*LINES, *LINES]),
-            r"face_8\.pts, line 73: goes on behind the closing brace; a \.pts file holds one f",
-        ),
-        ("\n".join([*LINES, *LINES[2:]]), r"face_8\.pts, line 73: goes on behind the closing brace"),
-        (pts_text(points_of(0, 136)), r"face_8\.pts, lines 4-139: 136 points, expected 68, which makes 2 faces, and a"),
-    ],
-)
-def test_two_faces_in_one_pts(tree_300w, text, message):
-    write_300w(tree_300w, "afw", "face_8", text=text)
-    with pytest.raises(BadSampleError, match=message):
-        read_300w(tree_300w)
-    assert len(read_300w(tree_300w, on_bad="skip")[0]) == 5
-
-
-@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
-def test_labels_in_other_encodings(tree_300w, encoding):
-    (tree_300w / "afw" / "face_8.pts").write_bytes(pts_text(points_of(5, 68)).replace("\n", "\r\n").encode(encoding))
-    np.testing.assert_allclose(read_300w(tree_300w)[0][0].points, points_of(5, 68) - 1, atol=1e-9)
-
-
-def test_a_point_far_outside_its_photo(tree_300w):
-    """The photo has 120 x 100 pixels."""
-    far = points_of(0, 68)
-    far[3] = 1e9, 5
-    write_300w(tree_300w, "afw", "face_8", text=pts_text(far))
-    with pytest.raises(BadSampleError, match=r"face_8\.pts: point 3, 999999999, 4, lies more than 3 times the size"):
-        read_300w(tree_300w)
-    far[3] = 480, -250  # cut by the photo's edge, and by far
-    write_300w(tree_300w, "afw", "face_8", text=pts_text(far))
-    assert len(read_300w(tree_300w)[0]) == 6
-
-
-def test_wflw_list_in_other_encodings(tmp_path):
-    write_wflw(tmp_path, [wflw_line(points_of(0, 98))])
-    path = next((tmp_path / "WFLW_annotations").rglob("*_test.txt"))
-    text = path.read_text()
-    path.write_bytes(text.encode("utf-16"))
-    assert len(read_wflw(tmp_path)[0]) == 1
-    path.write_bytes((text + text.replace("a_8", "é")).encode("cp1252"))
-    with pytest.raises(ValueError, match=r"test\.txt, line 2: byte 0xE9 is no UTF-8"):
-        read_wflw(tmp_path, on_bad="skip")

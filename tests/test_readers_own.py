@@ -63,8 +63,11 @@ def test_csv_validation_by_photo(own, layout):
     lines = [HEADER, *(f"{name},1,2,3,4,5,6" for name in ("face_8.jpg", "face_9.jpg", "face_9.jpg"))]
     assert [s.name for s in read_csv(own, layout, lines, validation="only")[0]] == ["face_9.jpg", "face_9.jpg#2"]
     assert [s.name for s in read_csv(own, layout, lines, validation="exclude")[0]] == ["face_8.jpg"]
+    with pytest.raises(ValueError, match=r"no face to use; .*splits.val=trainval splits.train=trainval"):
+        read_csv(own, layout, [HEADER, "a.jpg,1,2,3,4,5,6", "a.jpg,1,2,3,4,5,6"], validation="only")
 
 
+BOX = "name,box_x0,box_y0,box_x1,box_y1"
 BAD_LINES = {
     "a.jpg,1,2,abc,4,5,6": r"labels\.csv, line 3, column x1: 'abc' is not a number",
     "a.jpg,1,2,nan,4,5,6": r"line 3, column x1: 'nan' is not a number",
@@ -75,25 +78,21 @@ BAD_LINES = {
     "none.jpg,1,2,3,4,5,6": r"line 3: no photo .*none\.jpg; correct the image column",
     ",1,2,3,4,5,6": r"line 3: no photo",
     "a.jpg,5,5,5,5,5,5": r"line 3: .*has no extent",
+    "a.jpg,1,2,3,4,5,6,one,,,,": r"line 3: the name 'one' stands on an earlier line too",
+    "a.jpg,1,2,3,4,5,6,two,1,2,3,": r"line 3: some of the four box cells are empty",
 }
 
 
 @pytest.mark.parametrize("line", BAD_LINES)
 def test_bad_csv_line(own, layout, line):
     lines = [HEADER, "face_8.jpg,1,2,3,4,5,6", line, "face_9.jpg,1,2,3,4,5,6"]
+    if line.count(",") > 10:
+        lines = [f"{HEADER},{BOX}", f"{lines[1]},one,,,,", line, f"{lines[3]},three,,,,"]
     with pytest.raises(BadSampleError, match=BAD_LINES[line]):
         read_csv(own, layout, lines)
     samples, bad = read_csv(own, layout, lines, on_bad="skip")
-    assert [s.name for s in samples] == ["face_8.jpg", "face_9.jpg"]
+    assert [s.image.name for s in samples] == ["face_8.jpg", "face_9.jpg"]
     assert len(bad) == 1
-
-
-def test_csv_name_twice_and_half_a_box(own, layout):
-    header = f"{HEADER},name,box_x0,box_y0,box_x1,box_y1"
-    lines = [header, "a.jpg,1,2,3,4,5,6,one,,,,", "a.jpg,1,2,3,4,5,6,one,,,,", "a.jpg,1,2,3,4,5,6,two,1,2,3,"]
-    _, bad = read_csv(own, layout, lines, on_bad="skip")
-    assert "line 3: the name 'one' stands on an earlier line too" in bad.reasons[0]
-    assert "line 4: some of the four box cells are empty" in bad.reasons[1]
 
 
 @pytest.mark.parametrize(
@@ -113,10 +112,9 @@ def test_csv_header(own, layout, header, message):
 
 
 def test_csv_file_and_images_elsewhere(own, layout):
-    (own / "lists").mkdir()
-    (own / "labels.csv").write_text(f"{HEADER}\na.jpg,1,2,3,4,5,6\n")
-    (own / "labels.csv").rename(own / "lists" / "train.csv")
-    (own / "photos").mkdir()
+    for folder in ("lists", "photos"):
+        (own / folder).mkdir()
+    (own / "lists" / "train.csv").write_text(f"{HEADER}\na.jpg,1,2,3,4,5,6\n")
     (own / "a.jpg").rename(own / "photos" / "a.jpg")
     samples, _ = read_dataset("csv", root=own, layout=layout, file="lists/train.csv", images="photos")
     assert samples[0].image == own / "photos" / "a.jpg"
@@ -182,8 +180,10 @@ def test_bad_coco_annotation(own, layout, annotation, message):
     ("content", "message"),
     [
         ('{"images": [', r"annotations\.json: not JSON \(Expecting value: line 1"),
-        ("[]", "not COCO keypoints; needs 'images'"),
-        ('{"images": [{"id": 1}], "annotations": []}', "not COCO keypoints"),
+        *(
+            (text, "not COCO keypoints; needs 'images'")
+            for text in ("[]", '{"images": [{"id": 1}], "annotations": []}')
+        ),
         ('{"images": [], "annotations": [3]}', "not COCO keypoints"),
     ],
 )
@@ -202,9 +202,6 @@ def test_csv_of_spreadsheets(own, layout, delimiter):
     (own / "labels.csv").write_text(text.replace("3.5", "3,5"))
     with pytest.raises(BadSampleError, match=r"line 2, column x1: '3,5' is not a number, a decimal comma must be a p"):
         read_dataset("csv", root=own, layout=layout)
-
-
-def test_csv_in_another_encoding_names_file_and_line(own, layout):
     (own / "labels.csv").write_bytes(f"{HEADER}\na.jpg,1,2,3,4,5,6\né.jpg,1,2,3,4,5,6\n".encode("cp1252"))
     with pytest.raises(ValueError, match=r"labels\.csv, line 3: byte 0xE9 is no UTF-8"):
         read_dataset("csv", root=own, layout=layout, on_bad="skip")
@@ -255,11 +252,8 @@ def faces(*ids, **more):
 
 
 def test_coco_ids_that_stand_twice(own, layout):
-    twice = [
-        {"id": 5, "file_name": "face_8.jpg"},
-        {"id": 5, "file_name": "face_9.jpg"},
-        {"id": 6, "file_name": "a.jpg"},
-    ]
+    named = ((5, "face_8.jpg"), (5, "face_9.jpg"), (6, "a.jpg"))
+    twice = [{"id": number, "file_name": name} for number, name in named]
     content = coco([*faces(1, 2), *faces(3, image_id=6)], twice)
     with pytest.raises(BadSampleError, match=r"annotation 1: image_id 5 stands twice in images, for face_8.jpg and fa"):
         read_coco(own, layout, content)
@@ -298,9 +292,7 @@ def test_coco_points_go_by_their_names(own, layout, named, caplog):
         np.testing.assert_array_equal(samples[0].points[0], [1, 2])
     assert caplog.text == ""
     for names in (("left", "right", "mouth"), ("left", "left", "nose"), ("left", "right")):
-        with pytest.raises(
-            ValueError, match=r"annotations.json: its keypoints are called left, .*layout three has other"
-        ):
+        with pytest.raises(ValueError, match=r"annotations.json: its keypoints are called left, .*three has other"):
             read_coco(own, named, content | {"categories": [category(*names)]})
     # A layout without names of its own can't contradict those of the file.
     assert len(read_coco(own, layout, content)[0]) == 1
@@ -315,9 +307,7 @@ def test_coco_other_categories_are_counted_and_left_aside(own, layout, named, ca
     assert "other categories than face are left aside: 2 of dog, 1 of hat" in caplog.text
     dogs, _ = read_coco(own, layout, content, category="dog")
     assert [sample.name for sample in dogs] == ["face_8.jpg#2", "face_8.jpg#3"]
-    with pytest.raises(
-        ValueError, match=r"which category are the faces\? There are: face, dog, hat; set category: NAME"
-    ):
+    with pytest.raises(ValueError, match=r"are the faces\? There are: face, dog, hat; set category: NAME"):
         read_coco(own, layout, content, category="cat")
     kinds[0]["name"] = "kid"
     with pytest.raises(ValueError, match=r"which category are the faces\? There are: kid, dog, hat"):
@@ -342,12 +332,10 @@ def test_coco_photos_of_another_size(own, layout):
         return read_coco(own, layout, coco(faces(1), images), on_bad="skip")
 
     assert len(read(40, 60)[0]) == len(read(None, 60)[0]) == len(read(0, 0)[0]) == 1
-    with pytest.raises(
-        ValueError, match=r"annotation 1: images says 100 x 100, .*face_9.jpg has 40 x 60 px: resized or"
-    ):
+    with pytest.raises(ValueError, match=r"annotation 1: images says 100 x 100, .*face_9.jpg has 40 x 60 px: resized"):
         read(100, 100)
     with pytest.raises(
-        ValueError, match=r"images says 60 x 40, .* has 40 x 60 px when its EXIF orientation has turned i"
+        ValueError, match=r"images says 60 x 40, .* has 40 x 60 px when its EXIF orientation has turned"
     ):
         read(60, 40)
     Image.new("RGB", (60, 40)).save(own / "face_9.jpg")
@@ -364,9 +352,3 @@ def test_neither_part_of_a_small_set_is_empty(own, layout, names):
         parts = [read(own, layout, what, validation=part)[0] for part in ("exclude", "only")]
         assert [len(part) for part in parts] == [1, 1]
         assert {sample.image.name for part in parts for sample in part} == set(names)
-
-
-def test_a_set_of_one_photo_is_told_how_to_go_on(own, layout):
-    lines = [HEADER, "a.jpg,1,2,3,4,5,6", "a.jpg,1,2,3,4,5,6"]
-    with pytest.raises(ValueError, match=r"no face to use; .*splits.val=trainval splits.train=trainval"):
-        read_csv(own, layout, lines, validation="only")

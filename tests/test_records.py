@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import doctest
+import importlib.util
 import re
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -30,6 +34,30 @@ def test_a_record_is_short_and_says_how_it_was_made(name: str):
     scripts = re.findall(r"^python (experiments/\S+\.py)", page, re.MULTILINE)
     assert scripts
     assert all((tables.HERE.parent / script).is_file() for script in scripts)
+
+
+def found(module: str, name: str) -> Any:
+    """What ``from module import name`` gives."""
+    owner = importlib.import_module(module)
+    return getattr(owner, name) if hasattr(owner, name) else importlib.import_module(f"{module}.{name}")
+
+
+@pytest.mark.parametrize("script", sorted(tables.HERE.glob("*/*.py")), ids=str)
+def test_every_script_finds_what_it_uses(script: Path):
+    """When it is imported, and when it is run: what functions import, and names that are patched."""
+    text, imported = script.read_text(encoding="utf-8"), {}
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.ImportFrom) and str(node.module).startswith(("pipnet", "experiments")):
+            imported |= {alias.name: found(str(node.module), alias.name) for alias in node.names}
+    for owner, name in re.findall(r"patch\.object\((\w+), \"(\w+)\"", text):
+        assert owner not in imported or hasattr(imported[owner], name), (owner, name)
+    spec = importlib.util.spec_from_file_location(f"record_{script.stem}", script)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # where a dataclass looks for its own
+    spec.loader.exec_module(module)
+    del sys.modules[spec.name]
 
 
 @pytest.fixture

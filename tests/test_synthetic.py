@@ -22,11 +22,8 @@ def test_same_arguments_give_the_same_faces(style):
         assert np.array_equal(a.image, b.image)
         assert np.array_equal(a.points, b.points)
         assert (a.name, a.subsets) == (b.name, b.subsets)
-
-
-def test_a_face_depends_on_its_number_alone_not_on_the_list_it_is_drawn_in():
-    alone = draw_face(4, seed=3)
-    assert np.array_equal(draw_faces(5, seed=3)[4].image, alone.image)
+    alone = draw_face(4, seed=3, style=style)  # whatever list it is in
+    assert np.array_equal(first[4].image, alone.image)
     assert alone.name == "drawn_000004"
 
 
@@ -42,12 +39,10 @@ def test_styles_are_domains_of_the_same_faces():
         assert np.abs(cartoon.image.astype(int) - sketch.image).mean() > 20
 
 
-@pytest.mark.parametrize("size", [64, 128, 256, 300])
+@pytest.mark.parametrize("size", [64, 300])
 def test_points_lie_within_the_picture_and_the_face_fills_about_half(size):
     for sample in draw_faces(40, seed=5, size=size):
-        assert sample.image.shape == (size, size, 3)
-        assert sample.image.dtype == np.uint8
-        assert sample.points.shape == (68, 2)
+        assert (sample.image.shape, sample.image.dtype, sample.points.shape) == ((size, size, 3), np.uint8, (68, 2))
         assert sample.points.min() > 0
         assert sample.points.max() < size - 1
         longer = (sample.box[2:] - sample.box[:2]).max()
@@ -62,8 +57,7 @@ def test_mirrored_face_has_the_mirrored_points():
         np.testing.assert_allclose(mirrored.points, expected, atol=1e-9)
 
 
-@pytest.mark.parametrize("mirror", [False, True])
-@pytest.mark.parametrize("style", STYLES)
+@pytest.mark.parametrize(("style", "mirror"), [("cartoon", False), ("cartoon", True), ("sketch", False)])
 def test_jaw_brows_and_nose_run_through_the_middle_of_what_is_drawn(style, mirror):
     """Where the picture changes across a line, sampled to a fraction of a pixel, is where the points say it is."""
     reach = np.arange(-4, 4.01, 0.25)  # pixels across the line
@@ -78,9 +72,8 @@ def test_jaw_brows_and_nose_run_through_the_middle_of_what_is_drawn(style, mirro
             at = (line[:, None] + reach[:, None] * normal[:, None]).astype(np.float32)  # (n, r, 2)
             profile = cv2.remap(sample.image.astype(np.float32), at[..., 0], at[..., 1], cv2.INTER_LINEAR)
             slope = (reach / 8 + 0.5)[:, None]
-            ends = (
-                profile[:, :1] * (1 - slope) + profile[:, -1:] * slope
-            )  # skin on one side, what lies behind on the other
+            # Skin on one side, what lies behind on the other.
+            ends = profile[:, :1] * (1 - slope) + profile[:, -1:] * slope
             weight = np.square(profile - ends).sum(axis=2)
             centre = (weight * reach).sum(axis=1) / weight.sum(axis=1)
             shifts.extend((centre[:, None] * normal)[1:-1])
@@ -107,10 +100,10 @@ def test_every_part_of_the_face_can_be_seen(style):
 
 def test_the_mean_face_is_a_poor_guess():
     """A network that has learned nothing but the average must not look good on synthetic faces."""
-    samples = draw_faces(150, seed=7, size=128)
+    samples = draw_faces(100, seed=7, size=64)
     points = np.stack([sample.points for sample in samples])
     squares = crop_squares(np.stack([sample.box for sample in samples]), crop_scale=1.25)
-    crops = [crop_of_square(square, 128) for square in squares]
+    crops = [crop_of_square(square, 64) for square in squares]
     mean = np.mean([crop.to_unit(p) for crop, p in zip(crops, points, strict=True)], axis=0)
     guess = np.stack([crop.from_unit(mean) for crop in crops])
     eyes = np.linalg.norm(points[:, 36] - points[:, 45], axis=-1)
@@ -119,12 +112,12 @@ def test_the_mean_face_is_a_poor_guess():
 
 
 def test_occluded_points_are_those_behind_a_prop_or_dark_glasses():
-    samples = draw_faces(120, seed=8, size=96)
+    samples = draw_faces(80, seed=8, size=64)
     hidden = [sample for sample in samples if sample.occluded.any()]
-    assert 5 < len(hidden) < 40
+    assert 4 < len(hidden) < 27
     assert all(("occlusion" in sample.subsets) == sample.occluded.any() for sample in samples)
     assert max(sample.occluded.mean() for sample in hidden) < 0.6
-    assert not any(draw_face(i, seed=8, size=96, clean=True).occluded.any() for i in range(120))
+    assert not any(draw_face(i, seed=8, size=64, clean=True).occluded.any() for i in range(80))
 
 
 def test_reader_gives_the_same_faces():
@@ -146,8 +139,5 @@ def test_reader_gives_the_same_faces():
 def test_bad_arguments_are_named(options, message):
     with pytest.raises(ValueError, match=message):
         draw_faces(**{"count": 1, "seed": 0, **options})
-
-
-def test_reader_refuses_another_layout():
     with pytest.raises(ValueError, match="not wflw_98"):
         read_dataset("drawn", root=None, layout=get_layout("wflw_98"))

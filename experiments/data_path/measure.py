@@ -4,7 +4,8 @@
 
 DATA_ROOT holds ``300W/``; the training faces are read. Writes ``metrics.json`` beside this file. Takes 1 to 3 minutes.
 The stages of a face are timed one by one within ``FaceCrops.__getitem__``: ``read`` is file to RGB pixels, ``warp`` the
-crop, ``paint`` light, sharpness and occlusion, ``rest`` the drawing of random numbers, the points and the tensors.
+crop, ``photometric`` light, sharpness and occlusion, ``rest`` the drawing of random numbers, the points and the
+tensors.
 
 Times are processor time of all threads, so that waiting for a turn on a busy machine costs nothing. The same work is
 done in 10 passes: each face by each recipe in turn, its random numbers the same in every pass. A face counts with its
@@ -36,7 +37,7 @@ from pipnet.layouts import get_layout
 
 HERE = Path(__file__).resolve().parent
 RECIPES = ("none", "paper", "modern")
-STAGES = ("read", "warp", "paint")
+STAGES = ("read", "warp", "photometric")
 FACES, PASSES = 400, 10
 SIZE, BOX_SCALE = 256, 1.25
 
@@ -57,7 +58,7 @@ class Stopwatch:
         self.spent: dict[str, float] = defaultdict(float)
         pipnet.data.dataset.read_image = self._timed("read", pipnet.data.dataset.read_image)
         Crop.warp = self._timed("warp", Crop.warp)  # type: ignore[method-assign]
-        Augment.paint = self._timed("paint", Augment.paint)  # type: ignore[method-assign]
+        Augment.photometric = self._timed("photometric", Augment.photometric)  # type: ignore[method-assign]
 
     def _timed(self, stage: str, function: Any) -> Any:
         def timed(*arguments: Any) -> Any:

@@ -36,14 +36,14 @@ def made_otherwise(way: str) -> Iterator[None]:
     """Exports inside round their weights another way than pipnet's own."""
     from pipnet.model import quantization, rounding
 
-    rounded = rounding._rounded
+    rounded = rounding.round_rows
     with ExitStack() as patches:
         if way == "nearest":
             patches.enter_context(mock.patch.object(quantization, "round_weights"))
         if way == "limited":
             patches.enter_context(mock.patch.object(rounding, "_statistics", return_value={}))
         if way in ("limited", "bias"):
-            nearest = mock.patch.object(rounding, "_rounded", lambda rows, step, _: rounded(rows, step, None))
+            nearest = mock.patch.object(rounding, "round_rows", lambda rows, step, _: rounded(rows, step, None))
             patches.enter_context(nearest)
         yield
 

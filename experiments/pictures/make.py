@@ -1,6 +1,6 @@
 """Draw the pictures of the README: the public-domain portrait and synthetic faces, nothing else.
 
-python experiments/pictures/make.py                            # all, a minute; needs the extra `demo` for the portrait
+python experiments/pictures/make.py                            # all, a minute; needs the extra `dev`
 python experiments/pictures/make.py --only tracking tools      # some
 """
 
@@ -12,10 +12,10 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import scene
 import skimage.data
 from PIL import Image, ImageDraw, ImageFont
 
+from experiments.pictures import scene
 from pipnet.data.report import contact_sheet
 from pipnet.data.synthetic.dataset import draw_faces
 from pipnet.files import replacing

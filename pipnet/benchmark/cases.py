@@ -30,22 +30,13 @@ _CHUNK = 64  # faces between two looks at whether to stop
 
 @dataclass(eq=False)
 class Network:
-    """One of ``--models``.
+    """One of ``--models``."""
 
-    Attributes:
-        name: As the user gave it; of a file its name without suffix.
-        folder: Where files made for the benchmark go.
-        input_size: S, side of the crops in pixels.
-        files: By precision; those that are made join them as ``fp32.onnx`` and ``int8.onnx``.
-        load: Gives the network, where more files can be made of it; None for a graph.
-        trained: Whether its weights are not random.
-    """
-
-    name: str
-    folder: Path
-    input_size: int
-    files: dict[str, Path]
-    load: Callable[[], LoadedModel] | None = None
+    name: str  # as the user gave it; of a file its name without suffix
+    folder: Path  # where files made for the benchmark go
+    input_size: int  # S, side of the crops in pixels
+    files: dict[str, Path]  # by precision; those that are made join them as fp32.onnx and int8.onnx
+    load: Callable[[], LoadedModel] | None = None  # gives the network, where more files can be made of it
     trained: bool = True
 
     def file(self, runtime: str, precision: str) -> Path:

@@ -79,11 +79,7 @@ def read_image(source: str | os.PathLike[str] | np.ndarray) -> Photo:
 
 
 def read_bytes(source: str | os.PathLike[str]) -> bytes:
-    """All bytes of a photo's file.
-
-    Raises:
-        BadSampleError: The file is missing, empty, no file or too large, or can't be read; the message names it.
-    """
+    """All bytes of a photo's file; a BadSampleError names one that is missing, empty, too large or can't be read."""
     path = _as_path(source)
     try:
         status = path.stat()
@@ -103,11 +99,7 @@ def read_bytes(source: str | os.PathLike[str]) -> bytes:
 
 
 def decode_image(data: bytes, name: str | os.PathLike[str]) -> Photo:
-    """The photo in the bytes of a whole file, as :func:`read_image` gives it; ``name`` is what errors call it.
-
-    Raises:
-        BadSampleError: No image, too large, or cut off.
-    """
+    """The photo in the bytes of a whole file, as :func:`read_image` gives it; ``name`` is what errors call it."""
     _check_size(f"{name}", *(claimed_size(data) or (0, 0)))
     if is_cut_off(data):
         raise BadSampleError(f"{name}: the image is cut off after {len(data)} bytes; {_REPLACE}")
@@ -157,9 +149,10 @@ def image_size(source: str | os.PathLike[str] | np.ndarray) -> tuple[int, int]:
 
     Where the orientation tag itself is damaged the two may be exchanged.
 
+    A cut-off file passes: its header is whole.
+
     Raises:
-        BadSampleError: The file is missing, empty or no image, or the array is no image. A cut-off file passes: its
-            header is whole.
+        BadSampleError: The file is missing, empty or no image, or the array is no image.
     """
     if isinstance(source, np.ndarray):
         _check_array(source)
@@ -347,9 +340,8 @@ def check_source(source: str | os.PathLike[str]) -> None:
     """Stop on a source that gives no photos, before the first of several sources has cost hours.
 
     Raises:
-        FileNotFoundError: No such source.
         ValueError: It is neither a folder nor a list of UTF-8 or ASCII.
-        OSError: It can't be read.
+        OSError: There is no such source, or it can't be read.
     """
     source = Path(source)
     if source.is_dir():
@@ -387,7 +379,6 @@ def photos_below(
     itself: whoever reads them will say so.
 
     Args:
-        folder: Where to look.
         in_order: Sorted by name, a folder's photos before those of its subfolders; else in the order of the disk.
         but: Folders that are not entered, resolved.
         others: Counts the other files by suffix.

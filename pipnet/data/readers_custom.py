@@ -16,6 +16,7 @@ from pipnet.data.sample import BadItems, Sample, Validation, check_options, requ
 from pipnet.files import csv_rows, read_text
 from pipnet.layouts import PointLayout
 
+_Object = dict[str, Any]  # of JSON
 _log = logging.getLogger(__name__)
 
 _BOX_COLUMNS = ("box_x0", "box_y0", "box_x1", "box_y1")
@@ -84,7 +85,12 @@ def read_csv(
     rows = []
     faces_of: Counter[str] = Counter()
     for number, cells in table:
-        row = cells if isinstance(cells, str) else _row(cells, columns)
+        if isinstance(cells, str):  # what is wrong with the line
+            row = cells
+        elif len(cells) != len(columns):
+            row = "the line has not as many cells as the header; correct or delete it"
+        else:
+            row = dict(zip(columns, cells, strict=True))
         photo = row["image"].strip() if isinstance(row, dict) else ""
         faces_of[photo] += 1  # counted before anything is skipped: names stay the same
         default_name = photo if faces_of[photo] == 1 else f"{photo}#{faces_of[photo]}"
@@ -92,13 +98,6 @@ def read_csv(
     wanted = wanted_keys((stem for *_, row, _, stem in rows if isinstance(row, dict)), validation)
     # A line without a photo is on both sides of the validation split: it is said wherever the file is read.
     return list(bad.collect([row[:3] for row in rows if isinstance(row[1], str) or row[3] in wanted], read))
-
-
-def _row(cells: Sequence[str], columns: Sequence[str]) -> dict[str, str] | str:
-    """The cells of a line by column, or what is wrong with it."""
-    if len(cells) != len(columns):
-        return "the line has not as many cells as the header; correct or delete it"
-    return dict(zip(columns, cells, strict=True))
 
 
 def _photo(root: Path, images: str, name: str) -> Path:
@@ -182,7 +181,7 @@ def read_coco(
     names: set[str] = set()
     others: Counter[str] = Counter()
 
-    def find_face(item: tuple[int, dict[str, Any]]) -> tuple[str, dict[str, Any], str] | None:
+    def find_face(item: tuple[int, _Object]) -> tuple[str, _Object, str] | None:
         position, annotation = item
         where = f"{path}, annotation {annotation.get('id', f'number {position}')}"
         kind = _plain(annotation.get("category_id"))
@@ -190,14 +189,12 @@ def read_coco(
             others[str(categories[kind].get("name"))] += 1
             return None
         if categories and kind not in orders and (kind is not None or len(categories) > 1):
-            bad.add(
-                f"{where}: category_id {annotation.get('category_id')!r} is not in categories; correct it or delete"
-                " the annotation"
-            )
+            number = annotation.get("category_id")
+            bad.add(f"{where}: category_id {number!r} is not in categories; correct it or delete the annotation")
             return None
         return where, annotation, str(annotation.get("id", position))
 
-    def read(item: tuple[str, dict[str, Any], str]) -> Sample:
+    def read(item: tuple[str, _Object, str]) -> Sample:
         where, annotation, number = item
         photo = _coco_photo(photos, annotation, where)
         image = _photo(root, images, photo["file_name"])
@@ -207,16 +204,14 @@ def read_coco(
             raise BadSampleError(f"{where}: the id stands on an earlier annotation too; number the annotations anew")
         _check_size(photo, image, where)
         points, visibility = _coco_points(annotation, layout, where)
-        order = orders.get(_plain(annotation.get("category_id")), next(iter(orders.values()), None))
-        if order is not None:
-            points, visibility = points[order], visibility[order]
+        order = orders.get(_plain(annotation.get("category_id")), next(iter(orders.values()), slice(None)))
         sample = sample_at(
             where,
             image=image,
-            points=points,
+            points=points[order],
             name=f"{photo['file_name']}#{number}",
             box=_coco_box(annotation, where) if box == "rectangle" else None,
-            occluded=visibility == 1,
+            occluded=visibility[order] == 1,
         )
         names.add(number)
         return sample
@@ -238,7 +233,7 @@ def _plain(value: Any) -> Any:
     return value if isinstance(value, int | str | float) else None
 
 
-def _load_coco(path: Path) -> tuple[dict[Any, list[dict[str, Any]]], list[dict[str, Any]], dict[Any, dict[str, Any]]]:
+def _load_coco(path: Path) -> tuple[dict[Any, list[_Object]], list[_Object], dict[Any, _Object]]:
     """Photos by id, of which there should be one, annotations, and categories by id."""
     try:
         content = json.loads(read_text(path))
@@ -246,7 +241,7 @@ def _load_coco(path: Path) -> tuple[dict[Any, list[dict[str, Any]]], list[dict[s
         raise ValueError(f"{path}: not JSON ({error}); export it again") from error
     except RecursionError as error:
         raise ValueError(f"{path}: not COCO keypoints, but brackets in brackets; export it again") from error
-    photos: dict[Any, list[dict[str, Any]]] = {}
+    photos: dict[Any, list[_Object]] = {}
     try:
         for image in content["images"]:
             there = photos.setdefault(image["id"], [])
@@ -269,16 +264,15 @@ def _load_coco(path: Path) -> tuple[dict[Any, list[dict[str, Any]]], list[dict[s
 
 
 def _face_categories(
-    path: Path, categories: dict[Any, dict[str, Any]], layout: PointLayout, name: str | None
-) -> dict[Any, np.ndarray | None]:
-    """Categories that are faces: id to the places of the layout's points among theirs, None where they agree."""
-    orders = {}
+    path: Path, categories: dict[Any, _Object], layout: PointLayout, name: str | None
+) -> dict[Any, list[int]]:
+    """Categories that are faces: id to the places of the layout's points among theirs."""
+    orders, wanted = {}, list(layout.names)
     for kind in _chosen(path, categories, layout, name):
-        names, wanted = _keypoints(categories[kind]), list(layout.names)
-        orders[kind] = None
+        names = _keypoints(categories[kind])
+        orders[kind] = list(range(layout.num_points))
         if names and names != wanted and sorted(names) == sorted(wanted):
-            places = [names.index(point) for point in wanted]
-            orders[kind] = np.array(places)
+            orders[kind] = places = [names.index(point) for point in wanted]
             moved = ", ".join(f"{wanted[new]} {new} from {old}" for new, old in enumerate(places))
             _log.warning(
                 "%s: points stand in another order than in layout %s, read by name: %s", path, layout.name, moved
@@ -292,7 +286,7 @@ def _face_categories(
     return orders
 
 
-def _chosen(path: Path, categories: dict[Any, dict[str, Any]], layout: PointLayout, name: str | None) -> list[Any]:
+def _chosen(path: Path, categories: dict[Any, _Object], layout: PointLayout, name: str | None) -> list[Any]:
     if name is None and len(categories) < 2:
         return list(categories)
     named = [kind for kind, category in categories.items() if str(category.get("name")) == (name or "face")]
@@ -306,12 +300,12 @@ def _chosen(path: Path, categories: dict[Any, dict[str, Any]], layout: PointLayo
     return chosen
 
 
-def _keypoints(category: dict[str, Any]) -> list[str]:
+def _keypoints(category: _Object) -> list[str]:
     names = category.get("keypoints")
     return [str(name) for name in names] if isinstance(names, list) else []
 
 
-def _coco_photo(photos: dict[Any, list[dict[str, Any]]], annotation: dict[str, Any], where: str) -> dict[str, Any]:
+def _coco_photo(photos: dict[Any, list[_Object]], annotation: _Object, where: str) -> _Object:
     there = photos.get(_plain(annotation.get("image_id")), [])
     if len(there) > 1:
         named = " and ".join(photo["file_name"] for photo in there[:2])
@@ -325,7 +319,7 @@ def _coco_photo(photos: dict[Any, list[dict[str, Any]]], annotation: dict[str, A
     return there[0]
 
 
-def _check_size(photo: dict[str, Any], image: Path, where: str) -> None:
+def _check_size(photo: _Object, image: Path, where: str) -> None:
     """Stop where the file says another size than the photo has: its points count in other pixels."""
     said = photo.get("width"), photo.get("height")
     if not all(isinstance(side, int | float) and side > 0 for side in said):
@@ -348,7 +342,7 @@ def _check_size(photo: dict[str, Any], image: Path, where: str) -> None:
     )
 
 
-def _coco_points(annotation: dict[str, Any], layout: PointLayout, where: str) -> tuple[np.ndarray, np.ndarray]:
+def _coco_points(annotation: _Object, layout: PointLayout, where: str) -> tuple[np.ndarray, np.ndarray]:
     """Points ``(N, 2)``, NaN where not labelled, and visibility ``(N,)``."""
     n = layout.num_points
     try:
@@ -368,7 +362,7 @@ def _coco_points(annotation: dict[str, Any], layout: PointLayout, where: str) ->
     return points, visibility
 
 
-def _coco_box(annotation: dict[str, Any], where: str) -> np.ndarray:
+def _coco_box(annotation: _Object, where: str) -> np.ndarray:
     bbox: Any = annotation.get("bbox")
     try:
         x, y, width, height = map(float, bbox)

@@ -105,9 +105,8 @@ Validation = Literal["exclude", "only", "include"]
 def in_validation(key: str) -> bool:
     """Whether a face belongs to the validation part: about one in ten, the same ones on every machine.
 
-    Args:
-        key: Stem of the photo's file name, so that faces of one photo stay together; the record's name where photos
-            have no files.
+    ``key`` is the stem of the photo's file name, so that its faces stay together; a record's name where there are no
+    files.
 
     Example:
         >>> [key for key in ("face_8", "face_9", "face_10") if in_validation(key)]
@@ -145,11 +144,7 @@ def check_options(
     box: str = "points",
     validation: str = "include",
 ) -> None:
-    """Stop on an unknown value of an option, or on validation faces of a part that has none.
-
-    Raises:
-        ValueError: The message lists the choices.
-    """
+    """Stop, by a ValueError, on an unknown value of an option, or on validation faces of a part that has none."""
     for name, value, choices in (
         ("part", part, parts),
         ("box", box, ("points", "rectangle")),
@@ -162,11 +157,7 @@ def check_options(
 
 
 def require(path: Path, tree: str) -> Path:
-    """The path, if it is there.
-
-    Raises:
-        FileNotFoundError: Names the path and what the dataset's folder must look like, ``tree``.
-    """
+    """The path, or a FileNotFoundError that names it and says what the dataset's folder must look like: ``tree``."""
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist; expected {tree} (data/README.md says how to get it)")
     return path

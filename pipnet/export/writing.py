@@ -22,20 +22,12 @@ _FIRST_BATCHES, _BATCH = (1, 8), 16
 
 @dataclass(frozen=True)
 class Difference:
-    """How far a runtime's predictions are from PyTorch's.
-
-    Attributes:
-        runtime: Its name.
-        largest_px: Largest distance of a point, pixels of the crop.
-        mean_px: Mean distance.
-        largest_score: Largest difference of a score, of points and faces.
-        not_compared: Why it was not compared, a sentence; the figures are NaN then. "" where it was.
-    """
+    """How far a runtime's predictions are from PyTorch's; NaN where ``not_compared`` says why there are none."""
 
     runtime: str
-    largest_px: float = float("nan")
+    largest_px: float = float("nan")  # distance of a point, pixels of the crop
     mean_px: float = float("nan")
-    largest_score: float = float("nan")
+    largest_score: float = float("nan")  # difference of a score, of points and faces
     not_compared: str = ""
 
     def within(self, tolerance_px: float, tolerance_score: float) -> bool:
@@ -100,16 +92,8 @@ def missing_package(path: Path) -> str:
 def write(loaded: LoadedModel, path: Path, *, precision: str, crops: np.ndarray, card: str) -> list[Difference]:
     """Write a graph whole or not at all, after it was compared with the network.
 
-    Args:
-        loaded: On the CPU.
-        path: ``.onnx``, or ``.xml`` for OpenVINO, which brings a ``.bin`` of the same stem. Older files of that name
-            are replaced.
-        precision: ``"fp32"`` or ``"int8"``.
-        crops: Faces as RGB uint8 ``(K, S, S, 3)``: int8 is calibrated on them, and all is compared on them.
-        card: Text about the weights, stored in the file.
-
-    Returns:
-        How far each runtime is from PyTorch.
+    A ``.xml`` for OpenVINO brings a ``.bin`` of the same stem; older files of that name are replaced. int8 is
+    calibrated on the crops, uint8 ``(K, S, S, 3)``, and all is compared on them; the card is stored in the file.
 
     Raises:
         ExportError: A 32-bit graph differs by more than 0.001 px, or its scores by more than 0.001; or a

@@ -148,13 +148,6 @@ def build_pyramid(
     Raises:
         ValueError: Unknown name, or the backbone has no features of one of the strides.
         OSError: The ImageNet weights can't be had; the message says what to do.
-
-    Example:
-        >>> pyramid = build_pyramid("mobilenet_v2", (4, 8, 32))
-        >>> pyramid.channels
-        (24, 32, 320)
-        >>> [tuple(level.shape[1:]) for level in pyramid.module(torch.zeros(1, 3, 64, 64))]
-        [(24, 16, 16), (32, 8, 8), (320, 2, 2)]
     """
     strides = tuple(strides)
     if name.startswith(_TIMM):

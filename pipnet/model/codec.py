@@ -173,9 +173,6 @@ def encode(
         weight: ``(B, N)``, how much each point counts. What a point says of a neighbour counts by the product of both.
         pool_factor: ``(B,)``; see :class:`PIPTargets`.
 
-    Returns:
-        The targets; :func:`decode` of maps that hold them gives the points back.
-
     Reference:
         The authors' ``lib/data_utils.py:gen_target_pip``; theirs has no mask.
 
@@ -183,8 +180,6 @@ def encode(
         >>> targets = encode(torch.tensor([[[0.5, 0.3125], [0.0, 1.0]]]), torch.tensor([[1], [0]]), grid=8)
         >>> targets.cell.tolist(), targets.offset.tolist()
         ([[20, 56]], [[[0.0, 0.5], [0.0, 1.0]]])
-        >>> targets.neighbor_offset[0, 0].tolist()  # point 1 in cells from the corner of point 0's cell (4, 2)
-        [[-4.0, 6.0]]
     """
     labelled = ~points_unit.isnan().any(dim=-1)  # (B, N)
     scaled = points_unit.nan_to_num(0.0) * grid  # cells

@@ -324,11 +324,8 @@ class Found(NamedTuple):
 class UnlabelledFaces:
     """The faces of a store that passed the rules, in an order that is the same on every machine.
 
-    They are read when they are asked for: ten million faces take no more memory than five hundred.
-
-    Args:
-        folder: What :func:`pipnet.self_training.ingest.ingest` filled.
-        digest: Which choice of faces; None takes the one that was made last.
+    They are read when they are asked for: ten million faces take no more memory than five hundred. ``digest`` names a
+    choice of faces; None takes the one that was made last.
 
     Raises:
         FileNotFoundError: There is no such choice.

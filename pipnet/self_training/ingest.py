@@ -52,23 +52,16 @@ CROP_SCALE = 1.9  # room for the crops of a training: 1.25 to 1.3 box sides, tur
 class FaceRules:
     """What a detection must have to be used without a label; defaults chosen in ``experiments/gathering``.
 
-    Attributes:
-        min_score: Of the detector. Up to 0.85 more than half of what RetinaFace reports are hands, backs of heads,
-            animals and two faces in one box.
-        min_size: Longer side of the box in pixels of the photo. Below 32 the spacing of the features is not to be seen.
-        min_sharpness: See :func:`sharpness`, grey levels. Below 3 a face is out of focus or lost in the dark; a soft
-            portrait has 8, a usual face 15 to 30.
-        min_inside: Share of the box inside the photo. Tight chips begin at 0.73; below 0.7 an eye or the mouth is
-            missing.
-
-    Raises:
-        ValueError: A number is out of range.
+    Up to a score of 0.85 more than half of what RetinaFace reports are hands, backs of heads, animals and two faces in
+    one box. Below a size of 32 the spacing of the features is not to be seen. Below a sharpness of 3 a face is out of
+    focus or lost in the dark; a soft portrait has 8, a usual face 15 to 30. Tight chips begin at 0.73 inside; below 0.7
+    an eye or the mouth is missing.
     """
 
-    min_score: float = 0.85
-    min_size: float = 32.0
-    min_sharpness: float = 3.0
-    min_inside: float = 0.7
+    min_score: float = 0.85  # of the detector
+    min_size: float = 32.0  # longer side of the box, pixels of the photo
+    min_sharpness: float = 3.0  # see sharpness(), grey levels
+    min_inside: float = 0.7  # share of the box inside the photo
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
@@ -91,17 +84,14 @@ class FaceRules:
 class Ingested:
     """What :func:`ingest` found.
 
-    Attributes:
-        faces: Those that passed the rules.
-        counts: ``photos`` (files met), ``damaged`` (of them), ``duplicates`` (of them, with the bytes of another),
-            ``without_face`` (different good photos in which nothing was detected), ``detections`` (in different
-            photos), ``kept`` and ``dropped`` (by reason).
-        damaged: The file with one line for each photo that can't be used, and why.
+    Counts are ``photos`` (files met), ``damaged`` (of them), ``duplicates`` (of them, with the bytes of another),
+    ``without_face`` (different good photos in which nothing was detected), ``detections`` (in different photos),
+    ``kept`` and ``dropped`` (by reason).
     """
 
-    faces: UnlabelledFaces
+    faces: UnlabelledFaces  # that passed the rules
     counts: dict[str, Any]
-    damaged: Path
+    damaged: Path  # a line for each photo that can't be used, and why
 
     def __str__(self) -> str:
         return described(self.counts)

@@ -53,29 +53,17 @@ class Options:
 
 @dataclass
 class SelfTraining:
-    """A run of a curriculum.
+    """A run of a curriculum."""
 
-    Attributes:
-        settings: Plain config, the content of ``conf/self_train.yaml``.
-        options: Of the config group ``self_training``.
-        curriculum: What it does.
-        training_data: Labelled faces, and the mean face of all stages, which says who is whose neighbour.
-        unlabelled: Faces without labels; None where the curriculum uses none.
-        records: Of the finished stages.
-        processes: Those that train together.
-        teacher: A network that takes the place of the first stage.
-        record: Of the training, for checkpoints.
-    """
-
-    settings: Mapping[str, Any]
+    settings: Mapping[str, Any]  # the content of conf/self_train.yaml
     options: Options
     curriculum: Curriculum
-    training_data: TrainingData
-    unlabelled: UnlabelledFaces | None
+    training_data: TrainingData  # its mean face is that of all stages: it says who is whose neighbour
+    unlabelled: UnlabelledFaces | None  # where the curriculum uses them
     records: StageRecords
     processes: Processes
-    teacher: Path | None
-    record: dict[str, Any]
+    teacher: Path | None  # a network that takes the place of the first stage
+    record: dict[str, Any]  # of the training, for checkpoints
 
     def __post_init__(self) -> None:
         self.folder, self.seed = Path(self.settings["folder"]), self.settings["seed"]

@@ -82,28 +82,15 @@ def build_optimizer(
 
 @dataclass(frozen=True)
 class Schedule:
-    """How the learning rate falls over a training; epochs are fractional. The config group ``schedule``, and when.
+    """How the learning rate falls over a training; epochs are fractional. The config group ``schedule``, and when."""
 
-    Attributes:
-        epochs: Of the whole schedule.
-        begin: Epochs of the schedule before this training.
-        name: "steps" (the paper: times ``gamma`` at each milestone) or "cosine" (down to ``final``).
-        warmup_epochs: Linear rise from a hundredth at the start.
-        milestones: Epochs of the steps.
-        gamma: Factor of a step.
-        final: Multiple at the end of the cosine.
-
-    Raises:
-        ValueError: No such schedule.
-    """
-
-    epochs: float
-    begin: float = 0.0
+    epochs: float  # of the whole schedule
+    begin: float = 0.0  # epochs of the schedule before this training
     name: Literal["steps", "cosine"] = "steps"
-    warmup_epochs: float = 0.0
-    milestones: Sequence[float] = (30, 50)
+    warmup_epochs: float = 0.0  # linear rise from a hundredth at the start
+    milestones: Sequence[float] = (30, 50)  # of "steps", the paper's: times gamma at each
     gamma: float = 0.1
-    final: float = 0.01
+    final: float = 0.01  # multiple at the end of "cosine"
 
     def __post_init__(self) -> None:
         if self.name not in ("steps", "cosine"):

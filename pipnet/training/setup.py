@@ -32,23 +32,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Labelled faces, as a training needs them.
-
-    Attributes:
-        layout: What their points mean.
-        faces: Those to train on, augmented.
-        held_out: Those that choose weights and calibrate scores.
-        validation: The same, measured.
-        mean_face: ``(N, 2)``, fractions of the crop; of the faces to train on.
-        skipped: Reasons of the items that could not be read.
-    """
+    """Labelled faces, as a training needs them."""
 
     layout: PointLayout
-    faces: FaceCrops
-    held_out: Sequence[Sample]
-    validation: Validation
-    mean_face: np.ndarray
-    skipped: list[str]
+    faces: FaceCrops  # to train on, augmented
+    held_out: Sequence[Sample]  # that choose weights and calibrate scores
+    validation: Validation  # of the same
+    mean_face: np.ndarray  # (N, 2), fractions of the crop; of the faces to train on
+    skipped: list[str]  # reasons of the items that could not be read
 
 
 def build_network(settings: Mapping[str, Any], training_data: TrainingData, *, seed: int) -> PIPNet:

@@ -41,27 +41,16 @@ class Progress:
 
 @dataclass
 class TrainingState:
-    """Weights, optimiser and progress of a training; all that its next step depends on.
+    """Weights, optimiser and progress of a training; all that its next step depends on."""
 
-    Attributes:
-        net: The network that takes the steps.
-        average: Its moving average, if it has one.
-        optimizer: As built: its learning rates are what the schedule multiplies.
-        layout: What the points mean.
-        crop_scale: Side of the crop over the longer side of the box.
-        folder: Of ``last.pt`` and ``best.pt``.
-        record: Of the training; its ``"config"`` is compared when a training resumes.
-        setting: Further arguments that must not change in the middle.
-    """
-
-    net: PIPNet
+    net: PIPNet  # that takes the steps
     average: AveragedModel | None
-    optimizer: Optimizer
+    optimizer: Optimizer  # as built: its learning rates are what the schedule multiplies
     layout: PointLayout
-    crop_scale: float
-    folder: Path
-    record: dict[str, Any]
-    setting: dict[str, Any] = field(default_factory=dict)
+    crop_scale: float  # side of the crop over the longer side of the box
+    folder: Path  # of last.pt and best.pt
+    record: dict[str, Any]  # of the training; its "config" is compared when a training resumes
+    setting: dict[str, Any] = field(default_factory=dict)  # further arguments that must not change in the middle
     progress: Progress = field(default_factory=Progress)
     best_nme: float = float("inf")
 
@@ -98,12 +87,7 @@ class TrainingState:
         checkpoint.save(self.best_path, self.chosen, layout=self.layout, crop_scale=self.crop_scale, training=training)
 
     def save_last(self) -> None:
-        """Write ``last.pt``.
-
-        Raises:
-            TrainingError: A weight is not finite: a state that can't be gone on from must not replace one that can.
-            OSError: The file can't be written; the older one stays.
-        """
+        """Write ``last.pt``; a TrainingError keeps a weight that is not finite from replacing a good state."""
         state = self.progress
         for key, values in self.net.state_dict().items():
             if values.is_floating_point() and not values.isfinite().all():
@@ -131,10 +115,7 @@ class TrainingState:
         return f"{self.last_path} holds an earlier state" if self.last_path.is_file() else "no state was saved before"
 
     def restore(self, processes: Processes) -> bool:
-        """Go on from ``last.pt`` if there is one; only the main process needs to see it.
-
-        Returns:
-            Whether there was one.
+        """Go on from ``last.pt`` if there is one, and say so; only the main process needs to see it.
 
         Raises:
             TrainingError: It belongs to another network or was trained with another setting; the message names it.
