@@ -182,21 +182,18 @@ def press(view: Window, fake: Screen, keys: str) -> None:
         view.poll()
 
 
-@pytest.mark.parametrize("key", ["q", "Q", "\x1b"])
-def test_keys_that_end(key, fake):
+@pytest.mark.parametrize("key", ["q", "Q", "\x1b", ""])
+def test_what_ends_it(key, fake):
+    """A key, or the window is gone."""
     view = Window("a")
     press(view, fake, key)
+    if not key:
+        fake.open = False
+        assert view.poll()
     assert view.closed
     assert not fake.open
     view.show(np.zeros((10, 10, 3), np.uint8), ("late",))
     assert fake.shown == []
-
-
-def test_a_window_that_is_gone_counts_as_closed(fake):
-    view = Window("a")
-    fake.open = False
-    assert view.poll()
-    assert view.closed
     view.close()
 
 

@@ -65,17 +65,12 @@ def test_the_default_tells_a_face_from_a_smear_and_from_the_dark():
     assert sharpness((photo * 0.03).astype(np.uint8), FACE) < least
 
 
-def test_sharpness_of_boxes_at_the_border():
+def test_boxes_at_the_border():
     photo = astronaut()
     assert sharpness(photo, np.array([-50.0, -50, 40, 40])) > 0
     assert sharpness(photo, np.array([600.0, 10, 700, 90])) == 0
-
-
-def test_share_inside():
     whole = np.array([-0.5, -0.5, 9.5, 4.5])
-    assert share_inside(whole, 10, 5) == 1
-    assert share_inside(whole, 5, 5) == 0.5
-    assert share_inside(whole + 100, 10, 5) == 0
+    assert [share_inside(box, width, 5) for box, width in ((whole, 10), (whole, 5), (whole + 100, 10))] == [1, 0.5, 0]
 
 
 @pytest.mark.parametrize("at", [(100.0, 90.0), (3.2, 5.7), (198.6, 150.1)])

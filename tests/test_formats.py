@@ -101,6 +101,14 @@ def test_coco_leaves_out_points_that_are_not_finite():
     json.dumps(document, allow_nan=False)
 
 
+def test_coco_has_an_upright_box_around_a_turned_one():
+    faces = FaceLandmarks(np.zeros((1, 68, 2)), np.ones((1, 68)), [[10.0, 20, 50, 60]], L68, angles=[45.0])
+    x, y, width, height = faces.to_coco("a.jpg", (99, 99))["annotations"][0]["bbox"]
+    np.testing.assert_allclose(
+        [x + width / 2, y + height / 2, width, height], [30, 40, 3200**0.5, 3200**0.5], atol=1e-2
+    )
+
+
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_coco_skeletons_join_points_of_the_layout(name):
     layout = get_layout(name)

@@ -89,8 +89,8 @@ def test_photos_of_every_kind_at_once(tmp_path):
 
 
 def test_no_photos_and_no_faces():
-    assert landmarker_of()([]) == []
     net = BrightSpot()
+    assert landmarker_of(net)([]) == []
     assert [len(faces) for faces in landmarker_of(net)([photo(0), photo(0)])] == [0, 0]
     assert net.batches == []
 
@@ -149,11 +149,6 @@ def test_a_strip_of_a_million_pixels_takes_no_gigabytes():
         assert crop.max() == 217
         assert min((crop > 0).any(axis=(axis, 2)).sum() for axis in (0, 1)) <= 2  # a line, not an area
         assert np.isfinite(landmarker(image, boxes=box).points).all()
-
-
-@pytest.fixture(scope="module")
-def shipped():
-    return FaceLandmarker.load(device="cpu", threads=1)
 
 
 def test_four_threads_get_what_one_gets(shipped):

@@ -12,7 +12,7 @@ import pytest
 from skimage.data import astronaut
 
 from pipnet.demo import command, main
-from pipnet.geometry import angle_between, box_corners, box_size, tight_box, turned
+from pipnet.geometry import angle_between, box_size, tight_box, turned
 from pipnet.inference.detections import Calibration, Detections
 from pipnet.inference.landmarker import FaceLandmarker
 from pipnet.landmarks import FaceLandmarks
@@ -246,11 +246,6 @@ def portrait_turned(degrees: float, points: np.ndarray | None = None) -> tuple[n
 
 
 @pytest.fixture(scope="module")
-def shipped() -> FaceLandmarker:
-    return FaceLandmarker.load(device="cpu", threads=1)
-
-
-@pytest.fixture(scope="module")
 def upright(shipped) -> FaceLandmarks:
     return shipped(astronaut())
 
@@ -312,11 +307,3 @@ def test_the_demo_shows_points_on_a_person_who_lies_and_takes_its_tables_back(tm
 def face_in(path: Path) -> dict:
     (face,) = json.loads(path.read_text())["faces"]
     return face
-
-
-def test_coco_has_an_upright_box_around_a_turned_one():
-    layout, points = PointLayout("nose", 1, mirror=(0,)), np.array([[[30.0, 40.0]]])
-    faces = FaceLandmarks(points, [[0.9]], [[10.0, 20, 50, 60]], layout, angles=[45.0])
-    x, y, width, height = faces.to_coco("a.jpg", (99, 99))["annotations"][0]["bbox"]
-    np.testing.assert_allclose([x, y, x + width, y + height], tight_box(box_corners(faces.boxes[0], 45.0)), atol=1e-3)
-    assert width == pytest.approx(40 * np.sqrt(2), abs=1e-2)

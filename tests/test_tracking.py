@@ -20,7 +20,6 @@ from scipy.optimize import linear_sum_assignment
 from experiments.motion import move, moved, still, sway
 from pipnet.geometry import angle_between, roll_angles, tight_box, turned
 from pipnet.inference.detections import Detections
-from pipnet.inference.landmarker import FaceLandmarker
 from pipnet.inference.smoothing import Smoothing
 from pipnet.inference.tracking import FaceTracker, cheapest_pairs, face_distances, match
 from pipnet.landmarks import FaceLandmarks
@@ -419,11 +418,6 @@ def test_wrong_arguments_are_one_sentence(options, message):
     landmarker.layout = LAYOUT if options else PointLayout("nose", 1, mirror=(0,))
     with pytest.raises(ValueError, match=message):
         FaceTracker(landmarker, **options)
-
-
-@pytest.fixture(scope="module")
-def shipped() -> FaceLandmarker:
-    return FaceLandmarker.load(device="cpu")
 
 
 @pytest.fixture(scope="module")

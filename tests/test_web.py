@@ -37,8 +37,8 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture(scope="module")
-def landmarker():
-    return FaceLandmarker.load(device="cpu")
+def landmarker(shipped):
+    return shipped
 
 
 @pytest.fixture(scope="module")

@@ -33,7 +33,7 @@ import numpy as np
 from aiohttp import WSCloseCode, WSMsgType, web
 
 from pipnet.console import complain, version
-from pipnet.data.images import MAX_PIXELS, BadSampleError, claimed_size, decode_image, foreign_kind, is_cut_off
+from pipnet.data.images import MAX_PIXELS, BadSampleError, claimed_size, decode_image
 from pipnet.demo.command import DEFAULT_MIN_SCORE, DEFAULT_PORT
 from pipnet.demo.photos import surest
 from pipnet.demo.stopwatch import Stopwatch
@@ -94,13 +94,11 @@ def decode_page_image(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -
     if width * height > max_pixels:
         most = f"{max_pixels / 1e6:.0f} megapixels"
         raise BadSampleError(f"{name}: {width} x {height} pixels are more than the {most} that work; reduce it")
-    if is_cut_off(data):
-        raise BadSampleError(f"{name}: the image is cut off after {len(data)} bytes; load or save it again")
     try:
         return decode_image(data, name)
-    except BadSampleError:
-        what = foreign_kind(data) or "not an image, or a damaged one; JPEG, PNG, WebP, BMP and TIFF work"
-        raise BadSampleError(f"{name}: {what}") from None
+    except BadSampleError as error:  # whose advice is for files of a dataset
+        problem = str(error).rpartition("; ")[0]
+        raise BadSampleError(f"{problem}; save it again, JPEG, PNG, WebP, BMP and TIFF work") from None
 
 
 LARGEST_PHOTO_BYTES = 64 * 2**20
