@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 from experiments.tables import Cells
 
-Rows: TypeAlias = dict[str, Any]
+Rows: TypeAlias = dict[Any, Any]
 
 # 300w_mobilenet_v2
 

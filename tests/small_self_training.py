@@ -4,14 +4,10 @@ import json
 import sys
 from pathlib import Path
 
-import torch
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
+import small_training
 
-from pipnet.config import config_dir, plain
 from pipnet.model import checkpoint
 from pipnet.self_train import self_train
-from pipnet.training.distributed import join_processes
 
 ARGUMENTS = (
     "experiment=self_train_drawn",
@@ -36,14 +32,7 @@ ARGUMENTS = (
 STAGES = (
     {"name": "labels", "epochs": 1, "pseudo": False},
     {"name": "coarse", "epochs": 1, "pool_factor": 2},
-    {
-        "name": "full",
-        "epochs": 1,
-        "views": 2,
-        "start": "teacher",
-        "labelled_share": 0.5,
-        "select": {"weighted": True},
-    },
+    {"name": "full", "epochs": 1, "views": 2, "start": "teacher", "labelled_share": 0.5, "select": {"weighted": True}},
 )
 
 
@@ -59,21 +48,11 @@ def command(folder, *more):
 
 def config(folder, *more):
     """What the command makes of its arguments."""
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(config_dir(), version_base="1.3"):
-        return plain(compose("self_train", [*ARGUMENTS, f"folder={folder}", *more]))
+    return small_training.config(folder, *more, primary="self_train", arguments=ARGUMENTS)
 
 
 def self_train_here(folder, *more):
-    """The command without the command line, on one thread: sums depend on how many threads share them."""
-    settings = config(folder, *more)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with join_processes(settings["device"]) as joined:
-            return self_train(settings, joined)
-    finally:
-        torch.set_num_threads(threads)
+    return small_training.run_here(self_train, config(folder, *more))
 
 
 def records(folder):

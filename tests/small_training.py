@@ -45,23 +45,26 @@ def command(folder, *more):
     return [sys.executable, "-m", "pipnet.train", *ARGUMENTS, f"folder={folder}", *more]
 
 
-def config(folder, *more):
+def config(folder, *more, primary="train", arguments=ARGUMENTS):
     """What the command makes of its arguments."""
     GlobalHydra.instance().clear()
     with initialize_config_dir(config_dir(), version_base="1.3"):
-        return plain(compose("train", [*ARGUMENTS, f"folder={folder}", *more]))
+        return plain(compose(primary, [*arguments, f"folder={folder}", *more]))
 
 
-def train_here(folder, *more):
-    """The command without the command line, on one thread: sums depend on how many threads share them."""
-    settings = config(folder, *more)
+def run_here(work, settings):
+    """A command without the command line, on one thread: sums depend on how many threads share them."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         with join_processes(settings["device"]) as processes:
-            return train(settings, processes)
+            return work(settings, processes)
     finally:
         torch.set_num_threads(threads)
+
+
+def train_here(folder, *more):
+    return run_here(train, config(folder, *more))
 
 
 def start(target, *arguments):

@@ -290,14 +290,6 @@ def test_hidden_points_score_lower():
     assert alike["score"] < alike["score_others"]
 
 
-def test_following_a_face_rarely_asks_the_detector():
-    for name in ("one face, still", "one face, moving", "three faces, moving"):
-        video = record("tracking")["videos"][name]
-        assert video["detector_calls_per_100"] < 4
-        assert video["lost_share"] == 0
-        assert video["ids"] == video["faces"]
-
-
 def test_the_demo_keeps_sixty_frames_a_second_and_does_not_grow():
     """With the drawn video written, the default without a window."""
     video, memory = record("demo_latency")["cases"]["video"], record("demo_memory")

@@ -67,21 +67,6 @@ def test_a_reader_that_leaves_ends_nothing(folder, tmp_path):
     assert (tmp_path / "landmarks.csv").read_text(encoding="utf-8").count("\n") == 5
 
 
-def test_an_inspection_prints_what_the_pipe_can_not_hold(folder, tmp_path):
-    root = tmp_path / "own"
-    folder.rename(root)
-    (root / "layout.yaml").write_text(
-        "name: own\nnum_points: 2\nmirror_pairs: []\nnorm_pair: [0, 1]\n", encoding="utf-8"
-    )
-    (root / "train.csv").write_text("image,x0,y0,x1,y1\na.jpg,20,20,60,70\n写真.jpg,1,1,5,5\n", encoding="utf-8")
-    command = [sys.executable, "-m", "pipnet.inspect_dataset", "dataset=own_csv", "split=trainval"]
-    command += [f"data_root={tmp_path}", "on_bad=skip", f"output={tmp_path / 'out'}", f"hydra.run.dir={tmp_path}"]
-    environment = {**os.environ, "PYTHONIOENCODING": "cp1252"}
-    done = subprocess.run(command, capture_output=True, env=environment, check=False, timeout=240)
-    assert b"codec" not in done.stderr
-    assert b"\\u5199\\u771f.jpg" in done.stdout, done.stderr
-
-
 def test_names_as_text():
     assert as_text("a\\顔.jpg") == "a\\顔.jpg"
     assert as_text(LATIN) == "b\\xe9.jpg"

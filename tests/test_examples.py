@@ -125,7 +125,7 @@ def graph(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def largest_difference(command: list[object], graph: Path, image: np.ndarray, folder: Path) -> np.ndarray:
+def differences(command: list[object], graph: Path, image: np.ndarray, folder: Path) -> np.ndarray:
     """How far the points of an example are from pipnet's, ``(N,)``, in % of the box's longer side."""
     write_image(folder / "face.png", image)
     landmarker = FaceLandmarker.load(graph, runtime="onnxruntime", threads=1)
@@ -156,11 +156,9 @@ def onnx_examples() -> list[object]:
 @pytest.mark.parametrize("angle", [0, 40])
 def test_a_graph_without_pipnet_gives_the_same_points(command, angle, graph, portrait, tmp_path):
     image = affine_crop(np.array([256.0, 256.0]), (512.0, 512.0), 512, angle=angle).warp(portrait)
-    assert largest_difference(command, graph, image, tmp_path).max() < 0.05
-
-
-@pytest.mark.parametrize("command", onnx_examples())
-def test_a_large_face_is_averaged_down(command, graph, portrait, tmp_path):
-    """Which pixels share a block may differ, so the points are less equal."""
-    image = cv2.resize(portrait, None, fx=5, fy=5, interpolation=cv2.INTER_CUBIC)
-    assert largest_difference(command, graph, image, tmp_path).mean() < 0.2
+    assert differences(command, graph, image, tmp_path).max() < 0.05
+    if (
+        angle == 0
+    ):  # A large face is averaged down; which pixels share a block may differ, so the points are less equal.
+        large = cv2.resize(portrait, None, fx=5, fy=5, interpolation=cv2.INTER_CUBIC)
+        assert differences(command, graph, large, tmp_path).mean() < 0.2

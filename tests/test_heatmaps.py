@@ -107,8 +107,10 @@ def test_a_mirrored_map_gives_the_mirrored_point(decoder):
 def test_maps_without_a_peak_give_finite_places(decoder, maps):
     found = decode_maps(maps, decoder)
     assert torch.isfinite(found.cells).all()
-    assert found.cells.min() >= -5
-    assert found.cells.max() <= 12
+    assert -5 <= found.cells.min() <= found.cells.max() <= 12
+    if decoder in ("quarter", "dark", "cauchy"):  # a step is at most a cell
+        rough = torch.rand(4, 16, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
+        assert (decode_maps(rough, decoder).cells - decode_maps(rough, "argmax").cells).abs().max() <= 1
 
 
 @pytest.mark.parametrize("decoder", ["argmax", "quarter", "dark", "cauchy"])
@@ -117,13 +119,6 @@ def test_height_does_not_matter(decoder):
     maps = draw_maps(points(80), SIZE)
     strong, weak = (decode_maps(maps * height, decoder).cells for height in (1.0, 0.1))
     torch.testing.assert_close(strong, weak, atol=1e-3, rtol=0)
-
-
-@pytest.mark.parametrize("decoder", DECODERS)
-def test_a_step_is_at_most_a_cell(decoder):
-    maps = torch.rand(4, 16, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
-    if decoder in ("quarter", "dark", "cauchy"):
-        assert (decode_maps(maps, decoder).cells - decode_maps(maps, "argmax").cells).abs().max() <= 1
 
 
 def test_both_shapes_are_equally_wide_at_half_their_height():

@@ -70,51 +70,43 @@ def test_arrays():
             read_image(wrong)
 
 
-@pytest.mark.parametrize("share", [0.3, 0.6, 0.95, 0.999])
-def test_cut_off_jpeg(tmp_path, share):
-    path = write(tmp_path / "a.jpg", smooth_image(200, 200))
-    data = path.read_bytes()
-    path.write_bytes(data[: int(len(data) * share)])
-    with pytest.raises(BadSampleError, match=r"a\.jpg: the image is cut off after \d+ bytes; replace the file"):
-        read_image(path)
-
-
-def test_cut_off_jpeg_with_a_whole_thumbnail(tmp_path):
-    jpeg = write(tmp_path / "a.jpg", smooth_image(200, 200)).read_bytes()
-    thumbnail = b"\xff\xd8 thumbnail \xff\xd9"
-    body = b"Exif\0\0" + thumbnail
-    segment = b"\xff\xe1" + (len(body) + 2).to_bytes(2, "big") + body
-    path = tmp_path / "b.jpg"
-    path.write_bytes(jpeg[:2] + segment + jpeg[2:])
-    assert read_image(path).shape == (200, 200, 3)
-    path.write_bytes((jpeg[:2] + segment + jpeg[2:])[:-300])
-    with pytest.raises(BadSampleError, match="cut off"):
-        read_image(path)
-
-
-@pytest.mark.parametrize("suffix", ["png", "webp", "bmp"])
-def test_other_formats_cut_off(tmp_path, suffix):
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "bmp"])
+def test_files_that_are_cut_off(tmp_path, suffix):
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     path = write(tmp_path / f"a.{suffix}", noise)
-    path.write_bytes(path.read_bytes()[:2000])
-    with pytest.raises(BadSampleError, match=rf"a\.{suffix}: .*replace the file"):
-        read_image(path)
+    whole = path.read_bytes()
+    shares = (0.3, 0.95, 0.999) if suffix == "jpg" else (0.3,)
+    said = r"the image is cut off after \d+ bytes; replace the file" if suffix == "jpg" else ".*replace the file"
+    if suffix == "jpg":  # a whole thumbnail in its header has an end of its own
+        body = b"Exif\0\0\xff\xd8 thumbnail \xff\xd9"
+        whole = whole[:2] + b"\xff\xe1" + (len(body) + 2).to_bytes(2, "big") + body + whole[2:]
+        path.write_bytes(whole)
+        assert read_image(path).shape == (64, 64, 3)
+    for share in shares:
+        path.write_bytes(whole[: int(len(whole) * share)])
+        with pytest.raises(BadSampleError, match=rf"a\.{suffix}: {said}"):
+            read_image(path)
 
 
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (b"", "is empty"),
+        (b"", ".*is empty"),
         (b"<html>not found</html>", "not an image"),
-        (b"\xff\xd8", "cut off"),
-        (b"\xff\xd8ab", "cut off"),
+        (b"\xff\xd8", ".*cut off"),
+        (b"\xff\xd8ab", ".*cut off"),
+        (b"\0\0\0\x18ftypheic" + bytes(100), "a HEIC photo, .* convert it to JPEG"),
+        (b"\0\0\0\x18ftypisom" + bytes(100), "a video, not a photo"),
+        (b"RIFF\0\0\0\0AVI LIST" + bytes(100), "a video, not a photo"),
+        (b"\x1aE\xdf\xa3" + bytes(100), "a video, not a photo"),
+        (b"%PDF-1.7" + bytes(100), "a PDF, not a photo"),
     ],
 )
 def test_no_image_inside(tmp_path, content, reason):
     path = tmp_path / "a.jpg"
     path.write_bytes(content)
     for read in (read_image, image_size):
-        with pytest.raises(BadSampleError, match=rf"a\.jpg: .*{reason}"):
+        with pytest.raises(BadSampleError, match=rf"a\.jpg: {reason}"):
             read(path)
 
 
@@ -202,29 +194,16 @@ def test_claimed_sizes_of_real_files_are_theirs(tmp_path):
     assert claimed_size(cv2.imencode(".webp", image)[1].tobytes()) is None  # 16383 x 16383 at the most
 
 
-def test_arrays_of_any_size_without_memory():
-    huge = np.broadcast_to(np.uint8(7), (10**6, 10**6, 3))
+def test_what_is_neither_path_nor_array_or_too_large():
+    kinds = {"NoneType": None, "int": 7, "bytes": b"a.jpg", r"PIL\.Image\.Image": Image.new("RGB", (4, 4))}
+    huge = np.broadcast_to(np.uint8(7), (10**6, 10**6, 3))  # without memory
     for read in (read_image, image_size):
+        for what, source in kinds.items():
+            with pytest.raises(BadSampleError, match=rf"a path or a NumPy array, got {what};.*convert\('RGB'\)"):
+                read(source)
         with pytest.raises(BadSampleError, match="1000000 x 1000000 pixels are more than"):
             read(huge)
-    grey = np.broadcast_to(np.uint8(7), (50, 60))
-    assert (read_image(grey) == 7).all()
-
-
-@pytest.mark.parametrize(
-    ("source", "what"),
-    [
-        (None, "NoneType"),
-        (7, "int"),
-        (b"a.jpg", "bytes"),
-        (Image.new("RGB", (4, 4)), r"PIL\.Image\.Image"),
-        (object(), "object"),
-    ],
-)
-def test_what_is_neither_path_nor_array(source, what):
-    for read in (read_image, image_size):
-        with pytest.raises(BadSampleError, match=rf"a path or a NumPy array, got {what};.*convert\('RGB'\)"):
-            read(source)
+    assert (read_image(huge[:50, :60, 0]) == 7).all()
 
 
 def test_paths_of_every_kind(tmp_path):
@@ -249,22 +228,6 @@ def test_a_pipe_or_device_is_refused_at_once(tmp_path):
         for read in (read_image, image_size):
             with pytest.raises(BadSampleError, match="not a file"):
                 read(source)
-
-
-@pytest.mark.parametrize(
-    ("head", "kind"),
-    [
-        (b"\0\0\0\x18ftypheic", "a HEIC photo, .* convert it to JPEG"),
-        (b"\0\0\0\x18ftypisom", "a video, not a photo"),
-        (b"RIFF\0\0\0\0AVI LIST", "a video, not a photo"),
-        (b"\x1aE\xdf\xa3", "a video, not a photo"),
-        (b"%PDF-1.7", "a PDF, not a photo"),
-    ],
-)
-def test_what_people_take_for_a_photo(tmp_path, head, kind):
-    (tmp_path / "a.jpg").write_bytes(head + bytes(100))
-    with pytest.raises(BadSampleError, match=rf"a\.jpg: {kind}"):
-        read_image(tmp_path / "a.jpg")
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

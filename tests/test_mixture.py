@@ -48,22 +48,20 @@ def test_weights_are_mirrored_with_the_points():
 
 
 def test_only_the_first_of_samples_made_on_demand_is_made_beforehand():
-    class OnDemand:
-        def __init__(self):
-            self.made = []
+    made = []
 
+    class OnDemand:
         def __len__(self):
             return 1000
 
         def __getitem__(self, index):
-            self.made.append(index)
+            made.append(index)
             return draw_faces(1, seed=index, size=96)[0]
 
-    samples = OnDemand()
-    faces = FaceCrops(samples, LAYOUT, **CROP)
+    faces = FaceCrops(OnDemand(), LAYOUT, **CROP)
     assert len(faces) == 1000
     assert torch.equal(faces[0, 7]["points"], FaceCrops(draw_faces(1, seed=7, size=96), LAYOUT, **CROP)[0, 0]["points"])
-    assert samples.made == [0, 7]
+    assert made == [0, 7]
 
 
 # --- mixtures

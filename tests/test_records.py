@@ -29,6 +29,8 @@ def test_every_table_is_what_its_file_holds(name: str):
 @RECORDS
 def test_a_record_is_short_and_says_how_it_was_made(name: str):
     page = PAGES[name].read_text(encoding="utf-8")
+    listed = (tables.HERE.parent / "docs" / "experiments.md").read_text(encoding="utf-8")
+    assert f"../experiments/{name}/README.md" in listed
     assert len(page.splitlines()) <= 120
     assert "**Question.**" in page
     scripts = re.findall(r"^python (experiments/\S+\.py)", page, re.MULTILINE)

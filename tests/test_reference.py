@@ -96,26 +96,15 @@ def authors_points(maps, mean_face, neighbors, size, stride):
 @pytest.mark.parametrize(
     ("backbone", "stride", "size"),
     [
-        ("resnet18", 16, 64),
-        ("resnet18", 32, 128),
-        ("resnet18", 64, 128),
-        ("resnet18", 128, 256),
-        ("resnet50", 32, 64),
-        ("resnet101", 32, 64),
-        ("mobilenet_v2", 32, 96),
+        *(("resnet18", stride, size) for stride, size in ((16, 64), (32, 128), (64, 128), (128, 256))),
+        *(("resnet50", 32, 64), ("resnet101", 32, 64), ("mobilenet_v2", 32, 96)),
     ],
 )
 def test_maps_and_points_are_those_of_the_authors_network(tmp_path, backbone, stride, size):
     theirs = authors_form(backbone, stride=stride)
-    loaded = load_reference_weights(
-        written(tmp_path, theirs),
-        backbone=backbone,
-        mean_face=MEAN_FACE,
-        layout=LAYOUT,
-        net_stride=stride,
-        input_size=size,
-        crop_scale=1.1,
-    )
+    options = {"net_stride": stride, "input_size": size, "crop_scale": 1.1}
+    path = written(tmp_path, theirs)
+    loaded = load_reference_weights(path, backbone=backbone, mean_face=MEAN_FACE, layout=LAYOUT, **options)
     crops = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (1, 3, size, size), dtype=np.uint8))
     images = loaded.net.normalize(crops)
     with torch.inference_mode():
@@ -144,39 +133,26 @@ def test_a_prefix_of_data_parallel_and_the_exact_merge(tmp_path):
 
 
 FIVE = layout_from_dict({"name": "five", "num_points": 5})
-FACE_OF_5 = np.random.default_rng(0).random((5, 2))
-SMALL = {
-    "backbone": "resnet18",
-    "mean_face": FACE_OF_5,
-    "layout": FIVE,
-    "num_neighbors": 2,
-    "input_size": 64,
-    "crop_scale": 1.0,
-}
+SMALL = {"backbone": "resnet18", "mean_face": np.random.default_rng(0).random((5, 2)), "layout": FIVE}
+SMALL |= {"num_neighbors": 2, "input_size": 64, "crop_scale": 1.0}
 
 
 @pytest.mark.parametrize(
     ("change", "options", "message"),
     [
         (lambda w: w.pop("x_layer.bias"), {}, "'x_layer.bias' is missing"),
-        (lambda w: w.update(extra=torch.zeros(1)), {}, "'extra' has no place in resnet18"),
-        (lambda w: None, {"num_neighbors": 3}, r"'nb_x_layer.bias' has shape \(10,\), expected \(15,\)"),
         (
-            lambda w: None,
-            {"backbone": "resnet50"},
-            r"'cls_layer.weight' has shape \(5, 512, 1, 1\), expected \(5, 2048, 1, 1\) for resnet50",
-        ),
-        (lambda w: None, {"net_stride": 64}, "'bn5.bias' is missing"),
-        (lambda w: None, {"backbone": "mobilenet_v2"}, "'bn1.bias' has no place in mobilenet_v2"),
-        (
-            lambda w: w.update({"conv1.weight": torch.zeros(2)}),
+            lambda w: w.update(extra=torch.zeros(1)),
             {},
-            r"'conv1.weight' has shape \(2,\), expected \(64, 3, 7, 7\)",
+            "read as resnet18 of net_stride 32: weight 'extra' is not known",
         ),
+        (lambda w: None, {"num_neighbors": 3}, r"'nb_x_layer.bias' has shape \(10,\), the network needs \(15,\)"),
+        (lambda w: None, {"net_stride": 64}, "'bn5.bias' is missing"),
+        (lambda w: None, {"backbone": "mobilenet_v2"}, "read as mobilenet_v2 .* 'bn1.bias' is not known"),
         (lambda w: w.update({"conv1.weight": "text"}), {}, "is not a state dict"),
         (lambda w: w.update(format=1), {}, "is a checkpoint of pipnet"),
     ],
-    ids=["missing", "unknown", "neighbours", "backbone", "stride", "mobilenet", "shape", "no tensor", "pipnet"],
+    ids=["missing", "unknown", "neighbours", "stride", "mobilenet", "no tensor", "pipnet"],
 )
 def test_a_file_that_does_not_fit_names_the_key(tmp_path, change, options, message):
     weights = dict(authors_form(points=5, neighbors=2).state_dict())
@@ -191,16 +167,13 @@ def test_another_number_of_points_is_an_error(tmp_path):
     path = written(tmp_path, authors_form(points=5, neighbors=2))
     with pytest.raises(ValueError, match="layout 300w_68 has 68 points, the mean face 5"):
         load_reference_weights(path, **SMALL | {"layout": LAYOUT})
-    with pytest.raises(CheckpointError, match=r"'cls_layer.bias' has shape \(5,\), expected \(68,\)"):
+    with pytest.raises(CheckpointError, match=r"'cls_layer.bias' has shape \(5,\), the network needs \(68,\)"):
         load_reference_weights(path, **SMALL | {"layout": LAYOUT, "mean_face": MEAN_FACE})
 
 
-def test_their_mobilenet_v3_is_refused_with_the_reason(tmp_path):
+def test_a_file_that_can_not_be_used(tmp_path):
     with pytest.raises(CheckpointError, match="before the activation, torchvision's after"):
         load_reference_weights(tmp_path / "a.pth", **SMALL | {"backbone": "mobilenet_v3_large"})
-
-
-def test_a_missing_and_a_damaged_file(tmp_path):
     path = written(tmp_path, authors_form(points=5, neighbors=2))
     with pytest.raises(FileNotFoundError, match=r"no checkpoint .*b\.pth; beside it: epoch59\.pth"):
         load_reference_weights(tmp_path / "b.pth", **SMALL)
@@ -211,11 +184,8 @@ def test_a_missing_and_a_damaged_file(tmp_path):
 
 @pytest.mark.parametrize("text", ["", "0.1 0.2 0.3", "0.1 x", "0.1 nan", "0.5,0.5"])
 def test_a_file_that_is_no_mean_face(tmp_path, text):
+    with pytest.raises(FileNotFoundError, match="no mean face"):
+        read_mean_face(tmp_path / "meanface.txt")
     (tmp_path / "meanface.txt").write_text(text)
     with pytest.raises(ValueError, match=r"meanface\.txt: .*x0 y0 x1 y1"):
-        read_mean_face(tmp_path / "meanface.txt")
-
-
-def test_no_mean_face(tmp_path):
-    with pytest.raises(FileNotFoundError, match="no mean face"):
         read_mean_face(tmp_path / "meanface.txt")

@@ -202,10 +202,7 @@ def test_another_setting_is_refused_by_name(whole, tmp_path, changed, message):
     with pytest.raises(TrainingError, match=message) as refusal:
         train_here(tmp_path, changed)
     assert "choose another folder" in str(refusal.value)
-
-
-def test_a_shared_checkpoint_is_no_state_to_go_on_from(whole, tmp_path):
-    (tmp_path / "last.pt").write_bytes((whole / "best.pt").read_bytes())
+    (tmp_path / "last.pt").write_bytes((whole / "best.pt").read_bytes())  # shared, no state to go on from
     with pytest.raises(TrainingError, match="belongs to another network"):
         train_here(tmp_path)
 

@@ -74,27 +74,6 @@ def test_an_open_quote_costs_its_own_line_only(text, wrong):
 LAYOUT = "name: mine\nnum_points: 2\nmirror_pairs: [[0, 1]]\n"
 
 
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (
-            (LAYOUT + "groups:\n\t- {name: eyes, indices: [0]}\n").encode(),
-            r"line 5: .*; indent with blanks, YAML takes",
-        ),
-        ((LAYOUT + "inner: [0").encode(), r"not a point layout: line 4: "),
-        (LAYOUT.replace("mine", "à").encode("cp1252"), r"line 1: byte 0xE0 is no UTF-8"),
-        (b"[" * 5000, r"not a point layout"),
-        (b"name: mine\nnum_points: .inf\n", r"not a point layout"),
-    ],
-)
-def test_a_bad_layout_names_its_line(tmp_path, content, message):
-    (tmp_path / "layout.yaml").write_bytes(content)
-    with pytest.raises(ValueError, match=message) as caught:
-        load_layout(tmp_path / "layout.yaml")
-    assert str(caught.value).startswith(str(tmp_path / "layout.yaml"))
-    assert "\n" not in str(caught.value)
-
-
 def test_boxes_layouts_and_mean_faces_too(tmp_path):
     path = tmp_path / "boxes.csv"
     path.write_bytes("image\tx0\ty0\tx1\ty1\né.jpg\t1\t2\t3\t4\n".encode("utf-16"))

@@ -2,7 +2,7 @@
 
     python experiments/cross_domain_full/measure.py BEFORE.pt AFTER.pt DATA_ROOT    # metrics.json
 
-``--pair`` as in ``cross_domain``. One training each, so nothing says how far another seed would lie.
+One training each, so nothing says how far another seed would lie.
 """
 
 from __future__ import annotations
@@ -16,30 +16,23 @@ from typing import Any
 import numpy as np
 
 from experiments.cross_domain.figures import INTERVAL, difference, figures
-from experiments.cross_domain.pairs import errors_of, pair_named, read_faces, remembered
+from experiments.cross_domain.pairs import PAIRS, errors_of, read_faces, remembered
 from experiments.record import command_line, write
 from pipnet.inference.detectors import RetinaFace
 
 HERE = Path(__file__).resolve().parent
-ROWS = ("before", "after")
+PAIR = "300w_wflw"
 
 
-def measure(checkpoints: dict[str, Path], data_root: Path, pair_name: str) -> dict[str, Any]:
-    """All figures as plain types, percent; no error of a single face is kept.
-
-    Args:
-        checkpoints: ``before`` and ``after``.
-        data_root: Holds the pair's two sets.
-        pair_name: A pair of ``pairs.py``.
-    """
-    pair = pair_named(pair_name)
+def measure(checkpoints: dict[str, Path], data_root: Path) -> dict[str, Any]:
+    """All figures as plain types, percent, of ``before`` and ``after``; no error of a single face is kept."""
+    pair = PAIRS[PAIR]
     sets = {key: read_faces(getattr(pair, key), data_root) for key in ("source", "target")}
-    detector = remembered(RetinaFace)
-    errors = {row: errors_of(path, sets, detector) for row, path in checkpoints.items()}
+    errors = {row: errors_of(path, sets, remembered(RetinaFace)) for row, path in checkpoints.items()}
     metrics: dict[str, Any] = {
         "unit": "percent; differences in points, relative in percent of round 0",
         "interval": INTERVAL,
-        "pair": pair_name,
+        "pair": PAIR,
         "sha256": {row: hashlib.sha256(path.read_bytes()).hexdigest() for row, path in checkpoints.items()},
         "sets": {},
     }
@@ -47,17 +40,14 @@ def measure(checkpoints: dict[str, Path], data_root: Path, pair_name: str) -> di
         tables: dict[str, Any] = {}
         for subset, chosen in faces.subsets().items():
             for norm in errors["before"][key]:
-                before, after = (errors[row][key][norm][chosen] for row in ROWS)
-                measurable = ~np.isnan(before + after)
-                if measurable.any():
-                    before, after = before[None, measurable], after[None, measurable]
-                    tables.setdefault(subset, {})[norm] = {
-                        "faces": int(measurable.sum()),
-                        "missed": int(np.isinf(before).sum()),
-                        "before": figures(before),
-                        "after": figures(after),
-                        "change": difference(after, before),
-                    }
+                before, after = (errors[row][key][norm][chosen][None] for row in ("before", "after"))
+                tables.setdefault(subset, {})[norm] = {
+                    "faces": before.size,
+                    "missed": int(np.isinf(before).sum()),
+                    "before": figures(before),
+                    "after": figures(after),
+                    "change": difference(after, before),
+                }
         metrics["sets"][key] = {"title": faces.title, "boxes": faces.about.boxes, "figures": tables}
     return metrics
 
@@ -68,11 +58,10 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("before", type=Path, metavar="BEFORE.pt")
     parser.add_argument("after", type=Path, metavar="AFTER.pt")
     parser.add_argument("data_root", type=Path, metavar="DATA_ROOT")
-    parser.add_argument("--pair", default="300w_wflw")
     parser.add_argument("--output", type=Path, default=HERE / "metrics.json")
     options = parser.parse_args(arguments)
     try:
-        metrics = measure({"before": options.before, "after": options.after}, options.data_root, options.pair)
+        metrics = measure({"before": options.before, "after": options.after}, options.data_root)
     except (OSError, ValueError) as error:
         sys.exit(f"error: {error}")
     write(options.output, metrics)

@@ -46,7 +46,7 @@ def read_dataset(
     Args:
         reader: A name in :data:`READERS`.
         root: Folder of the dataset, as its publisher unpacks it; None for a reader that needs no folder.
-        layout: What its points mean, :func:`pipnet.layouts.get_layout`.
+        layout: What its points mean.
         on_bad: ``raise`` stops at the first item that can't be used, ``skip`` leaves such items out and lists them.
         **options: The reader's own, such as ``part`` and ``validation``.
 
@@ -57,13 +57,6 @@ def read_dataset(
         FileNotFoundError: The folder, or the label file in it, is missing.
         ValueError: No such reader or option, nothing left to use, or a label file that isn't the published one.
         BadSampleError: An item can't be used, under ``on_bad="raise"``; the message names file, line and what to do.
-
-    Example:
-        >>> from pipnet.layouts import get_layout
-        >>> read_dataset("300w", root="/nowhere", layout=get_layout("300w_68"), part="train")
-        Traceback (most recent call last):
-        FileNotFoundError: dataset folder /nowhere does not exist; set data_root (or the environment variable \
-PIPNET_DATA) to the folder that holds it; data/README.md says how to get it
     """
     if reader not in READERS:
         raise ValueError(f"no reader {reader!r}; there are: {', '.join(READERS)}")

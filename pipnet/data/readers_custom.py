@@ -181,18 +181,17 @@ def read_coco(
     names: set[str] = set()
     others: Counter[str] = Counter()
 
-    def find_face(item: tuple[int, _Object]) -> tuple[str, _Object, str] | None:
-        position, annotation = item
+    items: list[tuple[str, _Object, str]] = []
+    for position, annotation in enumerate(annotations, start=1):
         where = f"{path}, annotation {annotation.get('id', f'number {position}')}"
         kind = _plain(annotation.get("category_id"))
         if kind in categories and kind not in orders:
             others[str(categories[kind].get("name"))] += 1
-            return None
-        if categories and kind not in orders and (kind is not None or len(categories) > 1):
+        elif categories and kind not in orders and (kind is not None or len(categories) > 1):
             number = annotation.get("category_id")
             bad.add(f"{where}: category_id {number!r} is not in categories; correct it or delete the annotation")
-            return None
-        return where, annotation, str(annotation.get("id", position))
+        else:
+            items.append((where, annotation, str(annotation.get("id", position))))
 
     def read(item: tuple[str, _Object, str]) -> Sample:
         where, annotation, number = item
@@ -216,7 +215,6 @@ def read_coco(
         names.add(number)
         return sample
 
-    items = [item for item in map(find_face, enumerate(annotations, start=1)) if item is not None]
     if others:
         counts = ", ".join(f"{count} of {name}" for name, count in others.items())
         taken = ", ".join(str(categories[kind].get("name")) for kind in orders)

@@ -105,16 +105,11 @@ def read_pts(path: Path, num_points: int) -> np.ndarray:
                 " one a file and a copy of the photo of its own"
             )
     rows = [(number, line) for number, line in enumerate(stripped[first:last], start=first + 1) if line]
-    try:
-        points = np.array([line.split() for _, line in rows], dtype=np.float64)
-    except ValueError:  # ragged or not numeric
-        points = None
-    if points is None or points.ndim != 2 or points.shape[1] != 2 or not np.isfinite(points).all():
-        for number, line in rows:
-            if len(_finite_numbers(line.split())) != 2:
-                raise BadSampleError(
-                    f"{path}, line {number}: expected two numbers 'x y', got {line!r}; correct the line"
-                )
+    points = [_finite_numbers(line.split()) for _, line in rows]
+    for (number, line), point in zip(rows, points, strict=True):
+        if len(point) != 2:
+            raise BadSampleError(f"{path}, line {number}: expected two numbers 'x y', got {line!r}; correct the line")
+    if not points:
         raise BadSampleError(f"{path}: holds no points, expected {num_points}; replace the file")
     if len(points) != num_points:
         faces, rest = divmod(len(points), num_points)
@@ -123,7 +118,7 @@ def read_pts(path: Path, num_points: int) -> np.ndarray:
             f"{path}, lines {rows[0][0]}-{rows[-1][0]}: {len(points)} points, expected {num_points}{several}; "
             "correct or delete the file and its photo"
         )
-    return points
+    return np.array(points)
 
 
 def read_wflw(

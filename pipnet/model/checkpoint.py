@@ -167,25 +167,29 @@ def load(path: str | Path, *, device: str | torch.device = "cpu") -> LoadedModel
 
 
 def load_weights(net: PIPNet, weights: Mapping[str, Tensor], *, source: str) -> None:
-    """Put weights into a network; every key and shape must match.
+    """Put weights into a network; every key and shape must match, see :func:`check_fit`."""
+    own = net.state_dict()
+    weights = {re.sub(r"^trunk\.", "backbone.", key): values for key, values in weights.items()}  # its name up to 0.4
+    check_fit({key: tuple(values.shape) for key, values in own.items()}, weights, source=source)
+    net.load_state_dict({key: values.to(own[key].dtype) for key, values in weights.items()})
+
+
+def check_fit(shapes: Mapping[str, tuple[int, ...]], weights: Mapping[str, Tensor], *, source: str) -> None:
+    """Whether weights have the names and shapes that a network wants.
 
     Raises:
         CheckpointError: Names ``source``, the first key that differs, and both shapes.
     """
-    own = net.state_dict()
-    weights = {re.sub(r"^trunk\.", "backbone.", key): values for key, values in weights.items()}  # its name up to 0.4
-    for key in sorted(set(own) | set(weights)):
+    for key in sorted(shapes.keys() | weights.keys()):
         if key not in weights:
-            raise CheckpointError(f"{source}: weight {key!r} is missing; the file belongs to another network")
-        if key not in own:
-            raise CheckpointError(f"{source}: weight {key!r} is not known; the file belongs to another network")
-        if own[key].shape != weights[key].shape:
-            raise CheckpointError(
-                f"{source}: weight {key!r} has shape {tuple(weights[key].shape)}, the network needs"
-                f" {tuple(own[key].shape)};"
-                " the file belongs to another layout or network"
-            )
-    net.load_state_dict({key: values.to(own[key].dtype) for key, values in weights.items()})
+            wrong = "is missing"
+        elif key not in shapes:
+            wrong = "is not known"
+        elif tuple(weights[key].shape) != shapes[key]:
+            wrong = f"has shape {tuple(weights[key].shape)}, the network needs {shapes[key]}"
+        else:
+            continue
+        raise CheckpointError(f"{source}: weight {key!r} {wrong}; the file belongs to another layout or network")
 
 
 def _first_line(error: BaseException) -> str:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from pipnet.files import read_text
 from pipnet.layouts import PointLayout
-from pipnet.model.checkpoint import CheckpointError, LoadedModel, read_tensors
+from pipnet.model.checkpoint import CheckpointError, LoadedModel, check_fit, read_tensors
 from pipnet.model.codec import Merge
 from pipnet.model.pipnet import PIPNet
 
@@ -79,20 +79,7 @@ def load_reference_weights(
     if not isinstance(content, Mapping) or not all(isinstance(values, Tensor) for values in content.values()):
         raise CheckpointError(f"{path} is not a state dict: it must map names of weights to tensors")
     theirs = {str(key).removeprefix("module."): values for key, values in content.items()}
-    names = _their_names(net)
-    for key in sorted(set(names) | set(theirs)):
-        if key not in theirs:
-            raise CheckpointError(f"{path}: weight {key!r} is missing; it belongs to another backbone or net_stride")
-        if key not in names:
-            raise CheckpointError(
-                f"{path}: weight {key!r} has no place in {backbone} at net_stride {net_stride};"
-                " it belongs to another backbone or net_stride"
-            )
-        if tuple(theirs[key].shape) != names[key]:
-            raise CheckpointError(
-                f"{path}: weight {key!r} has shape {tuple(theirs[key].shape)}, expected {names[key]} for {backbone},"
-                f" {net.num_points} points, {num_neighbors} neighbours, net_stride {net_stride}"
-            )
+    check_fit(_their_names(net), theirs, source=f"{path}, read as {backbone} of net_stride {net_stride}")
     weights = {_our_name(key, net_stride): values for key, values in theirs.items() if key.split(".")[0] not in _HEADS}
     for part in ("weight", "bias"):
         weights[f"head.{part}"] = torch.cat([theirs[f"{head}.{part}"] for head in _HEADS])
