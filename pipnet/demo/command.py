@@ -94,7 +94,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--folder", type=Path, metavar="DIR", help="all photos in a folder and its subfolders")
     add("--video", type=_value(str, bool, "needs a file or an address"), metavar="FILE|URL", help="a video")
     what = "a camera, live (default: 0, the first)"
-    camera = _value(int, lambda index: index >= 0, "takes the number of a camera (0, 1, …), for a file use --video")
+    camera = _value(int, lambda index: index >= 0, "takes the number of a camera, 0, 1, … (for a file use --video)")
     add("--webcam", type=camera, nargs="?", const=0, metavar="INDEX", help=what)
     what = f"a page in the browser, on this machine only (default: port {DEFAULT_PORT})"
     port = _value(int, lambda port: 0 <= port <= 65535, "takes a port from 0 (any free one) to 65535")
