@@ -341,7 +341,8 @@ def test_no_display_is_found_out_without_an_abort(monkeypatch):
     assert DisplayProbe(wanted=False).problem() == ""
     monkeypatch.setenv("DISPLAY", ":987")
     problem = DisplayProbe().problem()
-    assert problem == "the display :987 can't be opened"
+    # A system without the libraries of X gets as far as that.
+    assert problem in ("the display :987 can't be opened", "OpenCV can't open a window here")
 
 
 def test_a_recording_without_a_picture_or_that_fails_replaces_nothing(tmp_path):

@@ -15,7 +15,7 @@ from test_capture import Device, read_all, take_all, write_video
 from pipnet.demo import video as video_module
 from pipnet.demo.camera import CaptureError, quiet_opencv
 from pipnet.demo.output import Recording
-from pipnet.demo.video import VideoFile, open_deinterlaced
+from pipnet.demo.video import VideoFile, open_deinterlaced, open_stream
 from pipnet.files import openable
 
 SIZE = (160, 120)
@@ -46,6 +46,17 @@ def test_interlaced_frames_are_decoded(name, tmp_path):
     assert (len(frames), video.broken, video.size) == (len(GREY), 0, SIZE)
     assert (np.diff(shown) > 10).all()  # each frame its own, not what the memory held
     np.testing.assert_allclose([frame.time_s for frame in frames], np.arange(len(GREY)) / 25, atol=1e-3)
+
+
+def test_an_interlaced_stream_is_deinterlaced(tmp_path):
+    grey = range(40, 240, 10)
+    path = str(write_y4m(tmp_path / "a.y4m", [*grey], "t"))
+    with quiet_opencv():
+        if not open_deinterlaced(path).isOpened():
+            pytest.skip("this OpenCV has no filters of FFmpeg")
+        capture = open_stream(path)
+        shown = [capture.read()[1].mean() for _ in range(5)]
+    assert (np.diff(shown) > 5).all()
 
 
 def test_a_video_that_stands_still_is_whole(tmp_path):

@@ -256,12 +256,12 @@ def _run_moving(parser: argparse.ArgumentParser, options: argparse.Namespace) ->
 
 def _open(options: argparse.Namespace) -> FrameSource:
     from pipnet.demo.camera import LIVE_SCHEMES, Camera, CaptureError
-    from pipnet.demo.video import VideoFile
+    from pipnet.demo.video import VideoFile, open_stream
 
     if options.source == WEBCAM:
         return Camera(options.webcam, size=options.camera_size, mirror=options.mirror)
     if options.video.split("://")[0].lower() in LIVE_SCHEMES:
-        return Camera(options.video)
+        return Camera(options.video, opener=open_stream)
     try:
         video = VideoFile(options.video)
     except CaptureError as error:
@@ -270,7 +270,7 @@ def _open(options: argparse.Namespace) -> FrameSource:
         raise CaptureError(f"{error} (a file: download it first, then give its path)") from error
     if video.count is None and options.video.lower().startswith(("http://", "https://")):
         video.close()  # a camera on the net, which never ends: only its newest frame is of interest
-        return Camera(options.video)
+        return Camera(options.video, opener=open_stream)
     return video
 
 

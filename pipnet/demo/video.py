@@ -261,6 +261,18 @@ def open_deinterlaced(source: str, turned: float = 0.0) -> Any:
                 os.environ[_FFMPEG_OPTIONS] = before
 
 
+def open_stream(source: str) -> Any:
+    """A live stream, deinterlaced where two pictures in a row are one; a :class:`Camera`'s opener."""
+    capture = open_capture(source)
+    pictures = [_sampled(image) for image in (read_bgr(capture) for _ in range(2)) if image is not None]
+    if len(pictures) == 2 and np.array_equal(*pictures):
+        other = open_deinterlaced(source)
+        if other.isOpened():
+            capture.release()
+            return other
+    return capture
+
+
 def _sampled(image: Picture) -> Picture:
     return image[::_SAMPLE, ::_SAMPLE].copy()
 
