@@ -74,7 +74,7 @@ class HeatmapNet(LandmarkNet):
         """Where maps peak, by the network's decoder."""
         return decode_maps(maps.float(), self.decoder, sigma=self.sigma)
 
-    def count_votes(self, output: Sequence[Tensor]) -> Votes:
+    def count_votes(self, output: Any) -> Votes:
         """The last maps decoded. The spread is that of the map (:func:`pipnet.model.heatmaps.map_spread`)."""
         maps = output[-1].float()
         found = self.decoded(maps)
@@ -101,19 +101,20 @@ class MapLoss(nn.Module):
         total_count: TotalCount = one_process,
     ) -> None:
         super().__init__()
-        self.shape, self.sigma, self.weights, self.hardest = shape, sigma, weights, hardest
+        self.shape: Shape = shape
+        self.sigma, self.weights, self.hardest = sigma, weights, hardest
         self.total_count = total_count
 
-    def error(self, maps: Tensor, points_unit: Tensor) -> Tensor:
-        """Error ``(B, N)`` of maps ``(B, N, W, W)``."""
-        wanted = draw_maps(to_cells(points_unit, maps.shape[-1]), maps.shape[-1], shape=self.shape, sigma=self.sigma)
+    def error(self, maps: Tensor, cells: Tensor) -> Tensor:
+        """Error ``(B, N)`` of maps ``(B, N, W, W)`` that should peak at cells ``(B, N, 2)``."""
+        wanted = draw_maps(cells, maps.shape[-1], shape=self.shape, sigma=self.sigma)
         return (maps.float() - wanted).square().sum(dim=(2, 3)) / 2
 
     def forward(self, output: Sequence[Tensor], targets: PointTargets) -> dict[str, Tensor]:
         """Weighted terms; their sum is what is minimised."""
         terms = {}
         for number, maps in enumerate(output):
-            error, weight = self.error(maps, targets.points_unit), targets.weight
+            error, weight = self.error(maps, to_cells(targets.points_unit, maps.shape[-1])), targets.weight
             if number == len(output) - 1 and self.hardest < 1:
                 worst = (error * weight).topk(round(self.hardest * error.shape[1]), dim=1).indices
                 weight = weight * torch.zeros_like(weight).scatter(1, worst, 1.0)

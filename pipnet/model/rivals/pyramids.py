@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pipnet.model.backbones import build_pyramid
-from pipnet.model.heatmaps import Decoder, Shape, draw_maps, map_spread, to_unit
+from pipnet.model.heatmaps import Decoder, Shape, map_spread, to_unit
 from pipnet.model.loss import TotalCount, one_process, weighted_mean
 from pipnet.model.network import PointTargets, Votes
 from pipnet.model.rivals.maps import (
@@ -192,7 +192,7 @@ class CoarseToFine(HeatmapNet):
         return Votes(output.centre + moved, map_spread(output.coarse.float()), found.peak)
 
 
-class CoarseToFineLoss(MapLoss):
+class CoarseToFineLoss(nn.Module):
     """Error of coarse and fine maps.
 
     Args:
@@ -202,15 +202,14 @@ class CoarseToFineLoss(MapLoss):
     """
 
     def __init__(self, net: CoarseToFine, fine_weight: float = 0.1, total_count: TotalCount = one_process) -> None:
-        super().__init__(net.shape, net.sigma, total_count=total_count)
-        self.fine_weight = fine_weight
-        self.in_window, self.window = net.in_window, net.window
+        super().__init__()
+        self.maps = MapLoss(net.shape, net.sigma, total_count=total_count)
+        self.in_window, self.fine_weight, self.total_count = net.in_window, fine_weight, total_count
 
     def forward(self, output: CoarseToFineOutput, targets: PointTargets) -> dict[str, Tensor]:
-        terms = super().forward([output.coarse], targets)
+        """Weighted terms; their sum is what is minimised."""
+        (coarse,) = self.maps([output.coarse], targets).values()
         cells = self.in_window(targets.points_unit, output.centre)
-        inside = ((cells > -0.5) & (cells < self.window - 0.5)).all(dim=-1)
-        wanted = draw_maps(cells, self.window, shape=self.shape, sigma=self.sigma)
-        error = (output.fine.float() - wanted).square().sum(dim=(2, 3)) / 2
-        weight = targets.weight * inside
-        return terms | {"fine": self.fine_weight * weighted_mean(error, weight, self.total_count)}
+        inside = ((cells > -0.5) & (cells < output.fine.shape[-1] - 0.5)).all(dim=-1)
+        fine = weighted_mean(self.maps.error(output.fine, cells), targets.weight * inside, self.total_count)
+        return {"coarse": coarse, "fine": self.fine_weight * fine}
