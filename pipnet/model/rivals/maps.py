@@ -43,9 +43,6 @@ class HeatmapNet(LandmarkNet):
 
             * ``shape`` and ``sigma`` of the targets, sigma in cells, see :func:`pipnet.model.heatmaps.draw_maps`;
             * ``decoder``, see :func:`pipnet.model.heatmaps.decode_maps`.
-
-    Raises:
-        ValueError: No such shape or decoder, or ``input_size`` does not fit the stride.
     """
 
     shape: Shape
@@ -55,11 +52,6 @@ class HeatmapNet(LandmarkNet):
     def __init__(self, mean_face: MeanFace, features: Pyramid, stride: int, arguments: Mapping[str, Any]) -> None:
         given = dict(arguments)
         input_size, confidence = given.pop("input_size"), given.pop("confidence")
-        for name, known in {"shape": SHAPES, "decoder": DECODERS}.items():
-            if given[name] not in known:
-                raise ValueError(f"{name} must be one of {', '.join(known)}, got {given[name]!r}")
-        if input_size % 32:
-            raise ValueError(f"input_size {input_size} must be a multiple of 32 for a network of heatmaps")
         grid = input_size // stride
         super().__init__(mean_face, input_size, grid, given, features.pixel_mean, features.pixel_std)
         self.shape, self.sigma, self.decoder = given["shape"], given["sigma"], given["decoder"]
@@ -146,7 +138,9 @@ def resized(maps: Tensor, size: int) -> Tensor:
 
 
 class SimpleBaseline(HeatmapNet):
-    """Transposed convolutions from the backbone's last features to heatmaps of stride 4.
+    """Transposed convolutions from the backbone's last block to heatmaps of stride 4.
+
+    Of a MobileNet that leaves out the 1x1 convolution to 1280 channels, which makes two thirds of the head's work.
 
     Args:
         mean_face: ``(N, 2)``, mean shape of the training labels as fractions of the crop.
@@ -180,7 +174,7 @@ class SimpleBaseline(HeatmapNet):
     ) -> None:
         if output_stride not in (8, 16, 32):
             raise ValueError(f"output_stride must be 8, 16 or 32, got {output_stride}")
-        arguments = arguments_of(locals())
+        arguments = checked_arguments(locals())
         options = {"pretrained": pretrained, "input_size": input_size, "output_stride": output_stride}
         features = build_pyramid(backbone, (output_stride,), **options)
         super().__init__(mean_face, features, STRIDE, arguments)
@@ -228,7 +222,7 @@ class HRNet(HeatmapNet):
         confidence: Mapping[str, Any] | None = None,
         pretrained: bool = False,
     ) -> None:
-        arguments = arguments_of(locals())
+        arguments = checked_arguments(locals())
         features = build_pyramid(backbone, (4, 8, 16, 32), pretrained=pretrained, input_size=input_size)
         super().__init__(mean_face, features, STRIDE, arguments)
         channels = sum(features.channels)
@@ -242,6 +236,15 @@ class HRNet(HeatmapNet):
         return (self.head(self.fusion(together)),)
 
 
-def arguments_of(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments of a constructor, from its ``locals()``, without what a checkpoint stores elsewhere."""
+def checked_arguments(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments of a network's constructor, from its ``locals()``, without what a checkpoint stores elsewhere.
+
+    Raises:
+        ValueError: No such shape or decoder, or ``input_size`` is no multiple of 32.
+    """
+    for name, known in {"shape": SHAPES, "decoder": DECODERS}.items():
+        if given[name] not in known:
+            raise ValueError(f"{name} must be one of {', '.join(known)}, got {given[name]!r}")
+    if given["input_size"] <= 0 or given["input_size"] % 32:
+        raise ValueError(f"input_size {given['input_size']} must be a multiple of 32 for a network of heatmaps")
     return {key: value for key, value in given.items() if key not in ("self", "mean_face", "pretrained", "__class__")}

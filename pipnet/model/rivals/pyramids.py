@@ -19,8 +19,8 @@ from pipnet.model.rivals.maps import (
     HeatmapNet,
     MapLoss,
     MeanFace,
-    arguments_of,
     block,
+    checked_arguments,
     map_layer,
     resized,
 )
@@ -59,7 +59,7 @@ class CascadedPyramid(HeatmapNet):
         confidence: Mapping[str, Any] | None = None,
         pretrained: bool = False,
     ) -> None:
-        arguments = arguments_of(locals())
+        arguments = checked_arguments(locals())
         features = build_pyramid(backbone, _STRIDES, pretrained=pretrained, input_size=input_size)
         super().__init__(mean_face, features, STRIDE, arguments)
         n, levels = self.num_points, range(len(_STRIDES))
@@ -146,7 +146,7 @@ class CoarseToFine(HeatmapNet):
     ) -> None:
         if window % 2 == 0 or window < 7:
             raise ValueError(f"window must be an odd number of cells from 7, got {window}")
-        arguments = arguments_of(locals())
+        arguments = checked_arguments(locals())
         features = build_pyramid(backbone, _STRIDES, pretrained=pretrained, input_size=input_size)
         super().__init__(mean_face, features, 8, arguments)
         self.window = window

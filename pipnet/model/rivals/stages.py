@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from pipnet.model.backbones import Pyramid, build_pyramid
 from pipnet.model.heatmaps import Decoder, Shape
-from pipnet.model.rivals.maps import STRIDE, HeatmapNet, MeanFace, arguments_of, block, map_layer
+from pipnet.model.rivals.maps import STRIDE, HeatmapNet, MeanFace, block, checked_arguments, map_layer
 
 OWN_STEM = "hourglass_stem"  # as a backbone: the first layers of Newell's network, from nothing
 _SMALLEST = 4  # cells a side of an hourglass's narrowest maps: 64, 32, 16, 8, 4 at 256 px
@@ -55,7 +55,7 @@ class Hourglass(HeatmapNet):
     ) -> None:
         if not 1 <= stacks <= 4:
             raise ValueError(f"stacks must be 1 to 4, got {stacks}")
-        arguments = arguments_of(locals())
+        arguments = checked_arguments(locals())
         if backbone == OWN_STEM:
             if pretrained:
                 raise ValueError(f"backbone {OWN_STEM} has no ImageNet weights; set model.pretrained=false")
@@ -168,7 +168,7 @@ class PoseMachine(HeatmapNet):
     ) -> None:
         if stages < 1:
             raise ValueError(f"stages must be 1 or more, got {stages}")
-        arguments = arguments_of(locals())
+        arguments = checked_arguments(locals())
         features = build_pyramid(backbone, (8,), pretrained=pretrained, input_size=input_size)
         super().__init__(mean_face, features, 8, arguments)
         n = self.num_points
