@@ -6,6 +6,7 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from small_self_training import ARGUMENTS as SELF_TRAINING
@@ -110,14 +111,18 @@ def test_every_runtime_gives_the_same_points_and_scores(name, runs, tmp_path):
     export_onnx(loaded, tmp_path / "int8.onnx", calibration=CROPS)
     moved = open_runtime(tmp_path / "int8.onnx", "onnxruntime")(CROPS)[0] - expected.points_unit.numpy()
     assert np.median(np.linalg.norm(moved, axis=-1)) * 64 < 1
-    assert (tmp_path / "int8.onnx").stat().st_size < 0.5 * (tmp_path / "best.onnx").stat().st_size
+    weights = [onnx.numpy_helper.to_array(values) for values in onnx.load(tmp_path / "int8.onnx").graph.initializer]
+    assert sum(w.size for w in weights if w.dtype == np.int8) > 0.7 * sum(w.size for w in weights)
 
 
 @pytest.mark.parametrize("name", SMALL)
 def test_a_landmarker_and_the_evaluation_use_it(name, runs):
     result, data = trained(name, runs)
-    measured = evaluate(FaceLandmarker.load(result.best), data.held_out, layout=LAYOUT)
-    assert 100 * measured.errors().mean() == pytest.approx(result.history[-1]["val_nme"], abs=0.5)
+    landmarker = FaceLandmarker.load(result.best)
+    upright = FaceLandmarker(landmarker.runtime, layout=landmarker.layout, crop_scale=landmarker.crop_scale)
+    measured = evaluate(upright, data.held_out, layout=LAYOUT)
+    assert 100 * measured.errors().mean() == pytest.approx(result.history[-1]["val_nme"], abs=0.05)
+    measured = evaluate(landmarker, data.held_out[:4], layout=LAYOUT)  # how the face is tilted is found
     assert ((measured.point_scores >= 0) & (measured.point_scores <= 1)).all()
 
 
@@ -218,7 +223,7 @@ def test_wing_loss_is_steep_below_its_width_and_then_l1():
     assert loss(10 + 1e-3) == pytest.approx(loss(10 - 1e-3), abs=5e-3)
     assert loss(14) - loss(12) == pytest.approx(2, rel=1e-4)
     assert loss(3, error="l1") == pytest.approx(3)
-    with pytest.raises(ValueError, match="loss.error must be wing or l1, got 'l2'"):
+    with pytest.raises(ValueError, match=r"loss.error must be wing or l1, got 'l2'"):
         CoordinateLoss(64, error="l2")
 
 
@@ -230,7 +235,7 @@ def test_wing_loss_is_steep_below_its_width_and_then_l1():
         ("pose_machine", {"stages": 0}, "stages must be 1 or more"),
         ("simple_baseline", {"output_stride": 4}, "output_stride must be 8, 16 or 32"),
         ("simple_baseline", {"decoder": "best"}, r"decoder must be one of argmax, .*, got 'best'"),
-        ("hrnet", {"shape": "box"}, "shape must be one of gaussian, cauchy, got 'box'"),
+        ("hrnet", {"shape": "box"}, r"shape must be one of gaussian, cauchy, got 'box'"),
         ("hrnet", {"input_size": 72}, "input_size 72 must be a multiple of 32"),
         ("coarse_to_fine", {"window": 8}, "window must be an odd number of cells from 7"),
     ],
