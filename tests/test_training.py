@@ -9,8 +9,8 @@ from small_training import CPU, LAYOUT, STEPS_AN_EPOCH, batch_of, config, drawn,
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.utils.data import default_collate
 
+import pipnet.model.pipnet
 import pipnet.train
-import pipnet.training.setup
 from pipnet.data.dataset import FaceCrops
 from pipnet.data.synthetic.dataset import draw_faces
 from pipnet.metrics import nme, norm_distances
@@ -34,7 +34,7 @@ def fail_at(monkeypatch, step):
             calls.append(0)
             return {**terms, "offset_y": terms["offset_y"] * float("inf")} if len(calls) == step + 1 else terms
 
-    monkeypatch.setattr(pipnet.training.setup, "PIPLoss", Failing)
+    monkeypatch.setattr(pipnet.model.pipnet, "PIPLoss", Failing)
 
 
 def test_a_loss_that_is_not_finite_stops_with_its_terms(tmp_path, monkeypatch):
@@ -67,7 +67,7 @@ def test_a_gradient_that_is_not_finite_changes_no_weight(tmp_path, monkeypatch):
         def forward(self, output, targets):
             return {name: Poison.apply(term) for name, term in super().forward(output, targets).items()}
 
-    monkeypatch.setattr(pipnet.training.setup, "PIPLoss", Failing)
+    monkeypatch.setattr(pipnet.model.pipnet, "PIPLoss", Failing)
     with pytest.raises(
         TrainingError, match=r"epoch 1, batch 1: score [\d.]+.* gradient nan; no state was saved before"
     ):
