@@ -134,7 +134,6 @@ def test_opening_a_strangers_file_runs_no_code(tmp_path, path):
 
 
 def test_weights_of_another_layout(path):
-    """67 points in the arguments, 5 in the weights: the key and both shapes are named."""
     layout = layout_from_dict({"name": "67", "num_points": 67})
     other = network(67)
     change(path, model=other.arguments, layout=layout.to_dict())
@@ -250,7 +249,6 @@ def test_replacing_lets_errors_through(tmp_path, error):
 
 
 def test_replacing_survives_a_writer_that_replaces_its_file(tmp_path):
-    """Some libraries write beside and rename by themselves."""
     with replacing(tmp_path / "a.txt") as temporary:
         beside = tmp_path / "beside"
         beside.write_text("new")

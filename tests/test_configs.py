@@ -229,7 +229,6 @@ def test_what_is_missing_is_one_sentence():
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_commands_print_their_config_from_another_folder(tmp_path, command, capsys, monkeypatch):
-    """That of this package, although another project's lies there; and leave nothing behind."""
     (tmp_path / "conf").mkdir()
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", [command, "--cfg", "job", "dataset=wflw"])

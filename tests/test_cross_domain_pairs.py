@@ -17,7 +17,6 @@ from pipnet.layouts import AFLW_19_IN_300W_68, map_points
 
 
 def test_wflw_to_300w(tmp_path):
-    """A network of 98 points is measured on 300W as one of 68."""
     faces = draw_faces(5, seed=2, size=96)
     write_300w(tmp_path, faces[:2])
     write_300w(tmp_path, faces[2:3], "ibug")

@@ -179,7 +179,6 @@ def test_folder_with_subfolders(demo, tmp_path, capsys):
 
 
 def test_folder_that_holds_the_working_folder(demo, tmp_path, monkeypatch, capsys):
-    """Results go to the working folder, which is searched all the same; they are no photos, numbered ones neither."""
     small = astronaut()[:200, 120:320]
     for name in ("a.jpg", "a.png", "here/b.jpg"):
         write_photo(tmp_path / name, small)
@@ -192,7 +191,6 @@ def test_folder_that_holds_the_working_folder(demo, tmp_path, monkeypatch, capsy
 
 
 def test_a_table_that_is_read_is_not_replaced(demo, tmp_path, capsys):
-    """The table of a first run, given back as boxes."""
     photos = [write_photo(tmp_path / name, astronaut()[:200, 120:320]) for name in ("a.png", "b.png")]
     assert demo("--image", *photos, "--output", tmp_path, "--csv") == 0
     table = tmp_path / "landmarks.csv"

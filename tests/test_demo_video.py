@@ -144,7 +144,6 @@ def test_a_damaged_video_is_done_to_its_end(frames, tmp_path, capsys):
 
 @pytest.mark.parametrize("when", ["while it plays", "at the end"])
 def test_of_several_results_those_that_could_be_written_are_kept(when, clip, tmp_path, monkeypatch, capsys):
-    """The table meets a full disk; the video and the record are whole, and named."""
     method, calls = ("write", 9) if when == "while it plays" else ("finish", 0)
     real, left = getattr(output.Table, method), iter(range(calls))
 
@@ -185,7 +184,6 @@ def test_options_reach_the_tracker(clip, tmp_path, monkeypatch, capsys):
 
 
 def test_ctrl_c_keeps_what_was_done(frames, tmp_path):
-    """The files are whole under their final names, nothing else is left, and the status is 0."""
     clip = write_video(tmp_path / "long.mp4", "mp4v", frames * 24)
     out = tmp_path / "out"
     arguments = [sys.executable, "-m", "pipnet.demo", "--video", str(clip), "--output", str(out), "--json", "--csv"]
@@ -342,7 +340,6 @@ def test_a_recording_without_a_picture_or_that_fails_replaces_nothing(tmp_path):
 
 
 def test_a_video_that_breaks_off_keeps_what_was_done(clip, tmp_path, monkeypatch, capsys):
-    """A reader that fails in the middle, as a file on a drive that is pulled."""
     read = video_module.read_bgr
     left = iter(range(20))
 

@@ -74,7 +74,6 @@ def close_as_a_mouse_does(display: str, number: int) -> None:
 
 @needs_a_screen
 def test_window_keys_snapshot_and_the_mouse(screen, tmp_path):
-    """What is seen, what keys switch off, a snapshot of it, and the end by closing the window."""
     from PIL import ImageGrab
 
     path = sway(50, (224.0, 133.0), 1.5, fps=25.0, amplitude_px=40, period_s=2.0, size=(480, 360))
@@ -168,7 +167,6 @@ def press(view: Window, fake: Screen, keys: str) -> None:
 
 @pytest.mark.parametrize("key", ["q", "Q", "\x1b", ""])
 def test_what_ends_it(key, fake):
-    """A key, or the window is gone."""
     view = Window("a")
     press(view, fake, key)
     if not key:

@@ -229,7 +229,6 @@ def test_calibration_by_hand():
 
 @pytest.mark.parametrize("quarters", [0, 1, 2, 3])
 def test_a_calibration_goes_along_the_face(quarters):
-    """A box in a photo that is turned by quarters gives the turned result."""
     calibration = Calibration(shift=(0.1, 0.25), scale=(1.2, 0.5), aspect=0.7)
     box = np.array([10.0, 20, 40, 80])
     expected = turned(box_corners(calibration.apply(box[None])[0], 0.0), 90.0 * quarters)

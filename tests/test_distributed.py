@@ -1,4 +1,4 @@
-"""Two processes train as one."""
+"""Two processes train as one, and share out the faces of each batch."""
 
 import os
 import subprocess
@@ -8,10 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 from distributed_worker import train
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from small_training import ARGUMENTS, place, train_here
 from test_resume import stop_at
 
 from pipnet.console import StopRequest
+from pipnet.data.dataset import EpochBatches
 from pipnet.model import checkpoint
 from pipnet.training.distributed import Processes, TrainingError, in_step, join_processes
 
@@ -122,13 +125,6 @@ def test_the_command_under_torchrun_resumes_together(tmp_path, monkeypatch):
     assert done.stdout.count("resumes at epoch 1, batch 5") == 1  # one process speaks
 
 
-def test_a_batch_that_cannot_be_shared_is_refused(tmp_path):
-    from pipnet.data.dataset import EpochBatches
-
-    with pytest.raises(ValueError, match="batch size 9 can't be shared by 2 processes; choose a multiple"):
-        EpochBatches(20, 9, seed=0, world_size=2)
-
-
 @pytest.mark.parametrize(
     ("heard", "work", "error", "message"),
     [
@@ -149,3 +145,39 @@ def test_nobody_waits_for_a_process_that_has_ended_or_was_asked_to_stop(heard, w
     with StopRequest(alone=False) as stop, pytest.raises(error, match=message):
         in_step(pieces, OneOfTwo(1, 2, torch.device("cpu")), stop, "stopped on request")
     assert told == [(error is TrainingError, False, message if error is ZeroDivisionError else None)]
+
+
+@given(st.integers(1, 4), st.integers(1, 5), st.integers(0, 60), st.integers(0, 2**31), st.integers(0, 1000))
+@settings(max_examples=60, deadline=None)
+def test_processes_share_out_each_batch_and_no_face_comes_twice(world_size, share, extra, seed, epoch):
+    size = world_size * share
+    count = size + extra
+    ranks = [EpochBatches(count, size, seed=seed, rank=rank, world_size=world_size) for rank in range(world_size)]
+    one = EpochBatches(count, size, seed=seed)
+    for batches in (one, *ranks):
+        batches.start(epoch)
+    whole = list(one)
+    assert len(whole) == len(one) == count // size
+    for batch, *parts in zip(whole, *ranks, strict=True):
+        assert [len(part) for part in parts] == [share] * world_size
+        assert sorted(key for part in parts for key in part) == sorted(batch)
+    seen = [index for batch in whole for _, index in batch]
+    assert len(set(seen)) == len(seen) == count // size * size
+    assert set(seen) <= set(range(count))
+    assert {e for batch in whole for e, _ in batch} == {epoch}
+    middle = len(whole) // 2
+    one.start(epoch, middle)
+    assert list(one) == whole[middle:]
+
+
+def test_epochs_and_seeds_have_orders_of_their_own():
+    orders = []
+    for seed, epoch in ((0, 0), (0, 1), (1, 0)):
+        batches = EpochBatches(100, 10, seed=seed)
+        batches.start(epoch)
+        orders.append(tuple(index for batch in batches for _, index in batch))
+    assert len(set(orders)) == 3
+    with pytest.raises(ValueError, match=r"4 faces are fewer than one batch of 8; lower fit\.batch_size"):
+        EpochBatches(4, 8, seed=0)
+    with pytest.raises(ValueError, match="batch size 9 can't be shared by 2 processes; choose a multiple"):
+        EpochBatches(20, 9, seed=0, world_size=2)

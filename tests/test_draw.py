@@ -164,7 +164,6 @@ def test_out_that_does_not_fit_is_named(out):
 
 @pytest.mark.parametrize("factor", [2, 10])
 def test_look_does_not_depend_on_the_picture_size(factor):
-    """The same share of the picture is painted when photo and face grow together: 200 pixels to 2,000."""
     layout = get_layout("300w_68")
     points = np.random.default_rng(0).uniform(40, 160, (68, 2))
     small, large = grey(200, 200), grey(200 * factor, 200 * factor)
@@ -324,7 +323,6 @@ def test_wrong_image_is_named(image):
 
 
 def test_a_turned_box_is_drawn_turned():
-    """Its four corners are painted, and those of the box before it was turned are not."""
     layout, photo = square_layout(), grey()
     box = np.array([[30.0, 30.0, 70.0, 70.0]])
     faces = FaceLandmarks(np.array([SQUARE]), np.ones((1, len(SQUARE))), box, layout, angles=[45.0])
