@@ -67,6 +67,11 @@ def read_video(path: Path) -> tuple[list[np.ndarray], float]:
     return found, fps
 
 
+def follow(video: Path | str, output: Path, *more: str) -> int:
+    """The command on a video, without a window."""
+    return main(["--video", str(video), "--output", str(output), "--no-window", "--device", "cpu", *more])
+
+
 def test_video_to_video_json_and_csv(clip, frames, tmp_path, capsys):
     assert main(["--video", str(clip), "--output", str(tmp_path), "--json", "--csv", "--device", "cpu"]) == 0
     printed, complaints = capsys.readouterr()
@@ -111,20 +116,19 @@ def test_boxes_from_a_file(clip, tmp_path, capsys):
     """Boxes by frame; the record of a first run can be given back, and is not replaced by that of the second."""
     given = tmp_path / "clip_landmarks.json"
     given.write_text(json.dumps({"clip.mp4": {"0": [[110, 60, 210, 160]]}}))
-    arguments = ["--video", str(clip), "--output", str(tmp_path), "--json", "--seconds", "0.4", "--device", "cpu"]
-    arguments += ["--no-window", "--detector", "boxes"]
-    assert main([*arguments, str(given)]) == 0
+    arguments = "--json", "--seconds", "0.4", "--detector", "boxes"
+    assert follow(clip, tmp_path, *arguments, str(given)) == 0
     assert json.loads(given.read_text()) == {"clip.mp4": {"0": [[110, 60, 210, 160]]}}
     written = tmp_path / "clip_landmarks_2.json"
     record = json.loads(written.read_text())
     assert len(record["frames"]) == 10
     assert record["frames"][0]["faces"][0]["box"] == [110, 60, 210, 160]
-    assert main([*arguments, str(written), "--output", str(tmp_path / "again.avi")]) == 0
+    assert follow(clip, tmp_path / "again.avi", *arguments, str(written)) == 0
     assert read_video(tmp_path / "again.avi")[1] == FPS
     assert json.loads((tmp_path / "again.json").read_text())["frames"][0] == record["frames"][0]
     assert capsys.readouterr().err == ""
     given.write_text(json.dumps({"other.mp4": {"0": []}}))
-    assert main([*arguments, str(given)]) == 1
+    assert follow(clip, tmp_path, *arguments, str(given)) == 1
     assert "no boxes for" in capsys.readouterr().err
 
 
@@ -133,7 +137,7 @@ def test_a_damaged_video_is_done_to_its_end(frames, tmp_path, capsys):
     content = bytearray(clip.read_bytes())
     content[len(content) // 2 : len(content) // 2 + 8000] = bytes(8000)
     clip.write_bytes(content)
-    assert main(["--video", str(clip), "--output", str(tmp_path / "out.mp4"), "--no-window", "--device", "cpu"]) == 0
+    assert follow(clip, tmp_path / "out.mp4") == 0
     printed, complaints = capsys.readouterr()
     assert complaints == ""
     broken = int(printed.splitlines()[1].rpartition("broken frames: ")[2])
@@ -153,8 +157,7 @@ def test_of_several_results_those_that_could_be_written_are_kept(when, clip, tmp
         real(table, *arguments)
 
     monkeypatch.setattr(output.Table, method, failing)
-    arguments = ["--video", str(clip), "--output", str(tmp_path), "--json", "--csv", "--no-window", "--device", "cpu"]
-    assert main([*arguments, "--seconds", "0.8"]) == 1
+    assert follow(clip, tmp_path, "--json", "--csv", "--seconds", "0.8") == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line == (
         f"pipnet.demo: error: {tmp_path / 'clip_landmarks.csv'} can't be written: No space left on device; free disk "
@@ -174,10 +177,10 @@ def test_options_reach_the_tracker(clip, tmp_path, monkeypatch, capsys):
         return real(landmarker, **settings)
 
     monkeypatch.setattr(tracking, "FaceTracker", remember)
-    arguments = ["--video", str(clip), "--csv", "--output", str(tmp_path), "--seconds", "0.03", "--device", "cpu"]
-    assert main([*arguments, "--max-faces", "2", "--detect-every", "7", "--no-smoothing"]) == 0
+    arguments = "--csv", "--seconds", "0.03"
+    assert follow(clip, tmp_path, *arguments, "--max-faces", "2", "--detect-every", "7", "--no-smoothing") == 0
     assert seen == {"max_faces": 2, "detect_every": 7, "smoothing": False}
-    assert main(arguments) == 0
+    assert follow(clip, tmp_path, *arguments) == 0
     assert seen == {"max_faces": None, "detect_every": 30, "smoothing": True}
     # A single frame has no speed.
     assert capsys.readouterr().out.startswith(f"{clip}: 1 frame, 1 with a face, written to ")
@@ -287,8 +290,7 @@ def test_a_recording_on_a_full_disk(suffix, tmp_path):
 def test_a_disk_that_is_nearly_full_ends_the_video_and_keeps_it(clip, tmp_path, monkeypatch, capsys):
     real = shutil.disk_usage
     monkeypatch.setattr(output.shutil, "disk_usage", lambda folder: real(folder)._replace(free=1000))
-    arguments = ["--video", str(clip), "--output", str(tmp_path / "a.mp4"), "--no-window", "--device", "cpu"]
-    assert main(arguments) == 1
+    assert follow(clip, tmp_path / "a.mp4") == 1
     printed, complaints = capsys.readouterr()
     assert complaints == "pipnet.demo: error: stopped because the disk is nearly full; free some space\n"
     assert "a.mp4" in printed
@@ -297,7 +299,7 @@ def test_a_disk_that_is_nearly_full_ends_the_video_and_keeps_it(clip, tmp_path, 
 
 def test_an_encoder_that_does_not_open(tmp_path, monkeypatch, capfd, clip):
     monkeypatch.setitem(output.CODECS, ".mp4", ("ABCD",))
-    assert main(["--video", str(clip), "--output", str(tmp_path / "a.mp4"), "--no-window", "--device", "cpu"]) == 1
+    assert follow(clip, tmp_path / "a.mp4") == 1
     complaint = capfd.readouterr().err
     assert "a.mp4 can't be written: this OpenCV has no encoder for .mp4 at 320 x 240" in complaint
     assert list(tmp_path.iterdir()) == []
@@ -349,8 +351,7 @@ def test_a_video_that_breaks_off_keeps_what_was_done(clip, tmp_path, monkeypatch
         return read(opened)
 
     monkeypatch.setattr(video_module, "read_bgr", failing)
-    arguments = ["--video", str(clip), "--output", str(tmp_path / "a.mp4"), "--json", "--no-window", "--device", "cpu"]
-    assert main(arguments) == 1
+    assert follow(clip, tmp_path / "a.mp4", "--json") == 1
     printed, complaints = capsys.readouterr()
     assert "can't be read any further (no memory)" in complaints
     assert "Traceback" not in complaints
@@ -380,8 +381,7 @@ def test_a_camera_on_the_net_is_live(frames, tmp_path, capsys):
     with ThreadingHTTPServer(("127.0.0.1", 0), Stream) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         address = f"http://127.0.0.1:{server.server_port}/stream"
-        arguments = ["--video", address, "--seconds", "1", "--no-window", "--json", "--device", "cpu"]
-        assert main([*arguments, "--output", str(tmp_path)]) == 0
+        assert follow(address, tmp_path, "--seconds", "1", "--json") == 0
         server.shutdown()
     assert "with a face" in capsys.readouterr().out
     record = json.loads((tmp_path / "stream_landmarks.json").read_text())

@@ -151,11 +151,6 @@ def test_wrong_arguments(arguments, message):
         RetinaFace(**arguments)
 
 
-def test_max_side_reduces_the_search(portrait):
-    """In 80 pixels of photo the astronaut's face has 14, too few to be found: the limit is obeyed."""
-    assert len(RetinaFace(threads=1, max_side=80)(portrait)) == 0
-
-
 def test_factory_takes_names_and_callables(detector):
     assert detector_factory(detector)() is detector
     assert detector_factory("retinaface") is RetinaFace
@@ -322,9 +317,6 @@ def test_a_photo_is_searched_in_quarter_turns_until_somebody_is_sure(quarters, s
         atol=1e-6,
     )
     assert found.scores[0] == pytest.approx(score)
-
-
-def test_nobody_is_searched_for_four_times_and_not_found():
-    detector = Marks(0.95)
-    assert len(detector(np.zeros((20, 30, 3), np.uint8))) == 0
-    assert detector.seen == [(20, 30), (30, 20), (30, 20), (20, 30)]
+    nobody = Marks(0.95)
+    assert len(nobody(np.zeros((20, 30, 3), np.uint8))) == 0
+    assert nobody.seen == [(20, 30), (30, 20), (30, 20), (20, 30)]

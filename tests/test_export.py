@@ -251,12 +251,13 @@ def test_a_graph_for_one_face_only_is_not_kept(best, monkeypatch):
         for node in model.graph.node:  # every face is told the points of the first
             if "points_unit" in node.output:
                 node.output[0] = "all"
-        zero = onnx.helper.make_tensor("zero", onnx.TensorProto.INT64, [1], [0])
-        model.graph.initializer.append(zero)
-        make = onnx.helper.make_node
-        model.graph.node.append(make("Gather", ["all", "zero"], ["first"], axis=0))
-        model.graph.node.append(make("Shape", ["all"], ["shape"]))
-        model.graph.node.append(make("Expand", ["first", "shape"], ["points_unit"]))
+        model.graph.initializer.append(onnx.helper.make_tensor("zero", onnx.TensorProto.INT64, [1], [0]))
+        for kind, inputs, output, attributes in (
+            ("Gather", ["all", "zero"], "first", {"axis": 0}),
+            ("Shape", ["all"], "shape", {}),
+            ("Expand", ["first", "shape"], "points_unit", {}),
+        ):
+            model.graph.node.append(onnx.helper.make_node(kind, inputs, [output], **attributes))
         onnx.save(model, path)
 
     monkeypatch.setattr(pipnet.model.onnx_graph, "export_onnx", fixed)
@@ -382,12 +383,9 @@ def test_arguments_that_are_wrong(best, capsys):
     assert "can't be written" in refused(capsys, best, "--output", "/proc/best.onnx")
     assert "leave out --seed" in refused(capsys, "--show", "a.onnx", "--seed", "0")
     assert "a.onnx" in refused(capsys, "--show", "a.onnx")
-    assert "text.onnx is damaged" in refused(capsys, "--show", _text(best.with_name("text.onnx")))
-
-
-def _text(path: Path) -> Path:
-    path.write_text("no network")
-    return path
+    text = best.with_name("text.onnx")
+    text.write_text("no network")
+    assert "text.onnx is damaged" in refused(capsys, "--show", text)
 
 
 def test_where_a_file_goes(tmp_path):
@@ -489,7 +487,8 @@ def test_the_faces_of_a_calibration():
 
 def test_a_photo_that_can_not_be_read_is_named(tmp_path):
     points = np.array([[1.0, 1.0], [9.0, 9.0]])
-    samples = [Sample(_text(tmp_path / "a.png"), points, "a"), Sample(np.zeros((12, 12, 3), np.uint8), points, "b")]
+    (tmp_path / "a.png").write_text("no photo")
+    samples = [Sample(tmp_path / "a.png", points, "a"), Sample(np.zeros((12, 12, 3), np.uint8), points, "b")]
     with pytest.raises(BadSampleError, match=r"a: .*a\.png"):
         calibration_crops(samples, crop_scale=1.0, size=8)
     bad = BadItems("skip")
