@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tomllib
 from contextlib import suppress
+from functools import cache
 from importlib.metadata import PackageNotFoundError, packages_distributions, requires
 from pathlib import Path
 
@@ -27,6 +28,7 @@ def name_of(requirement: str) -> str:
     return re.sub(r"[-_.]+", "-", re.match(r"[\w.-]+", requirement)[0]).lower()
 
 
+@cache
 def light() -> set[str]:
     """Names of the distributions that the light install brings, as their metadata have it here."""
     found, open_ = set(), [name_of(requirement) for requirement in PROJECT["dependencies"]]
@@ -39,6 +41,7 @@ def light() -> set[str]:
     return found
 
 
+@cache
 def refused() -> set[str]:
     """Every package that is installed here, by its metadata, and that the light install lacks; and the heavy ones."""
     brought = light()

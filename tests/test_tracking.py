@@ -150,13 +150,6 @@ def test_nobody_is_searched_once_there_are_enough():
     assert landmarker.searched == [0]
 
 
-def test_the_next_box_is_that_of_the_last_points():
-    landmarker = FakeLandmarker(lambda number: {"a": (200 + 3.0 * number, 200.0, 80.0 + number)})
-    results, _ = follow(landmarker, 20, smoothing=False)
-    for before, after in pairwise(results):
-        np.testing.assert_allclose(after.boxes, tight_box(before.points), atol=1e-3)
-
-
 def test_a_head_that_turns_once_around_is_never_lost():
     landmarker = Turning(one(), noise=0.3)
     results, tracker = follow(landmarker, 301, smoothing=False)

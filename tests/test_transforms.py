@@ -154,31 +154,6 @@ def centroid(plane):
     return np.array([(columns * plane).sum(), (rows * plane).sum()]) / plane.sum()
 
 
-@given(
-    st.integers(0, 2**31),
-    st.floats(0.15, 0.85),
-    st.floats(0.15, 0.85),
-    st.sampled_from([90.0, 128.0, 200.0, 333.3]),
-)
-@settings(max_examples=120, deadline=None)
-def test_a_blob_is_where_its_point_is_said_to_be(seed, x, y, side):
-    """Any composed warp; half a pixel lost anywhere is five times the tolerance."""
-    size = 128
-    square = np.array([201.3, 188.8, side])
-    turns = {"mirror_p": 0.5, "rotate_p": 0.7, "rotate": 40, "translate_p": 0.5, "translate": 0.1}
-    sizes = {"scale": 0.2, "aspect": 0.3, "box_shift": 0.03, "box_scale_jitter": 0.05}
-    crop, _ = Augment(**turns, **sizes).crop(square, size, rng(seed))
-    point = square[:2] + (np.array([x, y]) - 0.5) * side * 0.7
-    sigma = max(2.5 * side / size, 2.5)  # wide enough for every zoom
-    rows, columns = np.mgrid[0:400, 0:400]
-    blob = 255 * np.exp(-((columns - point[0]) ** 2 + (rows - point[1]) ** 2) / (2 * sigma**2))
-    seen = crop.warp(np.repeat(np.rint(blob).astype(np.uint8)[..., None], 3, axis=2))[..., 0].astype(float)
-    said = crop.to_unit(point[None])[0] * size - 0.5
-    if np.any((said < 14) | (said > size - 15)):
-        return  # the blob is cut by the edge, and so is its centroid
-    assert np.abs(centroid(seen) - said).max() < 0.1
-
-
 @given(st.integers(0, 1000), st.booleans())
 @settings(max_examples=60, deadline=None)
 def test_the_dataset_sends_names_with_the_pixels(seed, shrunk):
@@ -191,7 +166,8 @@ def test_the_dataset_sends_names_with_the_pixels(seed, shrunk):
         radius = ((columns - x) ** 2 + (rows - y) ** 2) / (2 * (0.02 * width) ** 2)
         image[..., channel] = np.rint(255 * np.exp(-radius))
     box = np.array([0.3, 0.3, 0.7, 0.7]) * width
-    augment = Augment(mirror_p=0.5, rotate_p=1, rotate=30, scale=0.1, aspect=0.2, box_shift=0.03)
+    turns = {"mirror_p": 0.5, "rotate_p": 0.7, "rotate": 40, "translate_p": 0.5, "translate": 0.1}
+    augment = Augment(**turns, scale=0.1, aspect=0.2, box_shift=0.03, box_scale_jitter=0.03)
     faces = FaceCrops([Sample(image, points, "two", box=box)], TWO, input_size=64, crop_scale=2.0, augment=augment)
     face = faces[seed, 0]
     crop, mirrored = augment.crop(faces.squares[0], 64, rng([0, seed, 0]))
