@@ -53,16 +53,6 @@ def test_the_way_back_is_exact(crop, points):
     np.testing.assert_allclose(crop.to_unit(points) * crop.size, crop.to_crop(points) + 0.5, rtol=1e-9, atol=1e-7)
 
 
-@given(POSITION, POSITION, SIDE, st.sampled_from([32, 100, 256]))
-def test_an_upright_crop_covers_its_square_and_nothing_more(x, y, side, size):
-    crop = crop_of_square(np.array([x, y, side]), size)
-    corners = np.array([[x - side / 2, y - side / 2], [x + side / 2, y + side / 2], [x, y]])
-    np.testing.assert_allclose(crop.to_unit(corners), [[0, 0], [1, 1], [0.5, 0.5]], atol=1e-9 * 3000)
-    # The first pixel of the crop is centred half a crop pixel inside the square.
-    first = crop.to_source(np.array([0.0, 0.0]))
-    np.testing.assert_allclose(first, corners[0] + side / size / 2, atol=1e-6)
-
-
 @given(POSITION, POSITION, SIDE, st.floats(-90, 90), st.sampled_from([1, 64, 255]))
 def test_mirroring_is_size_minus_one_minus_x(x, y, side, angle, size):
     arguments = (np.array([x, y]), (side, side * 1.2), size)

@@ -147,17 +147,6 @@ def test_auc_differs_from_the_authors_by_less_than_their_grid(errors):
     assert abs(auc(errors, 0.1) - simpson(share, x=grid) / 0.1) < 0.0007
 
 
-@given(errors_of_faces)
-def test_mean_and_median_are_numpys_over_found_faces(errors):
-    found = errors[np.isfinite(errors)]
-    if found.size:
-        assert mean_error(errors) == pytest.approx(np.mean(found))
-        assert median_error(errors) == pytest.approx(np.median(found))
-    else:
-        assert np.isnan(mean_error(errors))
-        assert np.isnan(median_error(errors))
-
-
 @given(hnp.arrays(np.float64, (4, 7), elements=st.one_of(st.floats(0, 0.5), st.just(INF))))
 def test_statistics_of_many_resamples_equal_those_of_each(errors):
     for statistic in error_statistics().values():

@@ -53,17 +53,15 @@ def both(net: PIPNet, predictor: Predictor, images: np.ndarray):
         return net.predict(batch.permute(0, 3, 1, 2)), predictor(batch)
 
 
-@pytest.mark.parametrize("backbone", BACKBONES)
-def test_it_predicts_the_same(backbone: str):
-    net = network(backbone)
-    for expected, got in zip(*both(net, Predictor(net), crops(5)), strict=True):
-        np.testing.assert_allclose(got, expected, atol=1e-4, rtol=1e-4)
+HEADS = ({"num_neighbors": 0}, {"net_stride": 16}, {"net_stride": 64}, {"merge": "padded"})
 
 
-@pytest.mark.parametrize("options", [{"num_neighbors": 0}, {"net_stride": 16}, {"net_stride": 64}, {"merge": "padded"}])
-def test_it_predicts_the_same_for_every_head(options: dict):
-    net = network("resnet18", **options)
-    for expected, got in zip(*both(net, Predictor(net), crops(3)), strict=True):
+@pytest.mark.parametrize(
+    ("backbone", "options"), [*((backbone, {}) for backbone in BACKBONES), *(("resnet18", head) for head in HEADS)]
+)
+def test_it_predicts_the_same(backbone: str, options: dict):
+    net = network(backbone, **options)
+    for expected, got in zip(*both(net, Predictor(net), crops(4)), strict=True):
         np.testing.assert_allclose(got, expected, atol=1e-4, rtol=1e-4)
 
 

@@ -192,16 +192,6 @@ def test_a_stop_signal_ends_with_one_sentence_and_the_same_call_resumes(faces, f
     assert_same_labels(label(faces), label(fresh))
 
 
-def test_a_disk_that_fills_up_while_labels_are_written_is_one_sentence(fresh, monkeypatch):
-    monkeypatch.setattr(pseudo_labels, "CHUNK", 4)
-    fresh.database.rows("PRAGMA max_page_count=1")  # no more than there are
-    with pytest.raises(OSError, match=r"faces.sqlite can't be written: .* is full; free disk space or choose another"):
-        label(fresh)
-    assert labelled(fresh) == []
-    fresh.database.rows("PRAGMA max_page_count=100000")
-    assert len(label(fresh)) == COUNT
-
-
 def test_finished_labels_are_read_back_and_those_of_others_lie_beside_them(fresh, monkeypatch):
     first = label(fresh)
     before = numbers(first)

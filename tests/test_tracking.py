@@ -474,19 +474,6 @@ def test_the_box_of_a_still_portrait_stays_put(shipped, portrait):
     assert tracker.statistics.detector_calls == 1
 
 
-def test_a_portrait_among_empty_frames_is_lost_and_found(shipped, portrait):
-    photo, points = portrait
-    size = (320, 320)
-    shown = next(iter(move(photo, still(1, tuple(points.mean(axis=0)), 1.3, size=size), size=size)))
-    empty = np.random.default_rng(0).integers(90, 160, (320, 320, 3), dtype=np.uint8)
-    tracker = FaceTracker(shipped)
-    counts = [len(tracker(empty if 5 <= number < 9 else shown, number / FPS)) for number in range(14)]
-    assert counts[:9] == [1] * 5 + [0] * 4
-    assert counts[-1] == 1
-    assert tracker(shown, 14 / FPS).ids.tolist() == [0]
-    assert tracker.statistics.faces_lost == 1
-
-
 def test_the_record_shows_few_detector_calls_and_no_face_lost():
     metrics = json.loads((RECORD / "metrics.json").read_text(encoding="utf-8"))
     for name in ("one face, still", "one face, moving", "three faces, moving", "one face, turning once around"):

@@ -10,10 +10,9 @@ import torch
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch.utils.data import DataLoader
 
 from pipnet.config import config_dir
-from pipnet.data.dataset import EpochBatches, FaceCrops
+from pipnet.data.dataset import FaceCrops
 from pipnet.data.sample import Sample
 from pipnet.data.synthetic.dataset import draw_faces
 from pipnet.data.transforms import Augment
@@ -209,21 +208,6 @@ def test_a_face_depends_on_seed_epoch_and_index_alone():
         assert not torch.equal(forwards[0]["image"], other["image"])
         assert not torch.equal(forwards[0]["points"], other["points"])
     assert all(np.array_equal(a, sample.image) for a, sample in zip(before, faces.samples, strict=True))
-
-
-def test_loader_processes_give_what_one_process_gives():
-    faces = drawn(Augment(**recipe("modern")), count=10)
-    seen = []
-    for workers in (0, 1):
-        batches = EpochBatches(len(faces), 2, seed=0)
-        batches.start(epoch=4)
-        context = "spawn" if workers else None
-        loader = DataLoader(faces, batch_sampler=batches, num_workers=workers, multiprocessing_context=context)
-        seen.append(list(loader))
-    assert len(seen[0]) == 5
-    for a, b in zip(*seen, strict=True):
-        assert torch.equal(a["image"], b["image"])
-        assert torch.equal(a["points"], b["points"])
 
 
 def test_labels_that_sit_to_the_right_do_so_in_mirrored_faces_too():
