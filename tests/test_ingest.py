@@ -222,7 +222,6 @@ def test_a_detector_that_fails_or_gives_no_box_names_the_photo(tmp_path):
 
 
 def test_a_photo_is_read_once(tmp_path, monkeypatch):
-    """What is hashed is what is searched, whoever writes the file meanwhile."""
     write_photos(tmp_path / "photos", 1)
 
     def digest_and_remove(data):
@@ -302,7 +301,6 @@ def test_a_full_disk_is_one_sentence_and_costs_nothing_that_was_found(tmp_path, 
 
 
 def test_killed_before_any_statement_it_resumes_to_the_same_faces(tmp_path):
-    """A process of its own is killed before its nth statement, for every n; what it wrote is whole or not there."""
     write_photos(tmp_path / "photos", 1)
     (tmp_path / "photos" / "bad.jpg").write_text("no picture")
     ingested(tmp_path / "photos", tmp_path / "whole")
@@ -356,7 +354,6 @@ def test_two_processes_find_what_one_finds(drawn, tmp_path):
 
 
 def test_one_of_two_processes_killed_at_a_random_moment_and_resumed(drawn, tmp_path):
-    """One dies by SIGKILL in the middle of what it writes, and torchrun ends the other."""
     photos, store, _ = drawn
     done = torchrun(WORKER, photos, tmp_path / "store", random.Random(os.getpid()).randint(15, 40))
     assert done.returncode == 1, done.stderr

@@ -94,7 +94,6 @@ def test_points_by_hand(landmarker, photo, box, expected):
 
 @pytest.mark.parametrize("side", [12, 25.6, 50, 51.2, 100, 203, 411])
 def test_a_spot_in_the_photo_is_named_by_its_own_pixel(side):
-    """Crop, network and way back together: half a pixel lost anywhere would show, whatever the reduction."""
     landmarker = spot_landmarker(crop_scale=1.0)
     rng = np.random.default_rng(0)
     reach = max(round(side / 16), 2)
@@ -232,7 +231,6 @@ def test_real_detector_feeds_the_network_and_says_whose_points_it_is_fitted_to(n
 
 
 def test_load_rebuilds_what_was_saved(small_model, small_weights, photo):
-    """A checkpoint of a real network: the landmarker's answer is the network's own, brought back to the photo."""
     landmarker = FaceLandmarker.load(small_weights, device="cpu")
     assert landmarker.layout == get_layout("300w_68")
     box = np.array([30.0, 20, 90, 70])

@@ -106,7 +106,6 @@ def test_the_demo_on_the_portrait_and_on_a_folder_with_boxes(run_light, tmp_path
 
 
 def test_the_demo_on_a_video(run_light, tmp_path):
-    """Two faces, so that it is found out who is who; drawn, recorded, in all three kinds of results."""
     program = """
 import cv2, numpy as np
 from pipnet.data.images import portrait
@@ -166,7 +165,6 @@ for options in ({"runtime": "openvino"}, {"device": "cuda"}):
 
 
 def test_a_driver_without_torch_is_no_reason_to_fail(run_light, tmp_path):
-    """A computer with an NVIDIA card, on which the light install is used."""
     fake = tmp_path / "nvidia-smi"
     fake.write_text("#!/bin/sh\n")
     fake.chmod(0o755)
@@ -176,7 +174,6 @@ def test_a_driver_without_torch_is_no_reason_to_fail(run_light, tmp_path):
 
 
 def test_every_import_of_the_package_is_declared():
-    """A module outside the standard library is of the light install or of an extra that the sentence can name."""
     distributions = packages_distributions()
     brought = light()
     # Other detectors, which the benchmark compares with where they are installed, and a table for who has pandas.

@@ -174,7 +174,6 @@ def test_weights_of_the_loss():
 
 
 def test_points_that_do_not_count_have_no_influence():
-    """Neither on the value nor on the gradient, whatever their maps say."""
     targets = encode(POINTS, NEIGHBORS, grid=2)
     plain = PIPLoss()(hand_worked_output(), targets)
     output = hand_worked_output()

@@ -66,7 +66,6 @@ def test_it_predicts_the_same(backbone: str, options: dict):
 
 
 def test_the_backbone_of_stride_16_needs_no_neck(tmp_path):
-    """As it is trained at 128 px: through a checkpoint, the predictor, and a graph."""
     net = network("mobilenet_v2_stride16", net_stride=16)
     assert isinstance(net.neck, torch.nn.Identity)
     checkpoint.save(tmp_path / "best.pt", net, layout=SEVEN, crop_scale=1.2, training={})

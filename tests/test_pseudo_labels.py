@@ -284,7 +284,6 @@ def dots(tmp_path, quarters=0):
 
 @pytest.mark.parametrize("quarters", [0, 1, 2, 3])
 def test_mirrored_views_are_undone_to_where_the_labels_of_upright_ones_sit(tmp_path, quarters):
-    """Whichever way the face is turned: its right is along its own eyes."""
     layout = layout_from_dict({"name": "two", "num_points": 2, "mirror_pairs": [[0, 1]]})
     faces, places = dots(tmp_path, quarters)
     expected = places + turned(np.array([SHIFT * 40, 0]), 90.0 * quarters)  # the longer side of the box is 40 px

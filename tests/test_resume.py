@@ -190,7 +190,6 @@ def test_another_setting_is_refused_by_name(whole, tmp_path, changed, message):
 
 
 def test_a_run_of_0_4_resumes(whole, tmp_path):
-    """Its config has other names for some keys."""
     content = torch.load(whole / "last.pt", weights_only=True)
     config = content["training"]["config"]
     config["box_scale"] = config.pop("crop_scale")

@@ -79,7 +79,6 @@ def test_the_weights_that_ship_have_the_same_points_on_every_runtime(name, portr
     ("runtime", "suffix"), [(OnnxRuntime, ".onnx"), (OpenVinoRuntime, ".onnx"), (OpenVinoRuntime, ".xml")]
 )
 def test_an_exported_network_predicts_the_same_and_keeps_it(small_model, small_graph, tmp_path, runtime, suffix):
-    """One by one, in a batch, and from several threads: a result stays when the next call comes."""
     path = small_graph
     if suffix == ".xml":
         path = tmp_path / "net.xml"
@@ -117,7 +116,6 @@ def test_an_exported_network_predicts_the_same_and_keeps_it(small_model, small_g
     ],
 )
 def test_a_landmarker_says_what_it_is(file, arguments, said, request, monkeypatch):
-    """Network, runtime, precision, threads, detector; by default the fastest runtime."""
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     path = None if file is None else request.getfixturevalue(file)
     shown = repr(FaceLandmarker.load(path, device="cpu", **arguments))
@@ -241,7 +239,6 @@ def rewritten(graph: Path, path: Path, change) -> Path:
 
 
 def test_a_graph_of_0_4_is_read(small_graph, tmp_path):
-    """Its metadata call crop_scale box_scale."""
     old = rewritten(small_graph, tmp_path / "old.onnx", lambda text: text.replace('"crop_scale"', '"box_scale"'))
     assert OnnxRuntime(old, threads=1).metadata == OnnxRuntime(small_graph, threads=1).metadata
 

@@ -147,7 +147,6 @@ def test_ctrl_c_anywhere_is_one_sentence(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("forgotten", [False, True])
 def test_runs_that_share_faces_each_keep_their_choice(whole, tmp_path, forgotten):
-    """Another run has chosen others in the same store; or the store was emptied, and all are found again."""
     store = tmp_path / "face_store"
     if not forgotten:
         shutil.copytree(whole / "face_store", store)

@@ -122,7 +122,6 @@ if __name__ == "__main__":
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 @pytest.mark.parametrize("runtime", ["onnxruntime", "openvino", "torch"])
 def test_a_forked_process_does_not_hang(runtime):
-    """As with multiprocessing's pools, or gunicorn --preload, after the parent ran once."""
     environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
     environment["OMP_WAIT_POLICY"] = "passive"  # threads that spin slow each other down on a busy machine
     done = subprocess.run(

@@ -278,7 +278,6 @@ def test_an_empty_chair_is_searched_on_every_frame_and_who_sits_down_is_seen_at_
 
 
 def test_two_tracks_on_one_face_become_one():
-    """Two faces drift into one place, as boxes do that have slipped onto the same face."""
     landmarker = FakeLandmarker(
         lambda number: {
             "a": (300.0, 240.0, 100.0),
@@ -294,7 +293,6 @@ def test_two_tracks_on_one_face_become_one():
 
 
 def test_a_box_beside_a_face_gives_no_second_track():
-    """The detector sees a face twice, too far apart to be one; the points of both are the same."""
     landmarker = FakeLandmarker(one(), alarms=([325.0, 190, 425, 290],))
     results, tracker = follow(landmarker, 100, detect_every=10)
     assert all(len(faces) == 1 for faces in results)
@@ -447,7 +445,6 @@ def test_the_portrait_is_followed_along_a_path(shipped, portrait):
 
 
 def test_the_portrait_turns_once_around(shipped, portrait):
-    """By 15 degrees a frame, and so by half a turn between two searches of the detector."""
     photo, points = portrait
     centre, size = points.mean(axis=0), (360, 360)
     path = np.stack([cv2.getRotationMatrix2D(centre.tolist(), -15 * number, 1.2) for number in range(25)])

@@ -156,7 +156,6 @@ def centroid(plane):
 @given(st.integers(0, 1000), st.booleans())
 @settings(max_examples=60, deadline=None)
 def test_the_dataset_sends_names_with_the_pixels(seed, shrunk):
-    """Two blobs of two colours; after mirroring the red one is still where the point of that name now is."""
     width = 520 if shrunk else 130  # 520: the crop is averaged down first
     points = np.array([[0.35, 0.45], [0.62, 0.55]]) * width
     rows, columns = np.mgrid[0:width, 0:width]
@@ -211,7 +210,6 @@ def test_a_face_depends_on_seed_epoch_and_index_alone():
 
 
 def test_labels_that_sit_to_the_right_do_so_in_mirrored_faces_too():
-    """A pair of points 1 px right of what they mark: 1 px right of the same marks in the mirrored picture."""
     marks = np.array([[30.0, 40.0], [70.0, 44.0]])
     sample = Sample(
         np.zeros((100, 100, 3), np.uint8), marks + np.array([1.0, 0.0]), "two", box=np.array([10.0, 10, 90, 90])

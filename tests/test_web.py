@@ -157,7 +157,6 @@ def test_a_photo_gets_what_the_landmarker_says(shipped, portrait):
 
 
 def test_doubtful_faces_of_a_photo_are_left_out_and_counted(shipped, portrait):
-    """One face that is there, and one that a detector saw in the blank."""
     face = shipped.detector(portrait).boxes[0]
     found = Detections([[5.0, 5, 60, 60], face], [0.9, 0.8])
     known = {name: getattr(shipped, name) for name in ("layout", "crop_scale", "mean_face")}
@@ -341,7 +340,6 @@ def test_too_many_pages_are_told(shipped):
 
 
 def test_a_mistake_in_the_server_is_said_without_its_details(shipped, portrait, monkeypatch, caplog):
-    """Of a photo by status 500, of a frame by closing the socket with a reason."""
 
     def wrong(*arguments, **settings):
         raise RuntimeError("inside")

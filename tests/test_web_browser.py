@@ -179,7 +179,6 @@ def free_picture(page):
 
 
 def test_the_picture_waits_by_itself_where_points_come_late(page, shipped, monkeypatch):
-    """A landmarker that takes a tenth of a second, on any machine; and the user's choice counts more."""
     look = FaceLandmarker.__call__
 
     def slow(self, *arguments, **options):
