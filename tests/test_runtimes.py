@@ -70,7 +70,6 @@ def test_the_weights_that_ship_have_the_same_points_on_every_runtime(name, portr
     got = int8(portrait)
     assert difference_px(got, expected, 256).mean() < 0.8
     np.testing.assert_allclose(got[2], expected[2], atol=0.02)
-    assert SHIPPED_GRAPH.stat().st_size < 6e6
     assert int8.metadata["precision"] == "int8"
     assert "non-commercial research" in int8.metadata["card"]
 
