@@ -68,13 +68,6 @@ def run_light(tmp_path_factory, tmp_path):
     return run
 
 
-def test_the_refusal_refuses(run_light):
-    assert "hydra" in refused()
-    assert not refused() & {"numpy", "cv2", "PIL", "onnxruntime", "retinaface", "tqdm"}
-    done = run_light("-c", "import scipy.optimize")
-    assert "ModuleNotFoundError" in done.stderr
-
-
 def test_the_landmarker_on_a_photo(run_light):
     program = """
 from pipnet import FaceLandmarker
