@@ -13,7 +13,7 @@ import pytest
 from pipnet.data.synthetic.face import SyntheticFace
 from pipnet.landmarks import FaceLandmarks
 from pipnet.layouts import get_layout
-from pipnet.measurements import TEMPLATE_MM, TEMPLATE_POINTS, angles_of, from_line_of_sight, rotation_of, solve_pose
+from pipnet.measurements import TEMPLATE_MM, TEMPLATE_POINTS, from_line_of_sight, rotation_of, solve_pose
 
 L68 = get_layout("300w_68")
 RECORD = Path(__file__).resolve().parent.parent / "experiments" / "head_pose"
@@ -55,14 +55,6 @@ def test_the_line_of_sight_goes_to_the_head():
     np.testing.assert_allclose(np.einsum("fij,fj->fi", turns, places), np.outer(length, [0, 0, 1]), atol=1e-9)
     angle = np.arccos((np.trace(turns, axis1=1, axis2=2) - 1) / 2)
     np.testing.assert_allclose(angle, np.arccos(places[:, 2] / length), atol=1e-6)  # the shortest turn
-
-
-def test_angles_undo_rotations_and_rotations_are_rotations():
-    angles = np.random.default_rng(0).uniform(-1, 1, (200, 3)) * [180, 89, 180]
-    rotations = np.stack([rotation_of(*of) for of in angles])
-    np.testing.assert_allclose(np.linalg.det(rotations), 1)
-    np.testing.assert_allclose(rotations @ rotations.transpose(0, 2, 1), np.tile(np.eye(3), (200, 1, 1)), atol=1e-12)
-    np.testing.assert_allclose(angles_of(rotations), angles, atol=1e-6)
 
 
 def test_a_wrong_focal_length_costs_little_even_at_the_edge_and_the_default_is_the_longer_side():

@@ -4,13 +4,12 @@ import os
 import random
 import resource
 import signal
-import subprocess
 import time
 
 import numpy as np
 import pytest
 import torch
-from small_training import EPOCHS, STEPS_AN_EPOCH, assert_same, command, outcome, place, start, train_here
+from small_training import EPOCHS, STEPS_AN_EPOCH, assert_same, outcome, place, start, train_here
 
 from pipnet.model import checkpoint
 from pipnet.model.checkpoint import CheckpointError
@@ -85,25 +84,7 @@ def test_killed_at_any_moment_and_started_again(whole, tmp_path):
     assert not list(tmp_path.glob(".*.pt")), "what a kill left half written is swept up"
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(1500)  # many starts of Python, on a machine that may be busy
-def test_the_command_killed_and_given_again(whole, tmp_path):
-    process = subprocess.Popen(command(tmp_path, "fit.save_minutes=0"), stdout=subprocess.DEVNULL)
-    changes(tmp_path / "last.pt", 4)
-    process.kill()
-    process.wait()
-    done = subprocess.run(command(tmp_path), capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert "resumes at epoch" in done.stdout
-    assert_same(outcome(whole), outcome(tmp_path))
-    other = subprocess.run(command(tmp_path, "optim.lr=0.5"), capture_output=True, text=True)
-    assert other.returncode == 1
-    assert other.stderr.startswith("pipnet.train: error: ")
-    assert "optim.lr=0.001, now optim.lr=0.5" in other.stderr
-    assert len(other.stderr.splitlines()) == 1
-
-
-def test_a_stop_signal_finishes_the_step_and_saves(whole, tmp_path, monkeypatch):
+def test_a_stop_signal_finishes_the_step_and_saves(whole, tmp_path, monkeypatch, capfd):
     before = signal.getsignal(signal.SIGINT)
     with monkeypatch.context() as patch:
         stop_at(patch, step=8, number=signal.SIGINT)
@@ -112,6 +93,7 @@ def test_a_stop_signal_finishes_the_step_and_saves(whole, tmp_path, monkeypatch)
     assert place(tmp_path) == (1, 3)
     assert signal.getsignal(signal.SIGINT) is before
     train_here(tmp_path)
+    assert "resumes at epoch" in capfd.readouterr().out
     assert_same(outcome(whole), outcome(tmp_path))
 
 
@@ -208,7 +190,6 @@ def test_another_setting_is_refused_by_name(whole, tmp_path, changed, message):
 
 
 def test_a_run_of_0_4_resumes(whole, tmp_path):
-    """Its config has other names for some keys."""
     content = torch.load(whole / "last.pt", weights_only=True)
     config = content["training"]["config"]
     config["box_scale"] = config.pop("crop_scale")
