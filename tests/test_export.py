@@ -7,6 +7,7 @@ import resource
 import shutil
 import signal
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
@@ -402,22 +403,26 @@ def test_where_a_file_goes(tmp_path):
     assert SHIPPED_WEIGHTS.stem == "300w_mobilenet_v2"
 
 
-@pytest.fixture
+@contextmanager
 def full_disk():
     """Files can't grow beyond a size, as on a full disk."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.mark.parametrize(("format_", "suffix"), [("onnx", ".onnx"), ("openvino", ".xml")])
-def test_a_full_disk_leaves_what_was_there(best, format_, suffix, capsys, full_disk):
+def test_a_full_disk_leaves_what_was_there(best, format_, suffix, capsys):
     pytest.importorskip(format_)
     for older in (".onnx", ".xml", ".bin"):
         best.with_suffix(older).write_text("older")
     before = {path.name: path.read_bytes() for path in best.parent.iterdir()}
-    assert f"{best.with_suffix(suffix)} can't be written" in refused(capsys, best, "--format", format_)
+    with full_disk():
+        said = refused(capsys, best, "--format", format_)
+    assert f"{best.with_suffix(suffix)} can't be written" in said
     assert {path.name: path.read_bytes() for path in best.parent.iterdir()} == before
 
 
