@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 import pytest
 from skimage.data import astronaut
-from test_capture import Device
+from test_capture import Device, write_video
 
 from experiments.motion import move, moved, sway
 from pipnet.demo import camera as camera_module
@@ -53,17 +53,9 @@ def frames() -> list[np.ndarray]:
     return list(move(astronaut(), PATH, size=SIZE, border=(120, 120, 120)))
 
 
-def write_video(path: Path, frames: list[np.ndarray], codec: str) -> Path:
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*codec), FPS, SIZE)
-    for frame in frames:
-        writer.write(np.ascontiguousarray(frame[..., ::-1]))
-    writer.release()
-    return path
-
-
 @pytest.fixture(scope="module")
 def clip(frames, tmp_path_factory) -> Path:
-    return write_video(tmp_path_factory.mktemp("clip") / "clip.mp4", frames, "mp4v")
+    return write_video(tmp_path_factory.mktemp("clip") / "clip.mp4", "mp4v", frames)
 
 
 def read_video(path: Path) -> tuple[list[np.ndarray], float]:
@@ -137,7 +129,7 @@ def test_boxes_from_a_file(clip, tmp_path, capsys):
 
 
 def test_a_damaged_video_is_done_to_its_end(frames, tmp_path, capsys):
-    clip = write_video(tmp_path / "clip.avi", frames * 2, "XVID")
+    clip = write_video(tmp_path / "clip.avi", "XVID", frames * 2)
     content = bytearray(clip.read_bytes())
     content[len(content) // 2 : len(content) // 2 + 8000] = bytes(8000)
     clip.write_bytes(content)
@@ -152,20 +144,15 @@ def test_a_damaged_video_is_done_to_its_end(frames, tmp_path, capsys):
 
 @pytest.mark.parametrize("when", ["while it plays", "at the end"])
 def test_of_several_results_those_that_could_be_written_are_kept(when, clip, tmp_path, monkeypatch, capsys):
-    """The table meets a full disk; the video and the record are whole, and named."""
-    real, left = output.Table.write, iter(range(9 if when == "while it plays" else 1000))
+    method, calls = ("write", 9) if when == "while it plays" else ("finish", 0)
+    real, left = getattr(output.Table, method), iter(range(calls))
 
     def failing(table, *arguments):
         if next(left, None) is None:
             raise OSError(28, f"{table.path} can't be written: No space left on device; free disk space")
         real(table, *arguments)
 
-    def failing_at_the_end(table):
-        raise OSError(28, f"{table.path} can't be written: No space left on device; free disk space")
-
-    monkeypatch.setattr(output.Table, "write", failing)
-    if when == "at the end":
-        monkeypatch.setattr(output.Table, "finish", failing_at_the_end)
+    monkeypatch.setattr(output.Table, method, failing)
     arguments = ["--video", str(clip), "--output", str(tmp_path), "--json", "--csv", "--no-window", "--device", "cpu"]
     assert main([*arguments, "--seconds", "0.8"]) == 1
     (line,) = capsys.readouterr().err.splitlines()
@@ -178,21 +165,6 @@ def test_of_several_results_those_that_could_be_written_are_kept(when, clip, tmp
     assert sorted(path.suffix for path in tmp_path.iterdir()) == [".json", ".mp4"]
 
 
-def test_a_single_frame_has_no_speed(clip, tmp_path, capsys):
-    arguments = ["--video", str(clip), "--output", str(tmp_path), "--csv", "--no-window", "--device", "cpu"]
-    assert main([*arguments, "--seconds", "0.03"]) == 0
-    first = capsys.readouterr().out.splitlines()[0]
-    assert first.startswith(f"{clip}: 1 frame, 1 with a face, written to ")
-
-
-def test_an_address_that_does_not_open_gets_advice(tmp_path, capsys):
-    address = "http://127.0.0.1:9/talk.mp4"  # the port of discard: nothing answers
-    assert main(["--video", address, "--output", str(tmp_path), "--no-window"]) == 1
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith(f"pipnet.demo: error: {address} does not answer, or is no video; check the address")
-    assert line.endswith("(a file: download it first, then give its path)")
-
-
 def test_options_reach_the_tracker(clip, tmp_path, monkeypatch, capsys):
     seen = {}
     real = tracking.FaceTracker
@@ -202,16 +174,17 @@ def test_options_reach_the_tracker(clip, tmp_path, monkeypatch, capsys):
         return real(landmarker, **settings)
 
     monkeypatch.setattr(tracking, "FaceTracker", remember)
-    arguments = ["--video", str(clip), "--csv", "--output", str(tmp_path), "--seconds", "0.1", "--device", "cpu"]
+    arguments = ["--video", str(clip), "--csv", "--output", str(tmp_path), "--seconds", "0.03", "--device", "cpu"]
     assert main([*arguments, "--max-faces", "2", "--detect-every", "7", "--no-smoothing"]) == 0
     assert seen == {"max_faces": 2, "detect_every": 7, "smoothing": False}
     assert main(arguments) == 0
     assert seen == {"max_faces": None, "detect_every": 30, "smoothing": True}
+    # A single frame has no speed.
+    assert capsys.readouterr().out.startswith(f"{clip}: 1 frame, 1 with a face, written to ")
 
 
 def test_ctrl_c_keeps_what_was_done(frames, tmp_path):
-    """The files are whole under their final names, nothing else is left, and the status is 0."""
-    clip = write_video(tmp_path / "long.mp4", frames * 24, "mp4v")
+    clip = write_video(tmp_path / "long.mp4", "mp4v", frames * 24)
     out = tmp_path / "out"
     arguments = [sys.executable, "-m", "pipnet.demo", "--video", str(clip), "--output", str(out), "--json", "--csv"]
     arguments += ["--runtime", "onnxruntime"]
@@ -262,14 +235,23 @@ def test_a_camera_without_a_window_or_files_is_told(monkeypatch, capsys):
     assert " 0 with a face" in printed
 
 
-@pytest.mark.parametrize("what", ["video", "camera"])
-def test_what_can_not_be_opened_is_one_sentence(what, tmp_path, monkeypatch, capfd):
+@pytest.mark.parametrize(
+    ("option", "what", "message"),
+    [
+        ("--video", "no.mp4", "no.mp4: no such video"),
+        ("--video", "http://127.0.0.1:9/a.mp4", "is no video; check the address"),  # nothing answers
+        ("--webcam", "7", "camera 7 can't be opened"),
+    ],
+)
+def test_what_can_not_be_opened_is_one_sentence(option, what, message, tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(camera_module, "camera_indices", list)
-    arguments = {"video": ["--video", str(tmp_path / "no.mp4")], "camera": ["--webcam", "7"]}[what]
-    assert main([*arguments, "--output", str(tmp_path / "out")]) == 1
-    (line,) = capfd.readouterr().err.splitlines()
+    assert main([option, what, "--output", "out"]) == 1
+    *before, line = capfd.readouterr().err.splitlines()
     assert line.startswith("pipnet.demo: ")
-    assert {"video": "no.mp4: no such video", "camera": "camera 7 can't be opened"}[what] in line
+    assert message in line
+    assert not before or what.startswith("http")  # OpenCV says more of an address
+    assert line.endswith("(a file: download it first, then give its path)") == what.startswith("http")
     assert not (tmp_path / "out").exists()
 
 
@@ -358,7 +340,6 @@ def test_a_recording_without_a_picture_or_that_fails_replaces_nothing(tmp_path):
 
 
 def test_a_video_that_breaks_off_keeps_what_was_done(clip, tmp_path, monkeypatch, capsys):
-    """A reader that fails in the middle, as a file on a drive that is pulled."""
     read = video_module.read_bgr
     left = iter(range(20))
 

@@ -155,3 +155,18 @@ def test_a_spawned_process_opens_its_own(tmp_path):
         [sys.executable, script], capture_output=True, text=True, cwd=tmp_path, env=environment, timeout=1200
     )
     assert (done.returncode, done.stdout.strip()) == (0, "done"), done.stderr
+
+
+def test_openvino_reports_nothing_over_the_network():
+    program = """
+import multiprocessing, sys
+from pipnet import FaceLandmarker
+import numpy as np
+multiprocessing.Process.start = lambda process: sys.exit(f"{process} is started")
+landmarker = FaceLandmarker.load(runtime="openvino")
+landmarker(np.zeros((64, 64, 3), np.uint8))
+import openvino.tools.ovc
+print([name for name in sys.modules if "telemetry" in name and "ovc" not in name], landmarker.runtime.name)
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.stdout == "[] openvino\n", done.stderr
