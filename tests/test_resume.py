@@ -4,12 +4,13 @@ import os
 import random
 import resource
 import signal
+import subprocess
 import time
 
 import numpy as np
 import pytest
 import torch
-from small_training import EPOCHS, STEPS_AN_EPOCH, assert_same, outcome, place, start, train_here
+from small_training import EPOCHS, STEPS_AN_EPOCH, assert_same, command, outcome, place, start, train_here
 
 from pipnet.model import checkpoint
 from pipnet.model.checkpoint import CheckpointError
@@ -77,14 +78,14 @@ def test_killed_at_any_moment_and_started_again(whole, tmp_path):
             places.append(place(tmp_path))
     assert any(0 < batch < STEPS_AN_EPOCH for _, batch in places), places
     assert places == sorted(places)
-    process = start(train_here, tmp_path)
-    process.join()
-    assert process.exitcode == 0
+    done = subprocess.run(command(tmp_path), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "resumes at epoch" in done.stdout
     assert_same(outcome(whole), outcome(tmp_path))
     assert not list(tmp_path.glob(".*.pt")), "what a kill left half written is swept up"
 
 
-def test_a_stop_signal_finishes_the_step_and_saves(whole, tmp_path, monkeypatch, capfd):
+def test_a_stop_signal_finishes_the_step_and_saves(whole, tmp_path, monkeypatch):
     before = signal.getsignal(signal.SIGINT)
     with monkeypatch.context() as patch:
         stop_at(patch, step=8, number=signal.SIGINT)
@@ -93,7 +94,6 @@ def test_a_stop_signal_finishes_the_step_and_saves(whole, tmp_path, monkeypatch,
     assert place(tmp_path) == (1, 3)
     assert signal.getsignal(signal.SIGINT) is before
     train_here(tmp_path)
-    assert "resumes at epoch" in capfd.readouterr().out
     assert_same(outcome(whole), outcome(tmp_path))
 
 

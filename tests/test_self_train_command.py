@@ -14,7 +14,7 @@ import self_train_worker
 import torch
 from hydra.core.global_hydra import GlobalHydra
 from small_self_training import STAGES, command, config, records, self_train_here, stages, weights
-from small_training import assert_same
+from small_training import assert_same, start
 from test_distributed import torchrun
 
 import pipnet.self_train
@@ -72,17 +72,15 @@ def test_asked_for_again_it_does_nothing(whole, capfd):
 
 @pytest.mark.slow
 @pytest.mark.timeout(1500)  # many starts of Python, on a machine that may be busy
-def test_the_command_killed_in_every_stage_and_given_again(whole, tmp_path):
+def test_killed_in_every_stage_and_given_again(whole, tmp_path):
     moments, finished = random.Random(0), []
     for sign in (f"face_store/{FILE}", "1_coarse/last.pt", "2_full/last.pt"):
-        process = subprocess.Popen(
-            command(tmp_path, "fit.save_minutes=0"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        while process.poll() is None and not (tmp_path / sign).exists():
+        process = start(self_train_here, tmp_path, stages(*STAGES), "fit.save_minutes=0")
+        while process.is_alive() and not (tmp_path / sign).exists():
             time.sleep(0.001)
         time.sleep(moments.uniform(0, 0.1))
         process.kill()
-        process.wait()
+        process.join()
         assert (tmp_path / sign).exists(), sign
         finished.append(len(records(tmp_path)))
     assert finished == sorted(finished)
