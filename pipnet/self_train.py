@@ -26,6 +26,7 @@ with needs("train", __name__):
     from pipnet.data.synthetic.dataset import write_synthetic_photos
     from pipnet.inference.landmarker import SHIPPED_WEIGHTS
     from pipnet.model import checkpoint
+    from pipnet.model.pipnet import PIPNet
     from pipnet.self_training.curriculum import Curriculum, curriculum_of
     from pipnet.self_training.face_store import UnlabelledFaces
     from pipnet.self_training.ingest import FaceRules, ingest
@@ -72,6 +73,11 @@ def self_train(settings: dict[str, Any], processes: Processes) -> Path:
     net = build_network(settings, training_data, seed=settings["seed"])
     # What would fail after the first hour of work is said before it.
     for stage in curriculum.stages:
+        if stage.pool_factor > 1 and not isinstance(net, PIPNet):
+            raise ValueError(
+                f"curriculum: stage {stage.name} has pool_factor: {stage.pool_factor}, a coarse task that only PIPNet"
+                " has; choose a curriculum without, such as curriculum=none or pool_factor: 1"
+            )
         if net.grid % stage.pool_factor:
             raise ValueError(
                 f"curriculum: stage {stage.name} merges {stage.pool_factor} x {stage.pool_factor} cells, which does"

@@ -22,6 +22,7 @@ with needs("train", __name__):
     from pipnet.data.dataset import FaceCrops
     from pipnet.data.transforms import Augment
     from pipnet.model.codec import mean_shape
+    from pipnet.model.network import LandmarkNet
     from pipnet.model.pipnet import PIPNet
     from pipnet.training.distributed import Processes, join_processes
     from pipnet.training.setup import (
@@ -86,11 +87,11 @@ def build_training_data(settings: dict[str, Any]) -> TrainingData:
     return TrainingData(layout, faces, held_out, validation, mean_shape(faces.plain_points()), skipped)
 
 
-def announce(settings: dict[str, Any], training_data: TrainingData, net: PIPNet) -> None:
+def announce(settings: dict[str, Any], training_data: TrainingData, net: LandmarkNet) -> None:
     """Say what is about to be trained."""
     train, val = len(training_data.faces), len(training_data.held_out)
     print(f"{settings['name']}: {train} faces to train, {val} to validate, into {settings['folder']}")
-    if net.num_neighbors < settings["model"]["num_neighbors"]:
+    if isinstance(net, PIPNet) and net.num_neighbors < settings["model"]["num_neighbors"]:
         points = f"a layout of {net.num_points} points"
         print(f"model.num_neighbors: {net.num_neighbors}, all others that {points} has")
     for reason in training_data.skipped:

@@ -28,6 +28,7 @@ from pipnet.inspect_dataset import inspect_dataset
 from pipnet.layouts import get_layout
 from pipnet.model import checkpoint
 from pipnet.model.loss import PIPLoss
+from pipnet.model.networks import NETWORKS, network_class
 from pipnet.model.pipnet import PIPNet
 from pipnet.self_train import build_curriculum
 from pipnet.self_training.ingest import FaceRules
@@ -70,10 +71,12 @@ def check_training(settings: dict[str, Any]) -> None:
     mean_face = np.random.default_rng(0).random((layout.num_points, 2))
     assert isinstance(settings["model"]["pretrained"], bool)
     with torch.device("meta"):  # shapes without memory
-        net = called(PIPNet, "model", {**settings["model"], "pretrained": False}, mean_face=mean_face)
+        arguments = {**settings["model"], "pretrained": False}
+        kind = network_class(arguments.pop("network", "pipnet"))
+        net = called(kind, "model", arguments, mean_face=mean_face)
     assert called(build_optimizer, "optim", settings["optim"], net=net).param_groups
     called(Augment, "transform", settings["transform"])
-    called(PIPLoss, "loss", settings["loss"])
+    called(net.loss_class(), "loss", settings.get("loss", {}))
     epochs = called(FitSettings, "fit", settings["fit"]).epochs
     schedule = called(Schedule, "schedule", settings["schedule"], epochs=epochs)
     assert 0 < schedule.multiple(0) <= 1
@@ -154,6 +157,17 @@ def test_every_file_of_every_group_builds(group, name):
         check_dataset(composed(f"dataset={name}", primary=primary)["dataset"])
 
 
+@pytest.mark.parametrize("network", sorted(NETWORKS.keys() - {"pipnet"}))
+def test_every_rival_builds_from_its_config(network):
+    options = {"hourglass": ["model.backbone=hourglass_stem"], "coordinate": ["+loss.error=l1"]}.get(network, [])
+    check_training(composed("experiment=heads", f"model.network={network}", *options))
+    settings = composed("model=rival", f"model.network={network}", "+model.zoom=1")
+    with pytest.raises(ValueError, match=r"config group 'model': .*'zoom'"):
+        check_training(settings)
+    with pytest.raises(ValueError, match=r"config group 'loss': .*'zoom'"):
+        check_training(composed("experiment=heads", f"model.network={network}", "+loss.zoom=1"))
+
+
 def test_the_papers_recipe_is_the_papers():
     assert composed()["splits"] == {"train": "train", "val": "val"}  # otherwise test faces choose nothing
     settings = composed("experiment=paper_300w")
@@ -184,15 +198,14 @@ def keys_read(command: str) -> set[str]:
     """Constant keys that a command takes out of its settings: ``settings["name"]``."""
     trains = ["training/setup"] if command == "train" else []
     trees = [ast.parse((PACKAGE / f"{module}.py").read_text(encoding="utf-8")) for module in [command, *trains]]
-    return {
-        node.slice.value
-        for tree in trees
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Subscript)
-        and isinstance(node.value, ast.Name)
-        and node.value.id == "settings"
-        and isinstance(node.slice, ast.Constant)
-    }
+    found = set()
+    for node in (node for tree in trees for node in ast.walk(tree)):
+        match node:
+            case ast.Subscript(ast.Name("settings"), ast.Constant(key)):
+                found.add(key)
+            case ast.Call(ast.Attribute(ast.Name("settings"), "get"), [ast.Constant(key), *_]):
+                found.add(key)
+    return found
 
 
 def test_every_key_of_a_primary_config_is_read_by_its_command():

@@ -269,13 +269,15 @@ def _from_record(loaded: LoadedModel, name: str) -> str:
         facts[f"Validation {what}"] = f"{metrics[key]:.2f} %" if key in metrics else None
     facts["Version of pipnet"] = record.get("versions", {}).get("pipnet")
     lines = [f"* {key}: {fact}" for key, fact in facts.items() if fact is not None]
+    neighbors = net.arguments.get("num_neighbors")
+    counts = f"{net.num_points} points (layout {loaded.layout.name})"
+    counts += f", {neighbors} neighbours" if neighbors is not None else ""
     return "\n".join(
         [
             f"# {name}",
             "",
-            f"PIPNet on {net.arguments['backbone']} at {net.input_size} px: {net.num_points} points (layout"
-            f" {loaded.layout.name}), {net.num_neighbors} neighbours. Made from the training record; nobody wrote a"
-            " card.",
+            f"{type(net).__name__} on {net.arguments['backbone']} at {net.input_size} px: {counts}. Made from the"
+            " training record; nobody wrote a card.",
             "",
             *(lines or ["The file holds no record of a training."]),
             "",

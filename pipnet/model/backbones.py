@@ -151,7 +151,9 @@ def build_pyramid(
     """
     strides = tuple(strides)
     if name.startswith(_TIMM):
-        options = {} if output_stride == 32 else {"output_stride": output_stride}
+        options: dict[str, Any] = {} if output_stride == 32 else {"output_stride": output_stride}
+        if name.startswith("timm/hrnet"):
+            options["feature_location"] = ""  # the branches as they are, without ImageNet's layers behind them
         return _timm_pyramid(name, strides, pretrained=pretrained, input_size=input_size, **options)
     if name == _LITE0:
         layers, pixels, end = _lite0(pretrained=pretrained), _LITE0_PIXELS, -2

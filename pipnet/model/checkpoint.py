@@ -15,7 +15,8 @@ from torch import Tensor
 
 from pipnet.files import replacing
 from pipnet.layouts import PointLayout, layout_from_dict
-from pipnet.model.pipnet import PIPNet
+from pipnet.model.network import LandmarkNet
+from pipnet.model.networks import DEFAULT, network_class, network_name
 
 FORMAT = 1
 
@@ -35,7 +36,7 @@ class LoadedModel:
         training: Record of the training: plain config, data counts, seed, metrics, versions, licence of the data.
     """
 
-    net: PIPNet
+    net: LandmarkNet
     layout: PointLayout
     crop_scale: float
     training: dict[str, Any]
@@ -43,7 +44,7 @@ class LoadedModel:
 
 def save(
     path: str | Path,
-    net: PIPNet,
+    net: LandmarkNet,
     *,
     layout: PointLayout,
     crop_scale: float,
@@ -79,6 +80,8 @@ def save(
         "weights": weights,
         "training": dict(training),
     }
+    if network_name(net) != DEFAULT:  # PIPNet's files are those of 0.4
+        content["network"] = network_name(net)
     if resume is not None:
         content["resume"] = dict(resume)
     with replacing(path) as temporary:
@@ -155,7 +158,7 @@ def load(path: str | Path, *, device: str | torch.device = "cpu") -> LoadedModel
     """
     content = read(path)
     try:
-        net = PIPNet(**content["model"])
+        net = network_class(_network_of(content))(**content["model"])
         layout = layout_from_dict(content["layout"])
     except (TypeError, ValueError, KeyError, AttributeError) as error:
         raise CheckpointError(f"{path}: {error}") from error
@@ -166,7 +169,16 @@ def load(path: str | Path, *, device: str | torch.device = "cpu") -> LoadedModel
     return LoadedModel(net.to(device).eval(), layout, float(content["crop_scale"]), content["training"])
 
 
-def load_weights(net: PIPNet, weights: Mapping[str, Tensor], *, source: str) -> None:
+def holds(content: Mapping[str, Any], net: LandmarkNet) -> bool:
+    """Whether a checkpoint's content, of :func:`read`, is of a network of the same class and arguments."""
+    return _network_of(content) == network_name(net) and content["model"] == net.arguments
+
+
+def _network_of(content: Mapping[str, Any]) -> str:
+    return str(content.get("network", DEFAULT))
+
+
+def load_weights(net: LandmarkNet, weights: Mapping[str, Tensor], *, source: str) -> None:
     """Put weights into a network; every key and shape must match, see :func:`check_fit`."""
     own = net.state_dict()
     weights = {re.sub(r"^trunk\.", "backbone.", key): values for key, values in weights.items()}  # its name up to 0.4

@@ -10,6 +10,13 @@ from torch.nn import functional
 
 from pipnet.model.codec import PIPOutput, PIPTargets, read_at
 
+TotalCount = Callable[[Tensor], Tensor]
+
+
+def one_process(count: Tensor) -> Tensor:
+    """The count of all processes where there is one."""
+    return count
+
 
 class PIPLoss(nn.Module):
     """Squared error of the score maps, absolute error of the offsets at the cell that owns each point.
@@ -37,7 +44,7 @@ class PIPLoss(nn.Module):
         score_weight: float = 10.0,
         offset_weight: float = 1.0,
         neighbor_weight: float = 1.0,
-        total_count: Callable[[Tensor], Tensor] = lambda count: count,
+        total_count: TotalCount = one_process,
     ) -> None:
         super().__init__()
         self.score_weight = score_weight
@@ -87,6 +94,11 @@ class PIPLoss(nn.Module):
 
 def _counting(valid: Tensor, weight: Tensor | None) -> Tensor:
     return valid.float() if weight is None else torch.where(valid, weight, 0.0)
+
+
+def weighted_mean(error: Tensor, weight: Tensor, total_count: TotalCount) -> Tensor:
+    """Mean of errors by weight; ``total_count`` as in :class:`PIPLoss`. What has no weight may be anything."""
+    return _mean(_sum(error, weight), total_count(weight.sum()))
 
 
 def _mean(total: Tensor, count: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -33,11 +33,19 @@ class Votes(NamedTuple):
     peak: Tensor  # (B, N), the largest value of the score map or heatmap
 
 
+class PointTargets(NamedTuple):
+    """Labels of a batch as points."""
+
+    points_unit: Tensor  # (B, N, 2), fractions of the crop; 0 where a point does not count
+    weight: Tensor  # (B, N) float32, how much a point counts; 0 where it is not labelled or outside the crop
+
+
 class LandmarkNet(nn.Module):
     """A network from face crops to N points: the interface that training, measuring and export use.
 
-    A network defines ``forward(images, pool_factor=None)``, :meth:`targets`, :meth:`build_loss` and
-    :meth:`count_votes`, keeps what is pretrained in ``backbone``, and lists in :attr:`arguments` what rebuilds it.
+    A network defines ``forward(images, pool_factor=None)``, :meth:`loss_class` and :meth:`count_votes`, and
+    :meth:`targets` if it wants other ones. ``forward`` gives the images to ``backbone``, which holds what is
+    pretrained, and to nothing else. :attr:`arguments` lists what rebuilds the network.
 
     Args:
         mean_face: ``(N, 2)``, mean shape of the training labels as fractions of the crop.
@@ -90,11 +98,22 @@ class LandmarkNet(nn.Module):
                 crop by more than one cell don't count.
             weight: ``(B, N)`` in [0, 1], how much each point counts; None is 1.
             pool_factor: ``(B,)`` int64 on the CPU, the coarse tasks of self-training, which PIPNet alone has.
-        """
-        raise NotImplementedError
 
-    def build_loss(self, **options: Any) -> nn.Module:
-        """The loss of this network, a module from output and targets to named terms; their sum is minimised."""
+        Raises:
+            ValueError: A pool factor is not 1, and the network has no coarse tasks.
+        """
+        if pool_factor is not None and (pool_factor != 1).any():
+            raise ValueError("only PIPNet has coarse tasks; choose a curriculum whose stages have pool_factor: 1")
+        scaled = points_unit * self.grid
+        counts = ((scaled >= -1) & (scaled <= self.grid + 1)).all(dim=-1)  # NaN is neither
+        weight = counts.float() if weight is None else torch.where(counts, weight, 0.0)
+        return PointTargets(torch.where(counts[..., None], points_unit, 0.0), weight)
+
+    def loss_class(self) -> Callable[..., nn.Module]:
+        """What builds this network's loss: a module from output and targets to named terms, whose sum is minimised.
+
+        It takes the config group ``loss``, and ``total_count`` as :class:`pipnet.model.loss.PIPLoss` does.
+        """
         raise NotImplementedError
 
     def count_votes(self, output: Any) -> Votes:

@@ -18,7 +18,9 @@ import torch
 from pipnet.files import replacing
 from pipnet.model.checkpoint import FORMAT, LoadedModel
 from pipnet.model.network import Prediction
-from pipnet.model.predictor import Predictor
+from pipnet.model.networks import network_name
+from pipnet.model.pipnet import PIPNet
+from pipnet.model.predictor import PlainPredictor, Predictor, build_predictor
 
 METADATA_KEY = "pipnet"
 INPUT = "crops"
@@ -52,14 +54,15 @@ def onnx_graph(loaded: LoadedModel, *, calibration: np.ndarray | None = None, ca
     import onnx
 
     size = loaded.net.input_size
-    predictor = Predictor(loaded.net, uint8_input=calibration is not None)
+    predictor = build_predictor(loaded.net, uint8_input=calibration is not None)
     if calibration is not None:
         if calibration.dtype != np.uint8 or calibration.shape[1:] != (size, size, 3) or not len(calibration):
             raise ValueError(
                 f"calibration faces must be uint8 (K, {size}, {size}, 3) with K above 0, got {calibration.dtype}"
                 f" {calibration.shape}"
             )
-        predictor.spread_offsets(calibration)
+        if isinstance(predictor, Predictor):
+            predictor.spread_offsets(calibration)
     model = onnx.load_from_string(_traced(predictor, size))
     if calibration is not None:
         from pipnet.model.quantization import quantize
@@ -72,7 +75,7 @@ def onnx_graph(loaded: LoadedModel, *, calibration: np.ndarray | None = None, ca
     return model.SerializeToString()
 
 
-def _traced(predictor: Predictor, size: int) -> bytes:
+def _traced(predictor: PlainPredictor, size: int) -> bytes:
     buffer = BytesIO()
     with warnings.catch_warnings(), torch.no_grad():
         # The exporter that needs no second package; deprecated for one that did not cover this network's operators.
@@ -101,6 +104,7 @@ def metadata_of(loaded: LoadedModel, *, calibration_faces: int = 0, card: str = 
         "mean_face": np.round(loaded.net.arguments["mean_face"], 4).tolist(),
         "input_size": loaded.net.input_size,
         "backbone": loaded.net.arguments["backbone"],
+        **({} if isinstance(loaded.net, PIPNet) else {"network": network_name(loaded.net)}),
         "precision": "int8" if calibration_faces else "fp32",
         "calibration_faces": calibration_faces,
         "training": loaded.training,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -150,9 +150,9 @@ class PIPNet(LandmarkNet):
         """Cells and offsets, :func:`pipnet.model.codec.encode`."""
         return encode(points_unit, self.neighbors, self.grid, weight=weight, pool_factor=pool_factor)
 
-    def build_loss(self, **options: Any) -> PIPLoss:
+    def loss_class(self) -> Callable[..., nn.Module]:
         """Loss of the paper, :class:`pipnet.model.loss.PIPLoss`."""
-        return PIPLoss(**options)
+        return PIPLoss
 
     def count_votes(self, output: PIPOutput) -> Votes:
         """Maps to merged points, and how far their votes agree."""

@@ -1,8 +1,8 @@
 """The network arranged for prediction: same points, less work.
 
-Training wants maps of everything at every cell; a prediction reads one cell a point. So here the head's offsets are
-computed at that cell only: for 68 points with 10 neighbours on MobileNetV2 that is a fifth of the network's
-multiplications. The scaling of pixels goes into the first convolution.
+The scaling of pixels goes into the first convolution. Training PIPNet wants maps of everything at every cell; a
+prediction reads one cell a point. So its offsets are computed at that cell only: for 68 points with 10 neighbours on
+MobileNetV2 that is a fifth of the network's multiplications.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from torch.nn import functional
 
 from pipnet.model.backbones import exportable
 from pipnet.model.codec import Decoded, merge
-from pipnet.model.network import Prediction
+from pipnet.model.network import LandmarkNet, Prediction
 from pipnet.model.pipnet import PIPNet
 
 _BATCH = 32  # crops at a time when ranges are measured
 
 
-class Predictor(nn.Module):
-    """A trained :class:`~pipnet.model.pipnet.PIPNet` as one function from uint8 crops to points and scores.
+class PlainPredictor(nn.Module):
+    """A trained network as one function from uint8 crops to points and scores.
 
-    Equal to :meth:`PIPNet.predict` up to the rounding of 32-bit numbers (below 0.001 px).
+    Equal to :meth:`LandmarkNet.predict` up to the rounding of 32-bit numbers (below 0.001 px).
 
     Args:
         net: Copied, not changed.
@@ -36,33 +36,60 @@ class Predictor(nn.Module):
     """
 
     row_mean: Tensor
+
+    def __init__(self, net: LandmarkNet, *, uint8_input: bool = False) -> None:
+        super().__init__()
+        net = copy.deepcopy(net).eval()
+        self.input_size = net.input_size
+        net.backbone = exportable(net.backbone)
+        mean, std = net.pixel_mean.flatten(), net.pixel_std.flatten()
+        name, first = next((n, m) for n, m in net.backbone.named_modules() if isinstance(m, nn.Conv2d))
+        self.margin = _margin(first, self.input_size) if uint8_input else None
+        self.grey = round(float(mean.mean()))
+        net.backbone.set_submodule(name, _on_pixels(first, mean, std, uint8_input=uint8_input))
+        # A row of the crop at a time: runtimes subtract three numbers in turn a hundred times slower than 768.
+        self.register_buffer("row_mean", mean.repeat(self.input_size))
+        self.arrange(net)
+        self.requires_grad_(False)
+
+    def arrange(self, net: LandmarkNet) -> None:
+        """Take what is needed of a network whose backbone reads pixels by now."""
+        self.net = net
+
+    def forward(self, crops: Tensor) -> Prediction:
+        """Points on uint8 RGB crops with channels last, as images lie in memory: ``(B, S, S, 3)``."""
+        return self.net.interpret(self.net(self.pixels(crops)))
+
+    def pixels(self, crops: Tensor) -> Tensor:
+        """What the backbone is given: ``(B, 3, S, S)``, with a margin for a first convolution that pads nothing."""
+        if self.margin is not None:
+            crops = functional.pad(crops, (0, 0, *self.margin, *self.margin), value=self.grey)
+            return crops.permute(0, 3, 1, 2).float() / 255
+        centred = crops.flatten(2).float() - self.row_mean
+        return centred.unflatten(2, (self.input_size, 3)).permute(0, 3, 1, 2)
+
+
+class Predictor(PlainPredictor):
+    """A trained :class:`~pipnet.model.pipnet.PIPNet`, whose offsets are computed where they are read."""
+
     vote_index: Tensor
     vote_weight: Tensor
     offset_scale: Tensor | None
     offset_shift: Tensor | None
 
-    def __init__(self, net: PIPNet, *, uint8_input: bool = False) -> None:
-        super().__init__()
-        net = copy.deepcopy(net).eval()
-        self.num_points, self.votes_each = net.num_points, 1 + net.num_neighbors
-        self.input_size, self.grid = net.input_size, net.grid
-        self.backbone, self.neck, self.confidence = exportable(net.backbone), net.neck, net.confidence
-        mean, std = net.pixel_mean.flatten(), net.pixel_std.flatten()
-        name, first = next((n, m) for n, m in self.backbone.named_modules() if isinstance(m, nn.Conv2d))
-        self.margin = _margin(first, self.input_size) if uint8_input else None
-        self.grey = round(float(mean.mean()))
-        self.backbone.set_submodule(name, _on_pixels(first, mean, std, uint8_input=uint8_input))
-        # A row of the crop at a time: runtimes subtract three numbers in turn a hundred times slower than 768.
-        self.register_buffer("row_mean", mean.repeat(self.input_size))
+    def arrange(self, net: LandmarkNet) -> None:
+        """See :meth:`PlainPredictor.arrange`."""
+        assert isinstance(net, PIPNet)
+        self.num_points, self.votes_each, self.grid = net.num_points, 1 + net.num_neighbors, net.grid
+        self.backbone, self.neck, self.confidence = net.backbone, net.neck, net.confidence
         self.score_head, self.offset_head = _split_head(net)
         self.register_buffer("offset_scale", None)
         self.register_buffer("offset_shift", None)
         for buffer in ("vote_index", "vote_weight"):
             self.register_buffer(buffer, getattr(net, buffer))
-        self.requires_grad_(False)
 
     def forward(self, crops: Tensor) -> Prediction:
-        """Points on uint8 RGB crops with channels last, as images lie in memory: ``(B, S, S, 3)``."""
+        """See :meth:`PlainPredictor.forward`."""
         n, grid = self.num_points, self.grid
         features = self.neck(self.backbone(self.pixels(crops)))  # (B, D, H, W)
         channels = features.shape[1]
@@ -105,13 +132,11 @@ class Predictor(nn.Module):
         shape = (self.num_points, self.votes_each, 2)
         self.offset_scale, self.offset_shift = scale.reshape(shape), shift.reshape(shape)
 
-    def pixels(self, crops: Tensor) -> Tensor:
-        """What the backbone is given: ``(B, 3, S, S)``, with a margin for a first convolution that pads nothing."""
-        if self.margin is not None:
-            crops = functional.pad(crops, (0, 0, *self.margin, *self.margin), value=self.grey)
-            return crops.permute(0, 3, 1, 2).float() / 255
-        centred = crops.flatten(2).float() - self.row_mean
-        return centred.unflatten(2, (self.input_size, 3)).permute(0, 3, 1, 2)
+
+def build_predictor(net: LandmarkNet, *, uint8_input: bool = False) -> PlainPredictor:
+    """A :class:`Predictor` of a PIPNet, a :class:`PlainPredictor` of any other network."""
+    kind = Predictor if isinstance(net, PIPNet) else PlainPredictor
+    return kind(net, uint8_input=uint8_input)
 
 
 def _margin(convolution: nn.Conv2d, size: int) -> tuple[int, int]:

@@ -17,11 +17,12 @@ import numpy as np
 
 from pipnet.model.rounding import round_weights
 
-_HEADS = ("/score_head/Conv", "/offset_head/Conv")
+_WEIGHTED = ("Conv", "ConvTranspose")  # not a linear layer that gives coordinates, of which 8 bits are pixels
+_PICKING = ("Gather", "GridSample", "Reshape", "Transpose")  # along the first input; the second says how, or which
 
 
 def quantize(model: Any, crops: np.ndarray, input_name: str) -> Any:
-    """A graph of :class:`pipnet.model.predictor.Predictor` with ``uint8_input`` in int8.
+    """A graph of :func:`pipnet.model.predictor.build_predictor` with ``uint8_input`` in int8.
 
     Activations are unsigned with one range a tensor, weights signed with one a channel: the form that both ONNX
     Runtime and OpenVINO compute with 8-bit instructions. A range is the mean over faces of each face's smallest and
@@ -77,20 +78,17 @@ def quantize(model: Any, crops: np.ndarray, input_name: str) -> Any:
 
 
 def _kept_in_32_bits(model: Any) -> set[str]:
-    """Names of the nodes that are neither the network from crop to heads, nor between backbone and offset head."""
+    """Names of the nodes that no convolution depends on: decoding and scores."""
     nodes = list(model.graph.node)
     maker = {output: node for node in nodes for output in node.output}
     network: set[str] = set()
-    waiting = [node for node in nodes if node.name in _HEADS]
-    if len(waiting) != len(_HEADS):
-        raise ValueError(f"the graph lacks one of {', '.join(_HEADS)}; export it again from its checkpoint")
+    waiting = [node for node in nodes if node.op_type in _WEIGHTED]
     while waiting:
         node = waiting.pop()
         if node.name in network:
             continue
         network.add(node.name)
-        # Along the first input of a reshaping or picking node; the second says how, or which.
-        inputs = node.input[:1] if node.op_type in ("Gather", "Reshape", "Transpose") else node.input
+        inputs = node.input[:1] if node.op_type in _PICKING else node.input
         waiting += [maker[name] for name in inputs if name in maker]
     return {node.name for node in nodes if node.name not in network}
 

@@ -27,7 +27,7 @@ from pipnet.geometry import Crop, affine_crop, box_size, crop_of_square, crop_sq
 from pipnet.inference.detections import Detections
 from pipnet.inference.landmarker import FaceLandmarker
 from pipnet.model.checkpoint import LoadedModel
-from pipnet.model.pipnet import PIPNet
+from pipnet.model.network import LandmarkNet
 from pipnet.self_training.face_store import UnlabelledFaces
 from pipnet.training.distributed import Processes, in_step
 
@@ -282,7 +282,7 @@ def estimate(teacher: Teacher, faces: UnlabelledFaces, processes: Processes) -> 
     return labels
 
 
-def weights_digest(net: PIPNet) -> str:
+def weights_digest(net: LandmarkNet) -> str:
     """SHA-256 of all weights of a network, hexadecimal."""
     digest = hashlib.sha256()
     for name, values in net.state_dict().items():

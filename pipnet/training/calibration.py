@@ -23,7 +23,7 @@ from pipnet.geometry import box_size, crop_of_square
 from pipnet.layouts import PointLayout
 from pipnet.metrics import labelled_box
 from pipnet.model.confidence import fit_confidence
-from pipnet.model.pipnet import PIPNet
+from pipnet.model.network import LandmarkNet
 
 _MOST_FACES = 400  # of a large set, evenly spread over it: the regression has few numbers to find
 _ROUNDS = 4  # times that every face is augmented
@@ -33,7 +33,7 @@ _BATCH_SIZE = 32
 
 
 def calibrate(
-    net: PIPNet,
+    net: LandmarkNet,
     samples: Sequence[Sample],
     layout: PointLayout,
     *,
@@ -52,7 +52,7 @@ def calibrate(
         seed: Of everything random.
 
     Returns:
-        For :meth:`pipnet.model.pipnet.PIPNet.calibrate`.
+        For :meth:`pipnet.model.network.LandmarkNet.calibrate`.
 
     Raises:
         ValueError: There is no face, or the network is right, or wrong, on every point.
@@ -102,9 +102,11 @@ def squares_beside(box: np.ndarray, image_size: tuple[int, int], rng: np.random.
     return np.column_stack([centres, sides])[beside]
 
 
-def _votes(net: PIPNet, crops: Iterator[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _votes(
+    net: LandmarkNet, crops: Iterator[tuple[np.ndarray, np.ndarray]]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Spread, peak and error of every point, each ``(B, N)``."""
-    device = net.head.weight.device
+    device = net.device
     none = np.empty((0, net.num_points))
     spreads, peaks, errors = [none], [none], [none]
     while batch := list(islice(crops, _BATCH_SIZE)):

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from pipnet.console import StopRequest
-from pipnet.model.pipnet import PIPNet
+from pipnet.model.network import LandmarkNet
 
 T = TypeVar("T")
 
@@ -52,7 +52,7 @@ class Processes:
         """Whether this process writes files."""
         return self.rank == 0
 
-    def place(self, net: PIPNet) -> PIPNet:
+    def place(self, net: LandmarkNet) -> LandmarkNet:
         """The network on this process's device, its batch norm over the batch of all: n compute what one would.
 
         To be called before an optimiser takes the weights.
@@ -61,13 +61,13 @@ class Processes:
         if self.world_size == 1:
             return net
         if self.device.type == "cuda":
-            return cast("PIPNet", nn.SyncBatchNorm.convert_sync_batchnorm(net))
+            return cast("LandmarkNet", nn.SyncBatchNorm.convert_sync_batchnorm(net))
         for module in net.modules():
             if type(module) is nn.BatchNorm2d:
                 module.__class__ = _SharedBatchNorm2d  # torch's own SyncBatchNorm refuses CPU tensors
         return net
 
-    def wrap(self, net: PIPNet) -> nn.Module:
+    def wrap(self, net: LandmarkNet) -> nn.Module:
         """The network to call in training: gradients are averaged over processes."""
         if self.world_size == 1:
             return net

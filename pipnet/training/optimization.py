@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel
 
-from pipnet.model.pipnet import PIPNet
+from pipnet.model.network import LandmarkNet
 
 _OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
     "adam": torch.optim.Adam,
@@ -23,7 +23,7 @@ Weights = tuple[Tensor, ...] | list[Tensor]
 Precision = Literal["auto", "float32", "bfloat16", "hybrid"]
 
 
-def freeze_backbone(net: PIPNet, blocks: int) -> None:
+def freeze_backbone(net: LandmarkNet, blocks: int) -> None:
     """Stop training the first blocks of the backbone; :func:`train_mode` keeps their batch-norm statistics.
 
     The first blocks see the most pixels: with 4 of MobileNetV2's 19 frozen an image trains 1.5 times as fast.
@@ -32,7 +32,7 @@ def freeze_backbone(net: PIPNet, blocks: int) -> None:
         block.requires_grad_(False)
 
 
-def train_mode(net: PIPNet) -> None:
+def train_mode(net: LandmarkNet) -> None:
     """Training mode, except for frozen blocks, which stay as they were trained."""
     net.train()
     for block in net.backbone.children():
@@ -42,7 +42,7 @@ def train_mode(net: PIPNet) -> None:
 
 
 def build_optimizer(
-    net: PIPNet,
+    net: LandmarkNet,
     *,
     name: str = "adam",
     lr: float = 1e-4,
@@ -107,7 +107,7 @@ class Schedule:
         return self.final + (1 - self.final) * (1 + math.cos(math.pi * min(progress, 1.0))) / 2
 
 
-def averaged(net: PIPNet, decay: float) -> AveragedModel:
+def averaged(net: LandmarkNet, decay: float) -> AveragedModel:
     """Exponential moving average of the weights and batch-norm statistics, with a warm-up.
 
     After n updates the decay is ``min(decay, (1 + n) / (10 + n))``, so that the first weights are soon forgotten.
@@ -132,7 +132,7 @@ class _Float32Conv2d(nn.Conv2d):
             return super().forward(input.float())
 
 
-def use_precision(net: PIPNet, precision: Precision, device: torch.device) -> bool:
+def use_precision(net: LandmarkNet, precision: Precision, device: torch.device) -> bool:
     """Whether the forward pass is to run under bfloat16 autocast.
 
     "auto" is bfloat16 on CUDA and float32 elsewhere. "hybrid" is bfloat16 except for grouped convolutions, which are

@@ -19,8 +19,8 @@ from pipnet.data.dataset import FaceCrops, MixedFaces
 from pipnet.data.sample import Sample
 from pipnet.layouts import PointLayout
 from pipnet.model import checkpoint
-from pipnet.model.loss import PIPLoss
-from pipnet.model.pipnet import PIPNet
+from pipnet.model.network import LandmarkNet
+from pipnet.model.networks import DEFAULT, network_class
 from pipnet.training.calibration import calibrate
 from pipnet.training.distributed import Processes
 from pipnet.training.optimization import Schedule, build_optimizer, freeze_backbone
@@ -42,15 +42,17 @@ class TrainingData:
     skipped: list[str]  # reasons of the items that could not be read
 
 
-def build_network(settings: Mapping[str, Any], training_data: TrainingData, *, seed: int) -> PIPNet:
+def build_network(settings: Mapping[str, Any], training_data: TrainingData, *, seed: int) -> LandmarkNet:
     """The network that a training starts from: its backbone has the weights that the config names, its head is random.
 
     A layout of few points has fewer neighbours than ``model.num_neighbors``: then each point predicts all others.
     """
     torch.manual_seed(seed)  # the same in every process
-    neighbors = min(settings["model"]["num_neighbors"], training_data.layout.num_points - 1)
-    arguments = {**settings["model"], "num_neighbors": neighbors}
-    net = called(PIPNet, "model", arguments, mean_face=training_data.mean_face)
+    arguments = dict(settings["model"])
+    kind = network_class(arguments.pop("network", DEFAULT))
+    if "num_neighbors" in arguments:
+        arguments["num_neighbors"] = min(arguments["num_neighbors"], training_data.layout.num_points - 1)
+    net = called(kind, "model", arguments, mean_face=training_data.mean_face)
     if settings["init_from"]:
         start = checkpoint.load(settings["init_from"])
         checkpoint.load_weights(net, start.net.state_dict(), source=str(settings["init_from"]))
@@ -59,7 +61,7 @@ def build_network(settings: Mapping[str, Any], training_data: TrainingData, *, s
 
 def train_network(
     settings: Mapping[str, Any],
-    net: PIPNet,
+    net: LandmarkNet,
     faces: FaceCrops | MixedFaces,
     *,
     training_data: TrainingData,
@@ -77,6 +79,7 @@ def train_network(
     """
     fitting = called(FitSettings, "fit", settings["fit"] | ({} if epochs is None else {"epochs": epochs}))
     begin, whole = span or (0, fitting.epochs)
+    loss = settings.get("loss", {})  # loss=null where a network's own needs no numbers
     net = processes.place(net)
     freeze_backbone(net, fitting.frozen_blocks)
     return fit(
@@ -85,7 +88,7 @@ def train_network(
         fitting,
         optimizer=called(build_optimizer, "optim", settings["optim"], net=net),
         schedule=called(Schedule, "schedule", settings["schedule"], epochs=whole, begin=begin),
-        loss=called(PIPLoss, "loss", settings["loss"], total_count=processes.mean_count),
+        loss=called(net.loss_class(), "loss", loss, total_count=processes.mean_count),
         validation=training_data.validation,
         processes=processes,
         folder=folder,

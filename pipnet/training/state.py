@@ -13,7 +13,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from pipnet.layouts import PointLayout
 from pipnet.model import checkpoint
-from pipnet.model.pipnet import PIPNet
+from pipnet.model.network import LandmarkNet
 from pipnet.training.distributed import Processes, TrainingError
 
 # Parts of the config that may differ between the runs of one training: where it runs, not what it computes.
@@ -43,7 +43,7 @@ class Progress:
 class TrainingState:
     """Weights, optimiser and progress of a training; all that its next step depends on."""
 
-    net: PIPNet  # that takes the steps
+    net: LandmarkNet  # that takes the steps
     average: AveragedModel | None
     optimizer: Optimizer  # as built: its learning rates are what the schedule multiplies
     layout: PointLayout
@@ -60,9 +60,9 @@ class TrainingState:
         self.base_lrs = [group["lr"] for group in self.optimizer.param_groups]
 
     @property
-    def chosen(self) -> PIPNet:
+    def chosen(self) -> LandmarkNet:
         """The network that is measured and shared: the average where there is one."""
-        return self.net if self.average is None else cast("PIPNet", self.average.module)
+        return self.net if self.average is None else cast("LandmarkNet", self.average.module)
 
     def set_lr(self, multiple: float) -> None:
         """Learning rates as multiples of those that the optimiser was built with."""
@@ -125,7 +125,7 @@ class TrainingState:
         if content is None:
             return False
         resume = content.get("resume")
-        if resume is None or content["model"] != self.net.arguments:
+        if resume is None or not checkpoint.holds(content, self.net):
             raise TrainingError(f"{self.last_path} belongs to another network; choose another folder or delete it")
         refuse_another_setting(resume["setting"], self.setting, source=self.last_path)
         config = content["training"].get("config", {})

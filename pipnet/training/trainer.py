@@ -27,8 +27,7 @@ from tqdm import tqdm
 
 from pipnet.console import StopRequest
 from pipnet.data.dataset import EpochBatches, FaceCrops, MixedFaces
-from pipnet.model.loss import PIPLoss
-from pipnet.model.pipnet import PIPNet
+from pipnet.model.network import LandmarkNet
 from pipnet.training.distributed import Processes
 from pipnet.training.optimization import Precision, Schedule, averaged, train_mode, use_precision
 from pipnet.training.state import TrainingError, TrainingState
@@ -141,13 +140,13 @@ class Monitor:
 
 
 def fit(
-    net: PIPNet,
+    net: LandmarkNet,
     faces: FaceCrops | MixedFaces,
     settings: FitSettings,
     *,
     optimizer: Optimizer,
     schedule: Schedule,
-    loss: PIPLoss,
+    loss: nn.Module,
     validation: Validation,
     processes: Processes,
     folder: str | Path,
@@ -272,7 +271,7 @@ def train_step(
     run: TrainingState,
     model: nn.Module,
     batch: Mapping[str, Tensor],
-    loss: PIPLoss,
+    loss: nn.Module,
     processes: Processes,
     *,
     bfloat16: bool = False,

@@ -9,7 +9,7 @@ from pipnet.data.dataset import FaceCrops
 from pipnet.data.report import contact_sheet, draw_points
 from pipnet.layouts import PointLayout
 from pipnet.metrics import nme, norm_distances
-from pipnet.model.pipnet import PIPNet
+from pipnet.model.network import LandmarkNet
 
 _SHOWN = 16  # faces of the contact sheet
 
@@ -38,7 +38,7 @@ class Validation:
             raise ValueError(f"no validation face has both points of norm_pair of layout {layout.name}")
         self.batch_size = batch_size
 
-    def predict(self, net: PIPNet, device: torch.device, count: int | None = None) -> np.ndarray:
+    def predict(self, net: LandmarkNet, device: torch.device, count: int | None = None) -> np.ndarray:
         """Points of the first ``count`` faces (all by default), ``(F, N, 2)``, fractions of the crop."""
         was_training = net.training
         net.eval()
@@ -47,7 +47,7 @@ class Validation:
         net.train(was_training)
         return np.concatenate(points)
 
-    def __call__(self, net: PIPNet, device: torch.device) -> dict[str, float]:
+    def __call__(self, net: LandmarkNet, device: torch.device) -> dict[str, float]:
         """``val_nme`` (outer eyes where the layout has them, else box) and ``val_nme_box``, in percent."""
         predicted = self.predict(net, device)
         return {
@@ -60,7 +60,7 @@ class Validation:
         guess = np.broadcast_to(mean_face, self.points.shape)
         return 100 * float(np.nanmean(nme(guess, self.points, self.norm)))
 
-    def contact_sheet(self, net: PIPNet, device: torch.device) -> np.ndarray:
+    def contact_sheet(self, net: LandmarkNet, device: torch.device) -> np.ndarray:
         """Predictions (green) over labels (red) on the first faces, RGB uint8."""
         size = self.images.shape[-1]
         tiles = []
