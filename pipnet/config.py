@@ -6,6 +6,7 @@ never sees a config object.
 
 from __future__ import annotations
 
+import argparse
 import functools
 import os
 import re
@@ -103,6 +104,8 @@ def command(name: str) -> Callable[[Callable[[DictConfig], None]], Callable[[], 
                 sys.exit(failure(name, error))
 
         run = hydra.main(version_base="1.3", config_path=config_dir(), config_name=name)(worded)
+        # A help text of Hydra 1.3 becomes a string only when it is shown; argparse of Python 3.14 wants it at once.
+        argparse.ArgumentParser._check_help = lambda self, action: None  # type: ignore[attr-defined]
 
         @functools.wraps(function)
         def main() -> None:

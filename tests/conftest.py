@@ -2,6 +2,7 @@
 
 import os
 
+import numpy as np
 import pytest
 
 
@@ -17,3 +18,36 @@ def shipped():
     from pipnet.inference.landmarker import FaceLandmarker
 
     return FaceLandmarker.load(device="cpu", threads=1)
+
+
+@pytest.fixture(scope="session")
+def small_model():
+    """The smallest network, untrained, with calibrated scores."""
+    from pipnet.layouts import get_layout
+    from pipnet.model.checkpoint import LoadedModel
+    from pipnet.model.pipnet import PIPNet
+
+    mean_face = np.random.default_rng(0).uniform(0.2, 0.8, (68, 2))
+    scores = {"point_bias": [0.25] * 68, "log_spread": -1.0, "peak": 0.5, "face_bias": 0.0, "face_weight": 1.0}
+    net = PIPNet(mean_face, "mobilenet_v3_small", num_neighbors=4, input_size=64, confidence=scores).eval()
+    return LoadedModel(net, get_layout("300w_68"), 1.25, {"licence": "none"})
+
+
+@pytest.fixture(scope="session")
+def small_graph(small_model, tmp_path_factory):
+    """Its graph, ``net.onnx``."""
+    from pipnet.model.onnx_graph import export_onnx
+
+    path = tmp_path_factory.mktemp("small") / "net.onnx"
+    export_onnx(small_model, path, card="for tests")
+    return path
+
+
+@pytest.fixture(scope="session")
+def small_weights(small_model, small_graph):
+    """Its checkpoint, ``net.pt``, beside the graph."""
+    from pipnet.model import checkpoint
+
+    path = small_graph.with_name("net.pt")
+    checkpoint.save(path, small_model.net, layout=small_model.layout, crop_scale=1.25, training={})
+    return path

@@ -1,6 +1,6 @@
 """A training whose labels, weights and tasks are spread unevenly; alone, or one of several processes under torchrun.
 
-python distributed_worker.py FOLDER [PRECISION]
+python distributed_worker.py FOLDER HYBRID_FOLDER
 """
 
 import sys
@@ -35,30 +35,30 @@ def sparse(sample, index):
     return Sample(sample.image, points, sample.name, box=sample.box, weight=weight)
 
 
-def train(folder, precision="float32"):
+def train(folder, processes, precision="float32"):
     torch.set_num_threads(1)
     samples = [sparse(sample, index) for index, sample in enumerate(draw_faces(24, seed=0, size=96))]
     more = {"augment": Augment(mirror_p=0.5, box_shift=0.05), "seed": 0, **CROP}
     labelled, coarse = FaceCrops(samples[:14], LAYOUT, **more), FaceCrops(samples[14:], LAYOUT, pool_factor=2, **more)
     faces = MixedFaces(labelled, coarse, labelled_share=0.7, length=24)
-    validation = Validation(FaceCrops(draw_faces(6, seed=1, size=96), LAYOUT, **CROP), LAYOUT)
-    with join_processes("cpu") as processes:
-        torch.manual_seed(processes.rank)  # processes need not start from the same weights: the first one's count
-        net = PIPNet(mean_shape(labelled.plain_points()), "mobilenet_v3_small", num_neighbors=3, input_size=64)
-        net = processes.place(net)
-        return fit(
-            net,
-            faces,
-            FitSettings(epochs=2, batch_size=8, ema_decay=0.9, clip_norm=1.0, precision=precision, progress_bar=False),
-            # Plain gradient descent: Adam would turn rounding in a gradient near zero into a whole step.
-            optimizer=build_optimizer(net, name="sgd", lr=0.01, momentum=0.9),
-            schedule=Schedule(2, name="cosine"),
-            loss=PIPLoss(total_count=processes.mean_count),
-            validation=validation,
-            processes=processes,
-            folder=folder,
-        )
+    torch.manual_seed(processes.rank)  # processes need not start from the same weights: the first one's count
+    net = PIPNet(mean_shape(labelled.plain_points()), "mobilenet_v3_small", num_neighbors=3, input_size=64)
+    net = processes.place(net)
+    return fit(
+        net,
+        faces,
+        FitSettings(epochs=2, batch_size=8, ema_decay=0.9, clip_norm=1.0, precision=precision, progress_bar=False),
+        # Plain gradient descent: Adam would turn rounding in a gradient near zero into a whole step.
+        optimizer=build_optimizer(net, name="sgd", lr=0.01, momentum=0.9),
+        schedule=Schedule(2, name="cosine"),
+        loss=PIPLoss(total_count=processes.mean_count),
+        validation=Validation(FaceCrops(draw_faces(6, seed=1, size=96), LAYOUT, **CROP), LAYOUT),
+        processes=processes,
+        folder=folder,
+    )
 
 
 if __name__ == "__main__":
-    train(Path(sys.argv[1]), *sys.argv[2:])
+    with join_processes("cpu") as together:
+        for name, kind in zip(sys.argv[1:], ("float32", "hybrid"), strict=True):
+            train(Path(name), together, kind)

@@ -1,6 +1,6 @@
 """What may come back of what the fuzz tests throw. Runs in a process of its own, see test_fuzz.py.
 
-    python tests/fuzzing.py WHAT EXAMPLES FOLDER [FAULT]
+    python tests/fuzzing.py WHAT EXAMPLES FOLDER
 
 WHAT is a name of ``CHECKS``. The file under work is ``FOLDER/case*.*``, so that it is there after a crash of the
 interpreter. An example that takes longer than 60 seconds ends the process with the stack of where it was.
@@ -12,7 +12,6 @@ import faulthandler
 import json
 import resource
 import sys
-import time
 import warnings
 from collections import Counter
 from collections.abc import Callable
@@ -224,27 +223,11 @@ def label_files(folder: Path) -> Callable[[], None]:
     return check
 
 
-def real_network(folder: Path) -> Callable[[], None]:
-    files, landmarker = valid_photos(), FaceLandmarker.load(device="cpu")
-
-    @given(st.sampled_from(sorted(files)), changes, arrays(), boxes)
-    def check(name: str, how: list[Any], array: np.ndarray, own: Any) -> None:
-        path = folder / f"case{Path(name).suffix}"
-        path.write_bytes(changed(files[name], how))
-        check_one_photo_file(path, landmarker)
-        found = attempt(lambda: landmarker(array, boxes=own))
-        if found is not None and not isinstance(found, list):
-            check_faces(found, landmarker)
-
-    return check
-
-
 CHECKS = {
     "photos": photo_files,
     "videos": video_files,
     "arrays": photo_arrays,
     "labels": label_files,
-    "network": real_network,
 }
 
 
@@ -266,24 +249,7 @@ def watched(check: Any) -> Callable[[], None]:
     return check
 
 
-def put_in(fault: str) -> None:
-    """Break ``read_image`` on purpose, on photos that it can read: the fuzzer must notice."""
-    read = read_image
-
-    def broken(source: Any) -> Any:
-        read(source)
-        if fault == "crash":
-            faulthandler._sigsegv()
-        time.sleep(10 * LONGEST_S)
-
-    globals()["read_image"] = broken
-
-
-def main(what: str, examples: str, folder: str, fault: str = "") -> None:
-    global LONGEST_S
-    if fault:
-        put_in(fault)
-        LONGEST_S = 1
+def main(what: str, examples: str, folder: str) -> None:
     faulthandler.enable()
     cv2.setNumThreads(1)
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_GB * 2**30, MEMORY_GB * 2**30))

@@ -1,7 +1,8 @@
-"""``python -m pipnet.benchmark`` as a person runs it, on networks of a millisecond; no time is judged."""
+"""``python -m pipnet.benchmark`` as a person runs it, on networks of a millisecond; and its timing."""
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -16,6 +17,7 @@ from pipnet.benchmark import main
 from pipnet.benchmark.cases import Case, Suite, build_cases, find_network, measure_accuracy, sample_images
 from pipnet.benchmark.command import parse
 from pipnet.benchmark.report import collect, summary, write_report
+from pipnet.benchmark.timing import Timed, of_rounds, ratio, spread, time_interleaved
 from pipnet.data.synthetic.dataset import draw_faces
 from pipnet.inference.landmarker import SHIPPED_GRAPH, SHIPPED_WEIGHTS
 from pipnet.layouts import get_layout
@@ -36,29 +38,11 @@ def small() -> LoadedModel:
     return LoadedModel(net, get_layout("300w_68"), 1.25, {})
 
 
-@pytest.fixture
-def started():
-    """Starts the command; nothing of it is left behind when a test fails."""
-    processes: list[subprocess.Popen[str]] = []
-
-    def start(*arguments: object, **environment: str) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", "pipnet.benchmark", *map(str, arguments)]
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        processes.append(subprocess.Popen(command, **pipes, cwd=ROOT, env={**os.environ, **environment}))
-        return processes[-1]
-
-    yield start
-    for process in processes:
-        process.kill()
-        process.communicate()
-
-
-def test_a_run_from_the_command_line_writes_table_and_figures(started, tmp_path):
+def test_a_run_from_the_command_line_writes_table_and_figures(tmp_path, capsys):
     """Two runtimes, two batches; what can't be had is skipped with its reason, options of 0.4 are known."""
-    arguments = ["--quick", "--models", TINY, "--runtimes", "torch,onnxruntime", "--threads", 1, "--batch", "1,3"]
-    process = started(*arguments, "--no-others", "--starts", 0, "--output", tmp_path / "out")
-    shown, said = process.communicate(timeout=1200)
-    assert process.returncode == 0, said
+    arguments = ["--quick", "--models", TINY, "--runtimes", "torch,onnxruntime", "--threads", "1", "--batch", "1,3"]
+    assert main([*arguments, "--no-others", "--starts", "0", "--output", str(tmp_path / "out")]) == 0
+    shown, said = capsys.readouterr()
     assert "--no-others, --starts and --nme do nothing any more; --data measures NME" in said
     assert f"building {TINY} onnxruntime int8" in said
     assert "round 3 of 3" in said
@@ -78,6 +62,9 @@ def test_a_run_from_the_command_line_writes_table_and_figures(started, tmp_path)
         f"Random weights: {TINY}.",
         f"int8 of {TINY} is calibrated on copies of one portrait: good for its speed only.",
     ]
+    with pytest.raises(OSError, match=r"gone/benchmark\.json can't be written"):
+        write_report(results, tmp_path / "gone")
+    assert not (tmp_path / "gone").exists()
     assert {"processor", "vnni", "cores", "versions", "environment"} <= set(results["machine"])
     report = (tmp_path / "out" / "report.md").read_text()
     assert str(tmp_path) in report.splitlines()[2]  # the command
@@ -85,18 +72,23 @@ def test_a_run_from_the_command_line_writes_table_and_figures(started, tmp_path)
     assert summary(results) in shown
 
 
-def test_a_kill_leaves_what_was_measured(started, tmp_path):
+def test_a_kill_leaves_what_was_measured(tmp_path):
     """A first table comes long before the end; then a signal, even two, gives the last one."""
-    process = started(*ONE, "--rounds", 1_000_000, "--output", tmp_path / "out", TMPDIR=str(tmp_path))
-    first = []
-    while "more rounds follow" not in "".join(first):
-        first.append(process.stdout.readline())
-        assert first[-1], process.stderr.read()
-    assert any(line.startswith(f"| {TINY} | torch   | fp32 ") for line in first)
-    assert (tmp_path / "out" / "benchmark.json").is_file()
-    process.send_signal(signal.SIGINT)
-    process.send_signal(signal.SIGTERM)
-    shown, said = process.communicate(timeout=1200)
+    command = [sys.executable, "-m", "pipnet.benchmark", *ONE, "--rounds", "1000000", "--output", str(tmp_path / "out")]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen(command, **pipes, cwd=ROOT, env={**os.environ, "TMPDIR": str(tmp_path)})
+    try:
+        first = []
+        while "more rounds follow" not in "".join(first):
+            first.append(process.stdout.readline())
+            assert first[-1], process.stderr.read()
+        assert any(line.startswith(f"| {TINY} | torch   | fp32 ") for line in first)
+        assert (tmp_path / "out" / "benchmark.json").is_file()
+        process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGTERM)
+        shown, said = process.communicate(timeout=1200)
+    finally:
+        process.kill()
     assert process.returncode == 1
     assert said.endswith("pipnet.benchmark: interrupted; what was measured is written\n")
     assert "Traceback" not in said
@@ -172,12 +164,6 @@ def test_the_text_says_machine_table_fastest_notes_and_what_is_skipped(monkeypat
     assert len({len(line) for line in lines if line.startswith("| shipped ") and "fp32 " in line and "…" in line}) == 1
 
 
-def test_a_report_that_cannot_be_written_leaves_no_half_file(tmp_path):
-    with pytest.raises(OSError, match=r"gone/benchmark\.json can't be written"):
-        write_report(results_of([case()], [20], {}), tmp_path / "gone")
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_a_given_graph_is_taken_as_it_is(small, tmp_path):
     path = tmp_path / "mine.onnx"
     export_onnx(small, path)
@@ -211,12 +197,9 @@ def test_what_ships_is_timed_with_the_files_that_ship(tmp_path):
     assert network.file("torch", "fp32") == SHIPPED_WEIGHTS
     assert network.file("onnxruntime", "int8") == network.file("openvino", "int8") == SHIPPED_GRAPH
     assert network.input_size == 256
-
-
-def test_crops_of_a_batch_differ():
     crops = sample_images(3, 64)
     assert (crops.shape, crops.dtype) == ((3, 64, 64, 3), np.uint8)
-    assert (np.abs(np.diff(crops.astype(int), axis=0)).mean(axis=(1, 2, 3)) > 1).all()
+    assert (np.abs(np.diff(crops.astype(int), axis=0)).mean(axis=(1, 2, 3)) > 1).all()  # those of a batch differ
 
 
 @pytest.mark.parametrize(
@@ -315,3 +298,124 @@ def test_errors_are_measured_on_real_faces(tmp_path, capsys):
     (row,) = json.loads((tmp_path / "benchmark.json").read_text())["cases"]
     assert 2.5 < row["nme"] < 3.5
     assert "NME: of 50 faces of 300W Common" in capsys.readouterr().out
+
+
+# Timing in turn, with a clock that the test turns.
+
+
+class Clock:
+    """Calls that take known time, on a machine that slows down for a while."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.slow = 1.0
+        self.log: list[str] = []
+
+    def __call__(self) -> float:
+        return self.now
+
+    def takes(self, name: str, seconds: float):
+        def call() -> None:
+            self.log.append(name)
+            self.now += seconds * self.slow
+
+        return call
+
+    def timed(self, name: str, seconds: float) -> Timed:
+        return Timed(name, self.takes(name, seconds), lambda: self.log.append(f"prepare {name}"))
+
+
+def test_all_are_timed_in_every_round_after_being_prepared_and_warmed_up():
+    clock, rounds = Clock(), []
+    found = time_interleaved(
+        [clock.timed("a", 1.0), clock.timed("b", 2.0)],
+        rounds=2,
+        min_calls=2,
+        clock=clock,
+        after_round=lambda number, seconds: rounds.append((number, seconds["b"].shape)),
+    )
+    a, b = ["prepare a", "a", "a", "a"], ["prepare b", "b", "b", "b"]  # one call that no clock sees, two that it does
+    assert clock.log == [*a[:3], *a, *b[:3], *b, *a, *b]  # the first time round the number of calls is chosen
+    assert rounds == [(1, (1, 2)), (2, (2, 2))]
+    np.testing.assert_array_equal(found["a"], np.full((2, 2), 1.0))
+    np.testing.assert_array_equal(found["b"], np.full((2, 2), 2.0))
+
+
+@pytest.mark.parametrize(("seconds", "calls"), [(0.001, 50), (0.01, 10), (0.05, 4), (3.0, 4)])
+def test_the_number_of_calls_follows_from_the_first(seconds, calls):
+    clock = Clock()
+    found = time_interleaved([clock.timed("a", seconds)], rounds=1, block_seconds=0.1001, min_calls=4, clock=clock)
+    assert found["a"].shape == (1, calls)
+    clock = Clock()
+    found = time_interleaved([clock.timed("a", 3.0)], rounds=1, min_calls=1, clock=clock)
+    assert clock.log == ["prepare a", "a", "a"]  # a slow call is not made again to choose the number
+    assert found["a"].tolist() == [[3.0]]
+
+
+def test_ratios_do_not_see_a_machine_that_slows_down():
+    clock = Clock()
+
+    def after_round(number: int, _seconds: object) -> None:
+        clock.slow = 3.0 if number % 2 else 1.0
+
+    timed = [clock.timed("slow", 0.5), clock.timed("fast", 0.1)]
+    found = time_interleaved(timed, rounds=8, clock=clock, after_round=after_round)
+    hiccup = np.full((5, 7), 0.002)
+    hiccup[3, 2] = 9.0
+    assert of_rounds(hiccup) == spread(np.full(5, 0.002))  # the median of a round ignores it
+    times = of_rounds(found["fast"])
+    assert times.high / times.low == pytest.approx(3)
+    compared = ratio(found["slow"], found["fast"])
+    assert (compared.low, compared.median, compared.high) == pytest.approx((5, 5, 5))
+
+
+@pytest.mark.parametrize(
+    ("visits", "rounds"),
+    [
+        (0, {}),
+        (1, {"a": 1}),
+        (2, {"a": 1, "b": 1}),
+        (3, {"a": 1, "b": 1}),
+        (5, {"a": 2, "b": 2}),
+        (6, {"a": 3, "b": 3}),
+    ],
+)
+def test_a_timing_that_is_stopped_keeps_whole_rounds_or_what_there_is_of_the_first(visits, rounds):
+    clock, asked = Clock(), []
+
+    def stop() -> bool:
+        asked.append(1)
+        return len(asked) > visits
+
+    found = time_interleaved([clock.timed("a", 1.0), clock.timed("b", 2.0)], rounds=3, clock=clock, stop=stop)
+    assert {key: len(times) for key, times in found.items()} == rounds
+
+
+def test_the_garbage_collector_is_off_while_a_clock_runs_and_as_before_afterwards():
+    seen = []
+
+    def call() -> None:
+        seen.append(gc.isenabled())
+        if len(seen) > 8:
+            raise RuntimeError("broken")
+
+    assert gc.isenabled()
+    time_interleaved([Timed("a", call)], rounds=1, block_seconds=0)
+    assert seen == [False] * 6
+    assert gc.isenabled()
+    with pytest.raises(RuntimeError, match="broken"):
+        time_interleaved([Timed("a", call)], rounds=1)
+    assert gc.isenabled()
+    gc.disable()
+    try:
+        time_interleaved([Timed("a", int)], rounds=1)
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
+
+
+def test_wrong_arguments_of_the_timing():
+    with pytest.raises(ValueError, match="rounds must be at least 1"):
+        time_interleaved([], rounds=0)
+    with pytest.raises(ValueError, match="two things to time are called 'a'"):
+        time_interleaved([Timed("b", int), Timed("a", int), Timed("a", int)], rounds=1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -81,11 +82,12 @@ def then(strange: object):
 PROMISED = {cv2.CAP_PROP_FRAME_COUNT: 9.0, cv2.CAP_PROP_FPS: 25.0}
 
 
-def wait_for(what, seconds: float = 120.0) -> None:
+def wait_for(what, seconds: float = 120.0):
     end = time.monotonic() + seconds
-    while not what():
+    while not (value := what()):
         assert time.monotonic() < end, "nothing happened"
         time.sleep(0.005)
+    return value
 
 
 def runs(thread: str) -> bool:
@@ -237,15 +239,12 @@ def test_a_read_that_hangs_does_not_keep_the_demo_and_what_it_gives_then_is_not_
     assert video.broken == 0
 
 
-def test_a_container_that_lies_about_its_length_ends():
-    """No frame after the tenth, though a hundred million are promised; and times that stand still."""
+def test_a_container_that_lies_about_its_length_ends(monkeypatch):
+    """No frame after the tenth, though a hundred million are promised, and times that stand still; or no promise."""
     properties = {cv2.CAP_PROP_FRAME_COUNT: 9e7, cv2.CAP_PROP_FPS: 50.0}
     device = Device(lambda number: numbered(number) if number <= 10 else None, properties, every_s=0.0)
     frames = take_all(VideoFile(VIDEO, opener=device.open))
     np.testing.assert_allclose([frame.time_s for frame in frames], np.arange(10) / 50)
-
-
-def test_the_bound_on_damage_is_kept(monkeypatch):
     monkeypatch.setattr(video_module, "PATIENCE", 3)
     device = Device(lambda number: numbered(number) if number == 1 else None)
     video = VideoFile(VIDEO, opener=device.open)
@@ -264,15 +263,21 @@ def test_frames_are_decoded_ahead_but_not_all():
     assert video.take(0.0) is None
 
 
-def write_video(path: Path, codec: str, frames: int = 60, fps: float = 25.0) -> Path:
-    """Numbered pictures with something in them: brightness is 4 times the frame's number."""
-    noise = np.random.default_rng(0).integers(0, 30, (120, 160, 3), dtype=np.uint8)
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*codec), fps, (160, 120))
+def write_video(path: Path, codec: str, frames: Sequence[np.ndarray], fps: float = 25.0) -> Path:
+    """RGB frames as a video."""
+    height, width = frames[0].shape[:2]
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*codec), fps, (width, height))
     assert writer.isOpened()
-    for number in range(frames):
-        writer.write(noise // 2 + np.uint8(4 * number))
+    for frame in frames:
+        writer.write(np.ascontiguousarray(frame[..., ::-1]))
     writer.release()
     return path
+
+
+def growing_lighter(count: int = 60) -> list[np.ndarray]:
+    """Numbered pictures with something in them: brightness is 4 times the frame's number."""
+    noise = np.random.default_rng(0).integers(0, 30, (120, 160, 3), dtype=np.uint8)
+    return [noise // 2 + np.uint8(4 * number) for number in range(count)]
 
 
 def read_all(path: Path) -> tuple[list, VideoFile]:
@@ -285,7 +290,7 @@ def read_all(path: Path) -> tuple[list, VideoFile]:
 
 @pytest.mark.parametrize(("name", "codec"), [("a.avi", "MJPG"), ("a.mp4", "mp4v"), ("a.mkv", "mp4v")])
 def test_a_whole_video(name, codec, tmp_path):
-    frames, video = read_all(write_video(tmp_path / name, codec))
+    frames, video = read_all(write_video(tmp_path / name, codec, growing_lighter()))
     assert [frame.number for frame in frames] == list(range(60))
     np.testing.assert_allclose([frame.time_s for frame in frames], np.arange(60) / 25, atol=1e-3)
     brightness = np.array([frame.image.mean() for frame in frames])
@@ -299,7 +304,7 @@ def test_a_whole_video(name, codec, tmp_path):
 )
 def test_a_damaged_video_plays_on_and_counts(name, codec, cut, tmp_path):
     """A tenth of the file is overwritten in its middle, and the rest still seen; or the second half is gone."""
-    path = write_video(tmp_path / name, codec)
+    path = write_video(tmp_path / name, codec, growing_lighter())
     content = bytearray(path.read_bytes())
     middle, length = len(content) // 2, len(content) // 10
     if cut:
@@ -322,10 +327,10 @@ def test_a_damaged_video_plays_on_and_counts(name, codec, cut, tmp_path):
 def small_videos(tmp_path_factory) -> list[Path]:
     folder = tmp_path_factory.mktemp("small")
     kinds = (("a.avi", "MJPG"), ("b.mp4", "mp4v"), ("c.mkv", "mp4v"))
-    return [write_video(folder / name, codec, frames=12) for name, codec in kinds]
+    return [write_video(folder / name, codec, growing_lighter(12)) for name, codec in kinds]
 
 
-@settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_whatever_a_video_file_holds_it_ends(small_videos, tmp_path, data):
     """Bytes overwritten, dropped, or cut off anywhere: frames and the end, or one sentence; no crash and no hang."""
@@ -341,13 +346,10 @@ def test_whatever_a_video_file_holds_it_ends(small_videos, tmp_path, data):
         content = content or bytearray(b"x")
     path = tmp_path / whole.name
     path.write_bytes(content)
-    complaint = None
     try:
         frames, video = read_all(path)
     except CaptureError as error:
-        complaint = str(error)
-    if complaint is not None:
-        assert str(path) in complaint
+        assert str(path) in str(error)  # noqa: PT017
         return
     assert frames
     assert all(frame.image.dtype == np.uint8 and frame.image.ndim == 3 for frame in frames)

@@ -260,7 +260,6 @@ def test_the_table_of_the_readme_is_what_was_timed_and_measured_together():
 
 
 def test_self_training():
-    """Three seeds and as many images for every row; ours below STC for sure, and within 2 % of labels alone at home."""
     rows = record("cross_domain")["rows"]
     assert {tuple(row["seeds"]) for row in rows.values()} == {(0, 1, 2)}
     assert {images for row in rows.values() for images in row["training_images"]} == {150_000}
@@ -291,7 +290,6 @@ def test_hidden_points_score_lower():
 
 
 def test_the_demo_keeps_sixty_frames_a_second_and_does_not_grow():
-    """With the drawn video written, the default without a window."""
     video, memory = record("demo_latency")["cases"]["video"], record("demo_memory")
     assert video["frames_per_second"] >= 60
     assert video["frames"] >= 1500
@@ -362,7 +360,6 @@ def test_the_landmarker_adds_little_to_its_network():
 
 @pytest.mark.parametrize(("file", "processor"), [("accuracy.json", "(no VNNI)"), ("accuracy_vnni.json", "(VNNI)")])
 def test_int8_keeps_the_accuracy(file: str, processor: str):
-    """0.02 points of Common-554 and 0.10 of WFLW-108 at most, less 32 bits on the same faces."""
     metrics = record("efficiency", file)
     assert metrics["processor"].endswith(processor)
     for key, bar in (("common", 0.02), ("wflw", 0.10)):

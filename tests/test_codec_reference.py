@@ -106,11 +106,8 @@ def reference_spread(own: Points, neighbors: list[Points], voters: list[list[tup
     return spread
 
 
-# A cluster of four and one landmark far away: with C = 1 or 2 nobody predicts the far one.
-LONELY: Points = [(0.1, 0.1), (0.2, 0.1), (0.1, 0.25), (0.22, 0.22), (0.9, 0.9)]
-
 CASES = [
-    pytest.param(3, 1, 4, id="three landmarks, one neighbour"),
+    pytest.param(3, 1, 4, id="three landmarks, one neighbour: nobody predicts the third"),
     pytest.param(3, 2, 8, id="three landmarks, every other is a neighbour"),
     pytest.param(7, 0, 8, id="no neighbours"),
     pytest.param(19, 5, 8, id="AFLW size"),
@@ -162,67 +159,28 @@ def test_neighbors_at_equal_distances_and_on_top_of_each_other():
     assert nearest_neighbors(np.array(square), 1)[:, 0].tolist() == [1, 0, 0, 4, 3]  # never itself
 
 
-def votes_of(table: list[list[int]], way: str) -> list[list[tuple[int, int]]]:
-    """The codec's voting table unpacked into (predictor, slot) lists."""
-    slots = len(table[0])
-    index, weight = voting_table(np.array(table, dtype=np.int64).reshape(len(table), slots), way)
-    assert index.shape == weight.shape
-    assert set(np.unique(weight)) <= {0.0, 1.0}
-    return [
-        [divmod(int(flat), slots) for flat, w in zip(index[i], weight[i], strict=True) if w] for i in range(len(table))
-    ]
-
-
-@pytest.mark.parametrize(("points", "slots", "grid"), CASES)
-def test_voters_are_the_reverse_index_and_its_padding(points, slots, grid):
-    for seed in range(3):
-        table = reference_neighbors(random_face(points, seed), slots)
-        reverse = reference_reverse(table)
-        assert votes_of(table, "exact") == reverse
-        assert votes_of(table, "padded") == reference_padded(reverse)
-        assert votes_of(table, "none") == [[] for _ in table]
-
-
-@pytest.mark.parametrize("slots", [1, 2])
-def test_a_landmark_that_nobody_predicts_keeps_its_own_prediction(slots):
-    table = reference_neighbors(LONELY, slots)
-    reverse = reference_reverse(table)
-    assert reverse[4] == []  # or the case tests nothing
-    maps = random_maps(5, slots, 4, seed=0)
-    own, neighbors, _ = reference_decode({k: v.tolist() for k, v in maps.items()}, 4, slots)
-    for way, voters in (("exact", reverse), ("padded", reference_padded(reverse))):
-        merged = merged_by_codec([maps], table, 4, way)[0]
-        np.testing.assert_allclose(merged, reference_merge(own, neighbors, voters), atol=1e-12)
-        assert merged[4].tolist() == list(own[4])
-
-
-def merged_by_codec(maps: list[dict[str, np.ndarray]], table: list[list[int]], grid: int, way: str) -> np.ndarray:
-    slots = len(table[0])
-    decoded = decode(as_output(maps, len(table), slots, grid))
-    index, weight = voting_table(np.array(table, dtype=np.int64).reshape(len(table), slots), way)
-    return merge(decoded, torch.from_numpy(index), torch.from_numpy(weight)).points.numpy()
-
-
 @pytest.mark.parametrize(("points", "slots", "grid"), CASES)
 def test_decode_and_every_way_of_merging(points, slots, grid):
     table = reference_neighbors(random_face(points, 0), slots)
     reverse = reference_reverse(table)
     batch = [random_maps(points, slots, grid, seed) for seed in range(3)]
     decoded = decode(as_output(batch, points, slots, grid))
-    index, weight = voting_table(np.array(table, dtype=np.int64).reshape(points, slots), "exact")
-    spread = merge(decoded, torch.from_numpy(index), torch.from_numpy(weight)).spread
     ways = {"exact": reverse, "padded": reference_padded(reverse), "none": [[] for _ in table]}
-    by_codec = {way: merged_by_codec(batch, table, grid, way) for way in ways}
+    merged = {}
+    for way in ways:
+        index, weight = voting_table(np.array(table, dtype=np.int64).reshape(points, slots), way)
+        assert index.shape == weight.shape
+        assert set(np.unique(weight)) <= {0.0, 1.0}
+        merged[way] = merge(decoded, torch.from_numpy(index), torch.from_numpy(weight))
     for b, maps in enumerate(batch):
         own, neighbors, scores = reference_decode({k: v.tolist() for k, v in maps.items()}, grid, slots)
         np.testing.assert_allclose(decoded.own[b], own, atol=1e-12)
         np.testing.assert_allclose(decoded.neighbors[b].reshape(-1, 2), np.reshape(neighbors, (-1, 2)), atol=1e-12)
         np.testing.assert_allclose(decoded.peak[b], scores, atol=0)
-        np.testing.assert_allclose(spread[b], reference_spread(own, neighbors, reverse), atol=1e-12)
+        np.testing.assert_allclose(merged["exact"].spread[b], reference_spread(own, neighbors, reverse), atol=1e-12)
         for way, voters in ways.items():
-            np.testing.assert_allclose(
-                by_codec[way][b], reference_merge(own, neighbors, voters), atol=1e-12, err_msg=way
-            )
+            expected = reference_merge(own, neighbors, voters)
+            np.testing.assert_allclose(merged[way].points[b], expected, atol=1e-12, err_msg=way)
 
 
 COORDINATES = st.floats(-0.25, 1.25, width=32)

@@ -56,21 +56,18 @@ def test_the_mean_is_that_of_errors_averaged_face_by_face():
     assert got | figures.plain(expected) == got
 
 
-def test_a_difference_that_every_face_shares_has_no_width():
+def test_relative_changes_and_their_widths():
     base = np.array([[0.02, 0.04, 0.06]])
-    got = figures.difference(base + 0.01, base)
+    got = figures.difference(base + 0.01, base)  # shared by every face: no width
     assert got["mean"] | {"value": 1.0, "low": 1.0, "high": 1.0} == got["mean"]
     assert (got["mean"]["relative"]["value"], got["auc_10"]["value"]) == (25.0, -10.0)
     halved = figures.difference(base / 2, base)["median"]["relative"]
     assert halved == {"value": -50.0, "low": -50.0, "high": -50.0}
-
-
-def test_no_relative_change_of_nothing():
-    """No failure before: no change in percent. One of few: a value, and no interval, for some resamples have none."""
+    # No failure before: no change in percent. One of few: a value, and no interval, for some resamples have none.
     none, one, two = np.array([[0.02] * 4]), np.array([[0.02] * 3 + [0.2]]), np.array([[0.02] * 2 + [0.2] * 2])
-    assert figures.difference(one, none)["fr_10"]["relative"] == {"value": None, "low": None, "high": None}
-    assert figures.difference(one, none)["fr_10"]["value"] == 25.0
-    assert figures.difference(two, one)["fr_10"]["relative"] == {"value": 100.0, "low": None, "high": None}
+    of_none, of_one = (figures.difference(*pair)["fr_10"] for pair in ((one, none), (two, one)))
+    assert (of_none["value"], of_none["relative"]) == (25.0, {"value": None, "low": None, "high": None})
+    assert of_one["relative"] == {"value": 100.0, "low": None, "high": None}
 
 
 def test_missed_faces():

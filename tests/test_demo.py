@@ -16,7 +16,6 @@ import pytest
 import torch
 from skimage.data import astronaut
 
-import pipnet
 from pipnet.data.images import portrait
 from pipnet.demo import command, main, output
 from pipnet.demo import photos as photos_module
@@ -76,7 +75,6 @@ def points_in(face: dict) -> np.ndarray:
 
 
 def test_default_portrait_as_a_command(tmp_path):
-    """In an empty folder, without a display: one line printed, picture and points written there, nothing else."""
     environment = {name: value for name, value in os.environ.items() if name not in ("DISPLAY", "WAYLAND_DISPLAY")}
     run = subprocess.run(
         [sys.executable, "-m", "pipnet.demo", "--json", "--device", "cpu", "--runtime", "onnxruntime"],
@@ -136,20 +134,15 @@ def test_no_face_is_said_and_is_no_failure(demo, tmp_path, capsys):
 
 def test_photos_of_one_name_and_inputs_are_never_overwritten(demo, tmp_path):
     small = astronaut()[:200, 120:320]
-    folder = tmp_path / "a"
-    images = [
-        write_photo(folder / "x.png", small),
-        write_photo(tmp_path / "b" / "x.png", small[:, ::-1]),
-        write_photo(folder / "x_landmarks.png", small),  # has the name of the first one's picture
-    ]
-    assert demo("--image", *images, "--output", folder) == 0
+    # The last has the name of the first one's picture.
+    images = [write_photo(tmp_path / name, small) for name in ("a/x.png", "b/x.png", "a/x_landmarks.png")]
+    assert demo("--image", *images, "--output", tmp_path / "a") == 0
     np.testing.assert_array_equal(read(images[2]), small)
     expected = ["x.png", "x_landmarks.png", "x_landmarks_2.png", "x_landmarks_3.png", "x_landmarks_landmarks.png"]
-    assert sorted(path.name for path in folder.iterdir()) == expected
+    assert sorted(path.name for path in (tmp_path / "a").iterdir()) == expected
 
 
 def test_folder_with_subfolders(demo, tmp_path, capsys):
-    """Sorted, subfolders kept, hidden and foreign files skipped, what an earlier run wrote too; a bad one is named."""
     folder = tmp_path / "photos"
     small = astronaut()[:200, 120:320]
     for name in ("b.jpg", "a/x.png", "a/deep/y.PNG", ".hidden.png", ".cache/z.png"):
@@ -182,7 +175,6 @@ def test_folder_with_subfolders(demo, tmp_path, capsys):
 
 
 def test_folder_that_holds_the_working_folder(demo, tmp_path, monkeypatch, capsys):
-    """Results go to the working folder, which is searched all the same; they are no photos, numbered ones neither."""
     small = astronaut()[:200, 120:320]
     for name in ("a.jpg", "a.png", "here/b.jpg"):
         write_photo(tmp_path / name, small)
@@ -195,7 +187,6 @@ def test_folder_that_holds_the_working_folder(demo, tmp_path, monkeypatch, capsy
 
 
 def test_a_table_that_is_read_is_not_replaced(demo, tmp_path, capsys):
-    """The table of a first run, given back as boxes."""
     photos = [write_photo(tmp_path / name, astronaut()[:200, 120:320]) for name in ("a.png", "b.png")]
     assert demo("--image", *photos, "--output", tmp_path, "--csv") == 0
     table = tmp_path / "landmarks.csv"
@@ -209,15 +200,6 @@ def test_a_table_that_is_read_is_not_replaced(demo, tmp_path, capsys):
     assert table.read_text() == before
 
 
-@pytest.mark.parametrize("what", ["missing", "empty"])
-def test_a_folder_without_photos_ends_with_1(what, tmp_path, capsys):
-    if what == "empty":
-        (tmp_path / what).mkdir()
-    assert main(["--folder", str(tmp_path / what)]) == 1
-    (line,) = capsys.readouterr().err.splitlines()
-    assert {"missing": "no such folder", "empty": "no photo in this folder; looked for .jpg"}[what] in line
-
-
 def test_output_may_be_a_file_name(demo, tmp_path, capsys):
     photo = write_photo(tmp_path / "a.png", astronaut()[:200, 120:320])
     assert demo("--image", photo, "--json", "--csv", "--output", tmp_path / "new" / "found.jpg") == 0
@@ -227,7 +209,6 @@ def test_output_may_be_a_file_name(demo, tmp_path, capsys):
 
 
 def test_boxes_from_a_file(demo, tmp_path, capsys):
-    """The file's boxes are taken as they are; a photo that it leaves out is named and the others done."""
     photos = [write_photo(tmp_path / name, astronaut()[:200, 120:320]) for name in ("a.png", "b.png")]
     (tmp_path / "boxes.csv").write_text("image,x0,y0,x1,y1\na.png,10,20,50,60\n")
     boxes = "--image", *photos, "--output", tmp_path, "--json", "--detector", "boxes", tmp_path / "boxes.csv"
@@ -261,7 +242,6 @@ def test_nothing_half_written_stays(demo, tmp_path, monkeypatch, capsys):
     ("arguments", "message"),
     [
         (["--max-faces", "0"], "whole number from 1"),
-        (["--max-faces", "two"], "whole number from 1"),
         (["--image"], "expected at least one argument"),
         (["--picture", "a.png"], "unrecognized arguments"),
         (["--weights", "nowhere.pt"], "no checkpoint nowhere.pt"),
@@ -276,7 +256,6 @@ def test_nothing_half_written_stays(demo, tmp_path, monkeypatch, capsys):
         (["--video", "a.mp4", "--output", "a.png"], "a video can be .mp4"),
         (["--video", "a.mp4", "--image", "a.png"], "not allowed with argument"),
         (["--webcam", "a.mp4"], "for a file use --video"),
-        (["--webcam", "-1"], "for a file use --video"),
         (["--web", "--json"], "--json does not go with --web"),
         (["--web", "--mirror"], "--mirror is for --webcam"),
         (["--web", "80000"], "port from 0"),
@@ -284,14 +263,10 @@ def test_nothing_half_written_stays(demo, tmp_path, monkeypatch, capsys):
         (["--video", "a.mp4", "--camera-size", "640x480"], "--camera-size is for --webcam"),
         (["--webcam", "--camera-size", "large"], "as 1280x720"),
         (["--webcam", "--seconds", "0"], "larger than 0"),
-        (["--webcam", "--detect-every", "0"], "whole number from 1"),
         (["--detector", "haar"], "no face detector 'haar'; there are: retinaface, yunet MODEL, and boxes FILE"),
         (["--output", ""], "needs the name of a file or folder"),
-        (["--output", "film.gif"], "pictures can be .png"),
-        (["--folder", "in", "--output", "notes.txt"], "pictures can be .png"),
         (["--video", "a.mp4", "--output", "points.pdf"], "a video can be .mp4"),
         (["--min-score", "1.5"], "from 0 to 1, got '1.5'"),
-        (["--min-score", "nan"], "from 0 to 1, got 'nan'"),
         (["--min-score", "much"], "from 0 to 1, got 'much'"),
         (["--video", "a.mp4", "--min-score", "0"], "in videos and cameras the tracking leaves doubtful faces out"),
         (["--detector", "yunet"], "--detector yunet needs one file"),
@@ -316,13 +291,6 @@ def test_help_needs_no_torch():
     code = "import sys, pipnet.demo, pipnet.demo.command as o; o.parse([]); print({'torch', 'cv2'} & {*sys.modules})"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert run.stdout.strip() == "set()"
-
-
-def test_version(capsys):
-    with pytest.raises(SystemExit) as ended:
-        main(["--version"])
-    assert ended.value.code == 0
-    assert capsys.readouterr().out == f"pipnet {pipnet.__version__}\n"
 
 
 class KnownScores:
@@ -368,7 +336,6 @@ def known(monkeypatch, tmp_path):
     ],
 )
 def test_doubtful_faces_are_skipped(extra, kept, said, known, tmp_path, capsys):
-    """Neither drawn, nor written, nor counted; and what is left is cut to the number that was asked for."""
     assert known(["a.png"], "--json", "--csv", *extra) == 0
     assert f"a.png: {said}" in capsys.readouterr().out
     faces = json.loads((tmp_path / "a_landmarks.json").read_text())["faces"]
@@ -384,13 +351,6 @@ def test_boxes_that_the_user_brings_are_all_kept_unless_he_says_so():
     assert parse([])[1].min_score == parse(["--web"])[1].min_score == 0.05
     assert parse(boxes)[1].min_score == 0
     assert parse([*boxes, "--min-score", "0.2"])[1].min_score == 0.2
-
-
-def test_several_photos_count_what_was_skipped(known, capsys):
-    assert known(["a.png", "b.png"], "--csv", "--min-score", "0.5") == 0
-    *_, table, last = capsys.readouterr().out.splitlines()
-    assert table.startswith("2 rows written to ")
-    assert last.startswith("2 of 2 photos done, 2 faces (and 4 doubtful ones skipped), 0 photos without a face; ")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -418,17 +378,26 @@ def test_of_several_results_those_that_could_be_written_are_named(known, tmp_pat
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "a_landmarks.json", "a_landmarks.png"]
 
 
-@pytest.mark.parametrize("what", ["video by content", "video by name", "folder", "text"])
-def test_what_is_no_photo_gets_the_option_for_it(what, demo, tmp_path, capsys):
-    path = tmp_path / {"video by content": "clip.jpg", "video by name": "clip.mpg"}.get(what, "some.jpg")
-    if what == "folder":
+@pytest.mark.parametrize(
+    ("option", "name", "content", "message"),
+    [
+        ("--image", "clip.jpg", b"\0\0\0\x18ftypmp42" + bytes(50), "{} is a video, not a photo; use --video"),
+        ("--image", "clip.mpg", b"some words", "{} is a video, not a photo; use --video"),
+        ("--image", "some.jpg", b"some words", "{}: not an image, or a damaged one; replace"),
+        ("--image", "folder.jpg", None, "{} is a folder; use --folder"),
+        ("--folder", "empty", None, "{}: no photo in this folder; looked for .jpg"),
+        ("--folder", "missing", b"", "{}: no such folder"),
+    ],
+)
+def test_what_holds_no_photo_is_one_sentence(option, name, content, message, demo, tmp_path, capsys):
+    path = tmp_path / name
+    if content is None:
         path.mkdir()
-    else:
-        path.write_bytes(b"\0\0\0\x18ftypmp42" + bytes(50) if what == "video by content" else b"some words")
-    assert demo("--image", path, "--output", tmp_path) == 1
+    elif content:
+        path.write_bytes(content)
+    assert demo(option, path, "--output", tmp_path) == 1
     (line,) = capsys.readouterr().err.splitlines()
-    wanted = {"folder": f"{path} is a folder; use --folder", "text": f"{path}: not an image, or a damaged one; replace"}
-    assert line.startswith(f"pipnet.demo: {wanted.get(what, f'{path} is a video, not a photo; use --video')}")
+    assert line.removeprefix("pipnet.demo: ").removeprefix("error: ").startswith(message.format(path))
 
 
 @pytest.mark.parametrize("text", ["some words", "hello"])  # a KeyError of 101 is what torch says of the second
@@ -457,11 +426,10 @@ def test_errors_of_the_system_have_no_numbers(known, tmp_path, monkeypatch, caps
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
-@pytest.mark.parametrize("module", ["mimetypes", "cv2", "onnxruntime"])
-def test_ctrl_c_while_starting_is_one_line(module, tmp_path):
-    """In the middle of an import; the stand-ins turn it into an error of their own, as compiled modules do."""
+def test_ctrl_c_while_the_network_is_loaded_is_one_line(tmp_path):
+    """In the middle of an import; the stand-in turns it into an error of its own, as compiled modules do."""
     code = "import os, signal\ntry:\n    os.kill(os.getpid(), signal.SIGINT)\nexcept KeyboardInterrupt as error:\n"
-    (tmp_path / f"{module}.py").write_text(code + "    raise ImportError('initialization failed') from error\n")
+    (tmp_path / "onnxruntime.py").write_text(code + "    raise ImportError('initialization failed') from error\n")
     photo = write_photo(tmp_path / "a.png", np.zeros((40, 40, 3), np.uint8))
     run = subprocess.run(
         [sys.executable, "-m", "pipnet.demo", "--image", str(photo), "--device", "cpu"],

@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 import pytest
 from skimage.data import astronaut
-from test_capture import Device
+from test_capture import Device, write_video
 
 from experiments.motion import move, moved, sway
 from pipnet.demo import camera as camera_module
@@ -53,17 +53,9 @@ def frames() -> list[np.ndarray]:
     return list(move(astronaut(), PATH, size=SIZE, border=(120, 120, 120)))
 
 
-def write_video(path: Path, frames: list[np.ndarray], codec: str) -> Path:
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*codec), FPS, SIZE)
-    for frame in frames:
-        writer.write(np.ascontiguousarray(frame[..., ::-1]))
-    writer.release()
-    return path
-
-
 @pytest.fixture(scope="module")
 def clip(frames, tmp_path_factory) -> Path:
-    return write_video(tmp_path_factory.mktemp("clip") / "clip.mp4", frames, "mp4v")
+    return write_video(tmp_path_factory.mktemp("clip") / "clip.mp4", "mp4v", frames)
 
 
 def read_video(path: Path) -> tuple[list[np.ndarray], float]:
@@ -73,6 +65,11 @@ def read_video(path: Path) -> tuple[list[np.ndarray], float]:
         found.append(item[1][..., ::-1])
     video.release()
     return found, fps
+
+
+def follow(video: Path | str, output: Path, *more: str) -> int:
+    """The command on a video, without a window."""
+    return main(["--video", str(video), "--output", str(output), "--no-window", "--device", "cpu", *more])
 
 
 def test_video_to_video_json_and_csv(clip, frames, tmp_path, capsys):
@@ -119,29 +116,28 @@ def test_boxes_from_a_file(clip, tmp_path, capsys):
     """Boxes by frame; the record of a first run can be given back, and is not replaced by that of the second."""
     given = tmp_path / "clip_landmarks.json"
     given.write_text(json.dumps({"clip.mp4": {"0": [[110, 60, 210, 160]]}}))
-    arguments = ["--video", str(clip), "--output", str(tmp_path), "--json", "--seconds", "0.4", "--device", "cpu"]
-    arguments += ["--no-window", "--detector", "boxes"]
-    assert main([*arguments, str(given)]) == 0
+    arguments = "--json", "--seconds", "0.4", "--detector", "boxes"
+    assert follow(clip, tmp_path, *arguments, str(given)) == 0
     assert json.loads(given.read_text()) == {"clip.mp4": {"0": [[110, 60, 210, 160]]}}
     written = tmp_path / "clip_landmarks_2.json"
     record = json.loads(written.read_text())
     assert len(record["frames"]) == 10
     assert record["frames"][0]["faces"][0]["box"] == [110, 60, 210, 160]
-    assert main([*arguments, str(written), "--output", str(tmp_path / "again.avi")]) == 0
+    assert follow(clip, tmp_path / "again.avi", *arguments, str(written)) == 0
     assert read_video(tmp_path / "again.avi")[1] == FPS
     assert json.loads((tmp_path / "again.json").read_text())["frames"][0] == record["frames"][0]
     assert capsys.readouterr().err == ""
     given.write_text(json.dumps({"other.mp4": {"0": []}}))
-    assert main([*arguments, str(given)]) == 1
+    assert follow(clip, tmp_path, *arguments, str(given)) == 1
     assert "no boxes for" in capsys.readouterr().err
 
 
 def test_a_damaged_video_is_done_to_its_end(frames, tmp_path, capsys):
-    clip = write_video(tmp_path / "clip.avi", frames * 2, "XVID")
+    clip = write_video(tmp_path / "clip.avi", "XVID", frames * 2)
     content = bytearray(clip.read_bytes())
     content[len(content) // 2 : len(content) // 2 + 8000] = bytes(8000)
     clip.write_bytes(content)
-    assert main(["--video", str(clip), "--output", str(tmp_path / "out.mp4"), "--no-window", "--device", "cpu"]) == 0
+    assert follow(clip, tmp_path / "out.mp4") == 0
     printed, complaints = capsys.readouterr()
     assert complaints == ""
     broken = int(printed.splitlines()[1].rpartition("broken frames: ")[2])
@@ -152,22 +148,16 @@ def test_a_damaged_video_is_done_to_its_end(frames, tmp_path, capsys):
 
 @pytest.mark.parametrize("when", ["while it plays", "at the end"])
 def test_of_several_results_those_that_could_be_written_are_kept(when, clip, tmp_path, monkeypatch, capsys):
-    """The table meets a full disk; the video and the record are whole, and named."""
-    real, left = output.Table.write, iter(range(9 if when == "while it plays" else 1000))
+    method, calls = ("write", 9) if when == "while it plays" else ("finish", 0)
+    real, left = getattr(output.Table, method), iter(range(calls))
 
     def failing(table, *arguments):
         if next(left, None) is None:
             raise OSError(28, f"{table.path} can't be written: No space left on device; free disk space")
         real(table, *arguments)
 
-    def failing_at_the_end(table):
-        raise OSError(28, f"{table.path} can't be written: No space left on device; free disk space")
-
-    monkeypatch.setattr(output.Table, "write", failing)
-    if when == "at the end":
-        monkeypatch.setattr(output.Table, "finish", failing_at_the_end)
-    arguments = ["--video", str(clip), "--output", str(tmp_path), "--json", "--csv", "--no-window", "--device", "cpu"]
-    assert main([*arguments, "--seconds", "0.8"]) == 1
+    monkeypatch.setattr(output.Table, method, failing)
+    assert follow(clip, tmp_path, "--json", "--csv", "--seconds", "0.8") == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line == (
         f"pipnet.demo: error: {tmp_path / 'clip_landmarks.csv'} can't be written: No space left on device; free disk "
@@ -176,21 +166,6 @@ def test_of_several_results_those_that_could_be_written_are_kept(when, clip, tmp
     frames = json.loads((tmp_path / "clip_landmarks.json").read_text())["frames"]
     assert len(frames) == len(read_video(tmp_path / "clip_landmarks.mp4")[0]) == (10 if "while" in when else 20)
     assert sorted(path.suffix for path in tmp_path.iterdir()) == [".json", ".mp4"]
-
-
-def test_a_single_frame_has_no_speed(clip, tmp_path, capsys):
-    arguments = ["--video", str(clip), "--output", str(tmp_path), "--csv", "--no-window", "--device", "cpu"]
-    assert main([*arguments, "--seconds", "0.03"]) == 0
-    first = capsys.readouterr().out.splitlines()[0]
-    assert first.startswith(f"{clip}: 1 frame, 1 with a face, written to ")
-
-
-def test_an_address_that_does_not_open_gets_advice(tmp_path, capsys):
-    address = "http://127.0.0.1:9/talk.mp4"  # the port of discard: nothing answers
-    assert main(["--video", address, "--output", str(tmp_path), "--no-window"]) == 1
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith(f"pipnet.demo: error: {address} does not answer, or is no video; check the address")
-    assert line.endswith("(a file: download it first, then give its path)")
 
 
 def test_options_reach_the_tracker(clip, tmp_path, monkeypatch, capsys):
@@ -202,16 +177,17 @@ def test_options_reach_the_tracker(clip, tmp_path, monkeypatch, capsys):
         return real(landmarker, **settings)
 
     monkeypatch.setattr(tracking, "FaceTracker", remember)
-    arguments = ["--video", str(clip), "--csv", "--output", str(tmp_path), "--seconds", "0.1", "--device", "cpu"]
-    assert main([*arguments, "--max-faces", "2", "--detect-every", "7", "--no-smoothing"]) == 0
+    arguments = "--csv", "--seconds", "0.03"
+    assert follow(clip, tmp_path, *arguments, "--max-faces", "2", "--detect-every", "7", "--no-smoothing") == 0
     assert seen == {"max_faces": 2, "detect_every": 7, "smoothing": False}
-    assert main(arguments) == 0
+    assert follow(clip, tmp_path, *arguments) == 0
     assert seen == {"max_faces": None, "detect_every": 30, "smoothing": True}
+    # A single frame has no speed.
+    assert capsys.readouterr().out.startswith(f"{clip}: 1 frame, 1 with a face, written to ")
 
 
 def test_ctrl_c_keeps_what_was_done(frames, tmp_path):
-    """The files are whole under their final names, nothing else is left, and the status is 0."""
-    clip = write_video(tmp_path / "long.mp4", frames * 24, "mp4v")
+    clip = write_video(tmp_path / "long.mp4", "mp4v", frames * 24)
     out = tmp_path / "out"
     arguments = [sys.executable, "-m", "pipnet.demo", "--video", str(clip), "--output", str(out), "--json", "--csv"]
     arguments += ["--runtime", "onnxruntime"]
@@ -262,14 +238,23 @@ def test_a_camera_without_a_window_or_files_is_told(monkeypatch, capsys):
     assert " 0 with a face" in printed
 
 
-@pytest.mark.parametrize("what", ["video", "camera"])
-def test_what_can_not_be_opened_is_one_sentence(what, tmp_path, monkeypatch, capfd):
+@pytest.mark.parametrize(
+    ("option", "what", "message"),
+    [
+        ("--video", "no.mp4", "no.mp4: no such video"),
+        ("--video", "http://127.0.0.1:9/a.mp4", "is no video; check the address"),  # nothing answers
+        ("--webcam", "7", "camera 7 can't be opened"),
+    ],
+)
+def test_what_can_not_be_opened_is_one_sentence(option, what, message, tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(camera_module, "camera_indices", list)
-    arguments = {"video": ["--video", str(tmp_path / "no.mp4")], "camera": ["--webcam", "7"]}[what]
-    assert main([*arguments, "--output", str(tmp_path / "out")]) == 1
-    (line,) = capfd.readouterr().err.splitlines()
+    assert main([option, what, "--output", "out"]) == 1
+    *before, line = capfd.readouterr().err.splitlines()
     assert line.startswith("pipnet.demo: ")
-    assert {"video": "no.mp4: no such video", "camera": "camera 7 can't be opened"}[what] in line
+    assert message in line
+    assert not before or what.startswith("http")  # OpenCV says more of an address
+    assert line.endswith("(a file: download it first, then give its path)") == what.startswith("http")
     assert not (tmp_path / "out").exists()
 
 
@@ -305,8 +290,7 @@ def test_a_recording_on_a_full_disk(suffix, tmp_path):
 def test_a_disk_that_is_nearly_full_ends_the_video_and_keeps_it(clip, tmp_path, monkeypatch, capsys):
     real = shutil.disk_usage
     monkeypatch.setattr(output.shutil, "disk_usage", lambda folder: real(folder)._replace(free=1000))
-    arguments = ["--video", str(clip), "--output", str(tmp_path / "a.mp4"), "--no-window", "--device", "cpu"]
-    assert main(arguments) == 1
+    assert follow(clip, tmp_path / "a.mp4") == 1
     printed, complaints = capsys.readouterr()
     assert complaints == "pipnet.demo: error: stopped because the disk is nearly full; free some space\n"
     assert "a.mp4" in printed
@@ -315,7 +299,7 @@ def test_a_disk_that_is_nearly_full_ends_the_video_and_keeps_it(clip, tmp_path, 
 
 def test_an_encoder_that_does_not_open(tmp_path, monkeypatch, capfd, clip):
     monkeypatch.setitem(output.CODECS, ".mp4", ("ABCD",))
-    assert main(["--video", str(clip), "--output", str(tmp_path / "a.mp4"), "--no-window", "--device", "cpu"]) == 1
+    assert follow(clip, tmp_path / "a.mp4") == 1
     complaint = capfd.readouterr().err
     assert "a.mp4 can't be written: this OpenCV has no encoder for .mp4 at 320 x 240" in complaint
     assert list(tmp_path.iterdir()) == []
@@ -358,7 +342,6 @@ def test_a_recording_without_a_picture_or_that_fails_replaces_nothing(tmp_path):
 
 
 def test_a_video_that_breaks_off_keeps_what_was_done(clip, tmp_path, monkeypatch, capsys):
-    """A reader that fails in the middle, as a file on a drive that is pulled."""
     read = video_module.read_bgr
     left = iter(range(20))
 
@@ -368,8 +351,7 @@ def test_a_video_that_breaks_off_keeps_what_was_done(clip, tmp_path, monkeypatch
         return read(opened)
 
     monkeypatch.setattr(video_module, "read_bgr", failing)
-    arguments = ["--video", str(clip), "--output", str(tmp_path / "a.mp4"), "--json", "--no-window", "--device", "cpu"]
-    assert main(arguments) == 1
+    assert follow(clip, tmp_path / "a.mp4", "--json") == 1
     printed, complaints = capsys.readouterr()
     assert "can't be read any further (no memory)" in complaints
     assert "Traceback" not in complaints
@@ -399,8 +381,7 @@ def test_a_camera_on_the_net_is_live(frames, tmp_path, capsys):
     with ThreadingHTTPServer(("127.0.0.1", 0), Stream) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         address = f"http://127.0.0.1:{server.server_port}/stream"
-        arguments = ["--video", address, "--seconds", "1", "--no-window", "--json", "--device", "cpu"]
-        assert main([*arguments, "--output", str(tmp_path)]) == 0
+        assert follow(address, tmp_path, "--seconds", "1", "--json") == 0
         server.shutdown()
     assert "with a face" in capsys.readouterr().out
     record = json.loads((tmp_path / "stream_landmarks.json").read_text())

@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 import pytest
 from skimage.data import astronaut
+from test_capture import wait_for, write_video
 
 from experiments.motion import move, sway
 from pipnet.demo import window
@@ -42,25 +43,6 @@ def screen() -> Iterator[str]:
     yield name
     server.terminate()
     server.wait()
-
-
-def write_clip(path: Path, frames: int) -> list[np.ndarray]:
-    """The portrait, swaying; returns the frames."""
-    path_of = sway(50, (224.0, 133.0), 1.5, fps=25.0, amplitude_px=40, period_s=2.0, size=(480, 360))
-    pictures = list(move(astronaut(), path_of, size=(480, 360), border=(120, 120, 120)))
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), 25.0, (480, 360))
-    for number in range(frames):
-        writer.write(np.ascontiguousarray(pictures[number % 50][..., ::-1]))
-    writer.release()
-    return pictures
-
-
-def wait_for(what, seconds: float = 120.0):
-    end = time.monotonic() + seconds
-    while not (value := what()):
-        assert time.monotonic() < end, "nothing happened"
-        time.sleep(0.05)
-    return value
 
 
 def close_as_a_mouse_does(display: str, number: int) -> None:
@@ -92,10 +74,11 @@ def close_as_a_mouse_does(display: str, number: int) -> None:
 
 @needs_a_screen
 def test_window_keys_snapshot_and_the_mouse(screen, tmp_path):
-    """What is seen, what keys switch off, a snapshot of it, and the end by closing the window."""
     from PIL import ImageGrab
 
-    write_clip(tmp_path / "clip.mp4", 300)
+    path = sway(50, (224.0, 133.0), 1.5, fps=25.0, amplitude_px=40, period_s=2.0, size=(480, 360))
+    pictures = [*move(astronaut(), path, size=(480, 360), border=(120, 120, 120))] * 6
+    write_video(tmp_path / "clip.mp4", "mp4v", pictures)
     run = subprocess.Popen(
         [sys.executable, "-m", "pipnet.demo", "--video", "clip.mp4", "--device", "cpu", "--runtime", "onnxruntime"],
         cwd=tmp_path,
@@ -184,7 +167,6 @@ def press(view: Window, fake: Screen, keys: str) -> None:
 
 @pytest.mark.parametrize("key", ["q", "Q", "\x1b", ""])
 def test_what_ends_it(key, fake):
-    """A key, or the window is gone."""
     view = Window("a")
     press(view, fake, key)
     if not key:
@@ -217,12 +199,9 @@ def test_keys_without_a_letter_do_nothing(modifier, fake):
     """Their codes end with those of letters: left Q, right S, home P, insert c."""
     view = Window("a")
     before = view.overlay
-    fake.keys = [modifier | code for code in (0xFF51, 0xFF53, 0xFF50, 0xFF63, 0xFFE1)]
-    assert [view.poll() for _ in range(5)] == [False] * 5
-    assert (view.closed, view.paused, view.snapshot_wanted, view.overlay) == (False, False, False, before)
-    fake.keys = [modifier | ord("q")]
-    assert view.poll()
-    assert view.closed
+    fake.keys = [modifier | code for code in (0xFF51, 0xFF53, 0xFF50, 0xFF63, 0xFFE1, ord("q"))]
+    assert [view.poll() for _ in range(6)] == [False] * 5 + [True]
+    assert (view.paused, view.snapshot_wanted, view.overlay) == (False, False, before)
 
 
 @pytest.mark.parametrize(

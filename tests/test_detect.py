@@ -26,9 +26,9 @@ from pipnet.inference.detectors import (
 )
 
 ROOT = Path(__file__).resolve().parent.parent
-RECORD = ROOT / "experiments" / "detector_boxes"
 # Measured by eye on the enlarged picture: temples, brows, chin.
 ASTRONAUT_FACE = np.array([[179.0, 88.0, 270.0, 178.0]])
+ALL, CLOSE = (0, 0, 512, 512), (177, 86, 272, 180)
 
 
 @pytest.fixture(scope="module")
@@ -73,23 +73,21 @@ def test_decoding_agrees_with_the_package(portrait, shape):
     assert ours.scores[0] == pytest.approx(face.score, abs=1e-4)
 
 
-@pytest.mark.parametrize("face_side", [40, 90, 250, 290, 370, 420, 520, 1000])
-def test_every_face_size_is_found_once_in_its_place(detector, portrait, face_side):
+@pytest.mark.parametrize(
+    ("part", "factor", "overlap"),
+    [
+        *((ALL, side / 91, 0.8) for side in (40, 250, 290, 420, 1000)),
+        *((CLOSE, factor, 0.7) for factor in (0.5, 10)),  # the face fills the picture
+    ],
+)
+def test_every_face_size_is_found_once_in_its_place(detector, portrait, part, factor, overlap):
     """No size falls between the passes, none is reported twice, and large faces are not misplaced."""
-    picture, ratio = resized(portrait, face_side / 91)
+    x0, y0, x1, y1 = part
+    picture, ratio = resized(np.ascontiguousarray(portrait[y0:y1, x0:x1]), factor)
     found = detector(picture)
     assert len(found) == 1
-    back = (found.boxes + 0.5) / ratio - 0.5
-    assert box_iou(ASTRONAUT_FACE, back)[0, 0] > 0.8
-
-
-@pytest.mark.parametrize("factor", [0.5, 4, 10])
-def test_face_that_fills_the_picture_is_found(detector, portrait, factor):
-    picture, ratio = resized(np.ascontiguousarray(portrait[86:180, 177:272]), factor)
-    found = detector(picture)
-    assert len(found) == 1
-    back = (found.boxes + 0.5) / ratio - 0.5 + [177, 86, 177, 86]
-    assert box_iou(ASTRONAUT_FACE, back)[0, 0] > 0.7
+    back = (found.boxes + 0.5) / ratio - 0.5 + [x0, y0, x0, y0]
+    assert box_iou(ASTRONAUT_FACE, back)[0, 0] > overlap
 
 
 def test_several_faces_come_best_first(detector, portrait):
@@ -107,11 +105,13 @@ def test_several_faces_come_best_first(detector, portrait):
 
 def test_mirrored_photo_gives_mirrored_box(detector, portrait):
     """A half-pixel slip of the adapter would show as a sum other than ``W - 1``."""
-    left, right = (detector(np.ascontiguousarray(image)).boxes[0] for image in (portrait, portrait[:, ::-1]))
+    view = portrait[:, ::-1]
+    left, right = (detector(np.ascontiguousarray(image)).boxes[0] for image in (portrait, view))
+    np.testing.assert_array_equal(detector(view).boxes[0], right)  # contiguous or not
     assert (left[[0, 2]].mean() + right[[0, 2]].mean()) == pytest.approx(511, abs=2.0)
 
 
-@pytest.mark.parametrize("shape", [(1, 1), (1, 3000), (3000, 2), (7, 5), (512, 512)])
+@pytest.mark.parametrize("shape", [(1, 1), (1, 3000), (7, 5), (512, 512)])
 def test_pictures_without_a_face(detector, shape):
     for value in (0, 255):
         found = detector(np.full((*shape, 3), value, dtype=np.uint8))
@@ -128,10 +128,6 @@ def test_same_result_from_several_threads(detector, portrait):
         together = [found.boxes for found in pool.map(detector, pictures)]
     for one, other in zip(alone, together, strict=True):
         np.testing.assert_allclose(one, other, atol=1e-3)
-
-
-def test_not_contiguous_photo(detector, portrait):
-    np.testing.assert_array_equal(detector(portrait[:, ::-1]).boxes, detector(portrait[:, ::-1].copy()).boxes)
 
 
 @pytest.mark.parametrize(
@@ -155,19 +151,6 @@ def test_wrong_arguments(arguments, message):
         RetinaFace(**arguments)
 
 
-def test_max_side_reduces_the_search(portrait):
-    """In 80 pixels of photo the astronaut's face has 14, too few to be found: the limit is obeyed."""
-    assert len(RetinaFace(threads=1, max_side=80)(portrait)) == 0
-
-
-def test_calibration_by_hand():
-    calibration = Calibration(shift=(0.1, -0.25), scale=(0.5, 2.0))
-    # Width 20, height 40, centre (10, 20): centre moves to (12, 10), sides become 10 and 80.
-    np.testing.assert_allclose(calibration.apply(np.array([[0.0, 0, 20, 40]])), [[7, -30, 17, 50]])
-    boxes = np.random.default_rng(0).random((5, 4))
-    np.testing.assert_allclose(UNCALIBRATED.apply(boxes), boxes)
-
-
 def test_factory_takes_names_and_callables(detector):
     assert detector_factory(detector)() is detector
     assert detector_factory("retinaface") is RetinaFace
@@ -181,28 +164,13 @@ def test_nothing_is_loaded_before_a_detector_is_built():
     assert run.stdout.strip() == "[]"
 
 
-def test_calibration_and_readme_are_those_of_the_record():
-    record = json.loads((RECORD / "metrics.json").read_text(encoding="utf-8"))
+def test_calibration_is_that_of_the_record():
+    record = json.loads((ROOT / "experiments" / "detector_boxes" / "metrics.json").read_text(encoding="utf-8"))
     assert record["calibration"] == {
         "shift": list(RETINAFACE_CALIBRATION.shift),
         "scale": list(RETINAFACE_CALIBRATION.scale),
         "aspect": RETINAFACE_CALIBRATION.aspect,
     }
-    readme = (RECORD / "README.md").read_text(encoding="utf-8")
-    for name, part in record["parts"].items():
-        for when in ("before", "after"):
-            left = part[when]
-            figures = [f"{left[k]['mean']:+.3f} ± {left[k]['std']:.3f}" for k in ("shift_x", "shift_y", "log_size")]
-            found = f"{part['faces'] - part['missed']} / {part['faces']}"
-            row = " | ".join([f"{name}, {when}", found, *figures, f"{left['mean_iou']:.2f}"])
-            assert f"| {row} |" in readme
-    for row in record["by_face_size"]:
-        assert f"| {row['side_px']} | {row['found']} / {row['faces']} | {row['shift_x_mean']:+.3f}" in readme
-    for row in record["by_turn"]:
-        figures = [f"{row[f'{k}_mean']:+.3f} ± {row[f'{k}_std']:.3f}" for k in ("shift_x", "shift_y", "log_size")]
-        roll = [str(row["believed"]), f"{row['roll_median']:.1f}", f"{row['roll_90']:.1f}"]
-        line = " | ".join([str(row["turned"]), f"{row['found']} / {row['faces']}", *figures, *roll])
-        assert f"| {line} |" in readme
     upright = record["by_turn"][0]
     assert upright["turned"] == 0
     assert upright["believed"] == upright["found"] == upright["faces"]
@@ -243,22 +211,25 @@ def test_calibration_holds_on_real_faces(detector):
 # Faces that are tilted.
 
 
+def test_calibration_by_hand():
+    calibration = Calibration(shift=(0.1, -0.25), scale=(0.5, 2.0))
+    # Width 20, height 40, centre (10, 20): centre moves to (12, 10), sides become 10 and 80.
+    np.testing.assert_allclose(calibration.apply(np.array([[0.0, 0, 20, 40]])), [[7, -30, 17, 50]])
+    # At 45 degrees a box tells nothing of the face's aspect, so the usual one is taken.
+    calibration = Calibration(shift=(0.0, 0.5), scale=(1.0, 1.0), aspect=0.25)
+    found = calibration.apply(np.array([[-10.0, -10, 10, 10]]), np.array([45.0]))[0]
+    np.testing.assert_allclose(found[2:] - found[:2], [10, 40], atol=1e-9)
+    np.testing.assert_allclose((found[2:] + found[:2]) / 2, turned(np.array([0.0, 20.0]), 45), atol=1e-9)
+
+
 @pytest.mark.parametrize("quarters", [0, 1, 2, 3])
 def test_a_calibration_goes_along_the_face(quarters):
-    """A box in a photo that is turned by quarters gives the turned result."""
     calibration = Calibration(shift=(0.1, 0.25), scale=(1.2, 0.5), aspect=0.7)
     box = np.array([10.0, 20, 40, 80])
     expected = turned(box_corners(calibration.apply(box[None])[0], 0.0), 90.0 * quarters)
     seen = tight_box(turned(box.reshape(2, 2), 90.0 * quarters))
     found = calibration.apply(seen[None], np.array([90.0 * quarters]))[0]
     np.testing.assert_allclose(box_corners(found, 90.0 * quarters), expected, atol=1e-9)
-
-
-def test_a_calibration_at_45_degrees_takes_the_usual_aspect():
-    calibration = Calibration(shift=(0.0, 0.5), scale=(1.0, 1.0), aspect=0.25)
-    found = calibration.apply(np.array([[-10.0, -10, 10, 10]]), np.array([45.0]))[0]
-    np.testing.assert_allclose(found[2:] - found[:2], [10, 40], atol=1e-9)
-    np.testing.assert_allclose((found[2:] + found[:2]) / 2, turned(np.array([0.0, 20.0]), 45), atol=1e-9)
 
 
 def test_detections_are_sorted_sliced_and_checked_with_their_angles():
@@ -346,9 +317,6 @@ def test_a_photo_is_searched_in_quarter_turns_until_somebody_is_sure(quarters, s
         atol=1e-6,
     )
     assert found.scores[0] == pytest.approx(score)
-
-
-def test_nobody_is_searched_for_four_times_and_not_found():
-    detector = Marks(0.95)
-    assert len(detector(np.zeros((20, 30, 3), np.uint8))) == 0
-    assert detector.seen == [(20, 30), (30, 20), (30, 20), (20, 30)]
+    nobody = Marks(0.95)
+    assert len(nobody(np.zeros((20, 30, 3), np.uint8))) == 0
+    assert nobody.seen == [(20, 30), (30, 20), (30, 20), (20, 30)]

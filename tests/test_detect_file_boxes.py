@@ -134,7 +134,6 @@ def test_what_the_demo_writes_of_a_video(tmp_path):
 
 
 def test_tables_of_the_package(tmp_path):
-    """Rows of a video, and of a photo, which the demo counts as frame 0."""
     rows = faces_of([[1, 2, 3, 4], [5, 6, 7, 8]]).to_rows(source="a.jpg", frame=0, time_s=0.0)
     rows += faces_of([[2, 2, 3, 4]]).to_rows(source="clip.mp4", frame=3, time_s=0.1)
     path = tmp_path / "landmarks.csv"
@@ -155,20 +154,16 @@ HEADER = "image,frame,x0,y0,x1,y1,score\n"
     [
         ("", "line 1: no column 'image' in the header (nothing); boxes need image,x0,y0,x1,y1"),
         ("image,x0,y0,x1\na.jpg,1,2,3\n", "line 1: no column 'y1' in the header (image, x0, y0, x1)"),
-        ("photo;x0;y0\n", "line 1: no column 'image' in the header (photo, x0, y0)"),
         (HEADER, "no boxes in it; a CSV has the columns image,x0,y0,x1,y1"),
         (HEADER + "a.jpg,,1,2,3,4,\nb.jpg,,1,two,3,4,\n", "line 3: y0 must be a number, got 'two'"),
-        (HEADER + "a.jpg,,1,2,3,,\n", "line 2: y1 must be a number, got ''"),
         (HEADER + "a.jpg,,1,2,nan,4,\n", "line 2: x1 must be a number, got 'nan'"),
         (HEADER + "a.jpg,,3,2,1,4,\n", "line 2: [3.0, 2.0, 1.0, 4.0] is no box; boxes are x0, y0, x1, y1"),
-        (HEADER + "a.jpg,1.5,1,2,3,4,\n", "line 2: frame must be a whole number from 0, got '1.5'"),
         (HEADER + "a.jpg,-1,1,2,3,4,\n", "line 2: frame must be a whole number from 0, got '-1'"),
         (HEADER + "a.jpg,,1,2,3,4,7\n", "line 2: the score must lie in [0, 1], got '7'"),
         (HEADER + ",,1,2,3,4,\n", "line 2: no image; every row names the photo or video"),
         (HEADER + "a.mp4,1,1,2,3,4,\na.mp4,,1,2,3,4,\n", "line 3: 'a.mp4' has boxes with a frame and without"),
         ('{"a.jpg": [[1, 2, 3, 4]],\n "b.jpg": [[1, 2]', "line 2: not JSON ("),
         ({"a.jpg": [[1, 2, 3, 4], [1, 2, 3]]}, "'a.jpg', box 1: [x0, y0, x1, y1] or"),
-        ({"a.jpg": [[1, 2, 3, "four"]]}, "'a.jpg', box 0: y1 must be a number, got 'four'"),
         ({"a.jpg": [[1, 2, 3, True]]}, "'a.jpg', box 0: y1 must be a number, got True"),
         ({"a.jpg": 7}, "'a.jpg': a list of boxes [x0, y0, x1, y1] is expected, got 7"),
         ({"a.mp4": {"first": [[1, 2, 3, 4]]}}, "'a.mp4', frame first, box 0: frame must be a number, got 'first'"),
@@ -179,10 +174,8 @@ HEADER = "image,frame,x0,y0,x1,y1,score\n"
         ({"image": "a.jpg", "faces": [{"box": [1, 2]}]}, "'a.jpg', face 0: a box is [x0, y0, x1, y1]"),
         ({"video": "a.mp4", "frames": [{"time": 0}]}, "frame 0: an object with 'frame' and 'faces' is expected"),
         ('{"a.jpg": []}\n{"b.jpg": [[1, 2, 3]]}', "line 2, 'b.jpg', box 0: [x0, y0, x1, y1] or"),
-        ("{}", "no boxes in it"),
         ('{"a.jpg": [[1, 2, 3, ' + "9" * 5000 + "]]}", "neither a CSV nor a JSON of boxes ("),
         ("[" * 100_000, "neither a CSV nor a JSON of boxes"),
-        ('image,x0\n"' + "a" * 200_000 + '",1\n', "line 1: no column 'y0'"),
         (HEADER + '"' + "a" * 200_000 + '",,1,2,3,4,\n', "line 2: no row of a table (field larger"),
         ({"a.jpg": [[1, 2, 3, 10**400]]}, "'a.jpg', box 0: y1 must be a number"),
         (HEADER + '"a\nb.jpg",,1,2,3,4,\nc.jpg,,1,2,3,x,\n', "line 4: y1 must be a number, got 'x'"),

@@ -108,10 +108,7 @@ def test_several_faces_best_first_and_below_the_threshold_none(model, raw):
     np.testing.assert_allclose(found.boxes, [box_of(2, 4, 8), box_of(30, 20, 8)], atol=1e-3)
     assert len(YuNet(model, score_threshold=0.9)(image)) == 1
     assert len(YuNet(model, score_threshold=0.3)(image)) == 3
-
-
-def test_neighbouring_cells_are_one_face(raw):
-    assert len(raw(photo((2, 4, 8)) + photo((3, 4, 8), colour=(250, 0, 0)))) == 1
+    assert len(raw(photo((2, 4, 8)) + photo((3, 4, 8), colour=(250, 0, 0)))) == 1  # neighbouring cells are one face
 
 
 def test_a_large_photo_is_reduced_and_boxes_come_back(raw):
@@ -147,14 +144,6 @@ def test_same_result_from_several_threads(raw):
         np.testing.assert_array_equal(one, other)
 
 
-def test_a_missing_file_is_named_with_its_source(tmp_path):
-    path = tmp_path / "face.onnx"
-    with pytest.raises(
-        FileNotFoundError, match=re.escape(f"{path}: no such YuNet file; get face_detection_yunet_2023")
-    ):
-        YuNet(path)
-
-
 @pytest.mark.parametrize(
     "kind", ["text", "empty", "cut off", "old heads", "heads of another shape", "half the heads", "picture"]
 )
@@ -181,9 +170,12 @@ def test_a_foreign_file_is_one_sentence(tmp_path, model, capfd, kind):
     assert capfd.readouterr().err == ""  # OpenCV's own complaints are kept off the terminal
 
 
-def test_a_folder_is_no_model(tmp_path):
+def test_no_file(tmp_path):
     with pytest.raises(ValueError, match="can't be read"):
         YuNet(tmp_path)
+    path = tmp_path / "face.onnx"
+    with pytest.raises(FileNotFoundError, match=re.escape(f"{path}: no such YuNet file; get face_detection")):
+        YuNet(path)
 
 
 def test_by_name_whatever_the_file_is_called(tmp_path, model):

@@ -91,7 +91,6 @@ def test_the_tree_of_the_design_is_there():
 
 
 def test_commands_on_configs_compose():
-    """Every override of the pages is one that its config has."""
     called = [(HYDRA[name], arguments) for name, arguments in commands() if name in HYDRA]
     assert len(called) > 15
     with initialize_config_dir(config_dir(), version_base="1.3"):

@@ -18,9 +18,9 @@ from pipnet.layouts import get_layout, layout_from_dict, map_points
 def test_errors_by_every_norm():
     samples = faces(3)
     result = evaluate(shifted(samples, (3, 4)), samples, layout=L68)
+    assert list(result.norms) == ["outer_eye", "pupil", "box"]
     for norm, distance in (("outer_eye", 40), ("pupil", 30), ("box", 48)):
         np.testing.assert_allclose(result.errors(norm), 5 / distance, rtol=1e-6)
-    assert list(result.norms) == ["outer_eye", "pupil", "box"]
     np.testing.assert_allclose(result.ious, 1.0)
     np.testing.assert_allclose(result.scores, 0.5)
 
@@ -191,10 +191,7 @@ def test_crop_space_of_the_authors_by_hand():
     metrics = measure(result)
     assert metrics["all"]["crop_space"]["mean"]["value"] == pytest.approx((10 + 17.7778) / 2, abs=1e-3)
     assert metrics["protocol"]["crop_space_scale"] == 1.1
-
-
-def test_crop_space_ends_where_the_photo_ends():
-    # Tight box x 0..64: their crop starts at 0, not at -3.2, so it is 67.2 wide and 39.6 high.
+    # It ends where the photo ends: of a tight box x 0..64 theirs starts at 0, not at -3.2, so it is 67.2 wide.
     sample = Sample(photo(0), face_68(x=0.0), "at the border")
     result = evaluate(shifted([sample], (0, 4)), [sample], layout=L68, crop_space=True)
     np.testing.assert_allclose(result.crop_space_errors(), 4 / 39.6 / (40 / 67.2), rtol=1e-5)

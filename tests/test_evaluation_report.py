@@ -1,17 +1,24 @@
-"""The figures and files of a report, worked by hand from known mistakes."""
+"""The figures and files of a report, worked by hand from known mistakes; and the command that writes them."""
 
 import csv
+import importlib
 import json
+import sys
 
 import cv2
 import numpy as np
 import pytest
+import torch
 from known_faces import L68, FakeLandmarker, detector_of, face_68, faces, number, photo, shifted
 
 from pipnet.data.sample import Sample
+from pipnet.data.synthetic.dataset import draw_faces
 from pipnet.evaluation.evaluate import evaluate
 from pipnet.evaluation.report import format_table, measure, write_report
+from pipnet.inference.landmarker import FaceLandmarker
 from pipnet.layouts import layout_from_dict
+from pipnet.model import checkpoint
+from pipnet.model.pipnet import PIPNet
 
 
 def test_figures_by_hand():
@@ -42,6 +49,18 @@ def test_parts_and_inner_points():
     assert metrics["all"]["outer_eye"]["mean"]["value"] == pytest.approx(10 * 17 / 68, abs=1e-3)
 
 
+def test_profile_without_eye_distance_is_counted_apart():
+    profile = face_68()
+    profile[36] = profile[45]
+    samples = [*faces(1), Sample(photo(1), profile, "profile")]
+    figures = measure(evaluate(shifted(samples, (4, 0)), samples, layout=L68))["all"]
+    assert figures["outer_eye"]["mean"]["value"] == pytest.approx(10, abs=1e-3)
+    assert {norm: (figures[norm]["faces"], figures[norm]["unmeasurable"]) for norm in ("outer_eye", "box")} == {
+        "outer_eye": (1, 1),
+        "box": (2, 0),
+    }
+
+
 def test_a_lost_half_pixel_shows_as_bias():
     samples = faces(30)
     noise = np.random.default_rng(0).normal(0, 1, (30, 2))
@@ -68,6 +87,18 @@ def test_subsets_are_counted_separately():
     assert subsets["dark"]["box"]["mean"]["value"] == pytest.approx(100 * 6 / 48, abs=1e-3)
 
 
+def test_table_shows_the_figures():
+    samples = faces(6, subsets=lambda i: ("everyone", "helen") if i else ("everyone",))
+    table = format_table(measure(evaluate(shifted(samples, (4, 0)), samples, layout=L68)))
+    header, *lines = table.splitlines()
+    assert header.split() == ["NME", "%,", "by", "faces", "mean", "median", "FR@8", "FR@10", "AUC@8", "AUC@10"]
+    assert next(line for line in lines if line.startswith("outer eyes")).split()[2:4] == ["6", "10.00"]
+    starts = {line.split(",")[0] for line in lines}
+    assert {"helen", "mouth"} <= starts
+    assert "everyone" not in starts  # the whole set stands at the top
+    assert "bias: x 10.00" in table
+
+
 def test_all_faces_missed_still_makes_a_report(tmp_path):
     samples = faces(3)
     landmarker = FakeLandmarker(L68, None, detector_of(lambda i: []))
@@ -77,16 +108,6 @@ def test_all_faces_missed_still_makes_a_report(tmp_path):
     assert figures["fr_10"] == {"value": 100, "low": 100, "high": 100}
     assert landmarker.batches == []
     assert "100.00" in format_table(metrics)
-
-
-def test_profile_without_eye_distance_is_counted_apart():
-    profile = face_68()
-    profile[36] = profile[45]
-    samples = [*faces(1), Sample(photo(1), profile, "profile")]
-    metrics = measure(evaluate(shifted(samples, (4, 0)), samples, layout=L68))
-    by_eyes, by_box = metrics["all"]["outer_eye"], metrics["all"]["box"]
-    assert (by_eyes["faces"], by_eyes["unmeasurable"], by_eyes["mean"]["value"]) == (1, 1, pytest.approx(10, abs=1e-3))
-    assert (by_box["faces"], by_box["unmeasurable"]) == (2, 0)
 
 
 def test_report_files(tmp_path):
@@ -145,13 +166,42 @@ def test_dots_on_the_worst_faces_lie_on_the_points(tmp_path):
     assert (xs.mean(), ys.mean()) == pytest.approx((63.5, 95.5), abs=0.6)
 
 
-def test_table_shows_the_figures():
-    samples = faces(6, subsets=lambda i: ("everyone", "helen") if i else ("everyone",))
-    table = format_table(measure(evaluate(shifted(samples, (4, 0)), samples, layout=L68)))
-    lines = table.splitlines()
-    assert lines[0].split() == ["NME", "%,", "by", "faces", "mean", "median", "FR@8", "FR@10", "AUC@8", "AUC@10"]
-    assert next(line for line in lines if line.startswith("outer eyes")).split()[2:4] == ["6", "10.00"]
-    assert any(line.startswith("helen, box size") for line in lines)
-    assert not any(line.startswith("everyone") for line in lines)  # the whole set stands at the top
-    assert any(line.startswith("mouth, outer eyes") for line in lines)
-    assert "bias: x 10.00" in table
+@pytest.fixture
+def command(tmp_path, monkeypatch):
+    """Runs ``pipnet.evaluate`` on six faces with an untrained network, in a folder outside the checkout."""
+    torch.manual_seed(0)
+    mean_face = np.mean([(face.points + 0.5) / 256 for face in draw_faces(5, seed=9)], axis=0)
+    net = PIPNet(mean_face, backbone="mobilenet_v3_small", input_size=64)
+    checkpoint.save(tmp_path / "untrained.pt", net, layout=L68, crop_scale=1.2, training={})
+    few = ["dataset=drawn", "dataset.splits.test.count=6", "dataset.splits.test.size=96", "resamples=100"]
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str) -> None:
+        words = ["evaluate", "device=cpu", "checkpoint=untrained.pt", *few, *arguments]
+        monkeypatch.setattr(sys, "argv", words)
+        importlib.import_module("pipnet.evaluate").main()
+
+    return run
+
+
+def test_command_writes_what_evaluate_measures(command, tmp_path, capsys):
+    command("box_noise=[0,0.1]", "crop_space=true", "output=out")
+    written = {path.name for path in tmp_path.rglob("*")} - {"untrained.pt"}
+    assert written == {"out", "metrics.json", "per_face.csv", "ced.png", "worst_faces.png", "box_noise.png"}
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    landmarker = FaceLandmarker.load(tmp_path / "untrained.pt", device="cpu")
+    expected = evaluate(landmarker, draw_faces(6, seed=2, size=96), layout=L68).errors()
+    mean = metrics["all"]["outer_eye"]["mean"]["value"]
+    assert mean == pytest.approx(100 * expected.mean(), abs=1e-3)
+    assert metrics["box_noise"][0]["mean"]["value"] == mean  # no noise: the label boxes
+    assert metrics["box_noise"][1]["mean"]["value"] != mean
+    assert (metrics["dataset"], metrics["split"], metrics["checkpoint"]) == ("drawn", "test", "untrained.pt")
+    printed = capsys.readouterr().out
+    assert f"{mean:.2f} [" in printed
+    assert "authors' crop space" in printed
+
+
+def test_what_the_user_can_mend_is_one_sentence(command):
+    with pytest.raises(SystemExit, match=r"^pipnet\.evaluate: error: .*no split 'tset'.*$") as caught:
+        command("split=tset")
+    assert "\n" not in str(caught.value)

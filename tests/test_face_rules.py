@@ -76,7 +76,6 @@ def test_boxes_at_the_border():
 @pytest.mark.parametrize("at", [(100.0, 90.0), (3.2, 5.7), (198.6, 150.1)])
 @pytest.mark.parametrize("face_size", [20, 50, 224])
 def test_the_box_marks_the_same_spot_in_the_crop(at, face_size):
-    """A bright spot in the middle of the box; averaged down or not, cut at the border or not."""
     height, width = 180, 240
     y, x = np.mgrid[:height, :width]
     spot = 250 * np.exp(-((x - at[0]) ** 2 + (y - at[1]) ** 2) / (2 * 4.0**2))

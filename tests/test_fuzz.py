@@ -19,17 +19,11 @@ FUZZING = Path(__file__).resolve().parent / "fuzzing.py"
 MEMORY_GB = 6.0  # a turned photo of MAX_PIXELS takes 3: decoded, turned, and as RGB
 
 
-def fuzz(what: str, examples: int, folder: Path, fault: str = "") -> subprocess.CompletedProcess[bytes]:
-    command = [sys.executable, str(FUZZING), what, str(examples), str(folder), fault]
-    quiet = {"OPENCV_LOG_LEVEL": "SILENT", "OPENCV_FFMPEG_LOGLEVEL": "-8", "OMP_NUM_THREADS": "1"}
-    return subprocess.run(command, capture_output=True, env={**os.environ, **quiet}, timeout=1200, check=False)
-
-
-@pytest.mark.parametrize(
-    ("what", "examples"), [("photos", 150), ("arrays", 150), ("labels", 100), ("videos", 30), ("network", 15)]
-)
+@pytest.mark.parametrize(("what", "examples"), [("photos", 150), ("arrays", 150), ("labels", 100), ("videos", 30)])
 def test_a_right_answer_or_one_sentence(what, examples, tmp_path):
-    done = fuzz(what, examples, tmp_path)
+    command = [sys.executable, str(FUZZING), what, str(examples), str(tmp_path)]
+    quiet = {"OPENCV_LOG_LEVEL": "SILENT", "OPENCV_FFMPEG_LOGLEVEL": "-8", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, env={**os.environ, **quiet}, timeout=1200, check=False)
     if done.returncode:
         kept = Path(tempfile.mkdtemp(prefix="pipnet-fuzz-"))
         for case in tmp_path.glob("case*"):
@@ -41,12 +35,3 @@ def test_a_right_answer_or_one_sentence(what, examples, tmp_path):
     assert answered >= examples / 10  # what is thrown is not all rubbish
     assert refused >= examples / 10  # nor all good
     assert gigabytes < MEMORY_GB
-
-
-@pytest.mark.parametrize(("fault", "sign"), [("crash", "Segmentation fault"), ("hang", "Timeout")])
-def test_the_fuzzer_sees_what_it_looks_for(fault, sign, tmp_path):
-    """Each kind of failure, put in on purpose, ends the process with a status and its name."""
-    done = fuzz("photos", 20, tmp_path, fault)
-    assert done.returncode != 0
-    assert sign in done.stderr.decode(errors="replace")
-    assert list(tmp_path.glob("case*"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import struct
 import tracemalloc
 import warnings
@@ -65,8 +66,10 @@ def test_arrays():
     flipped = read_image(image[:, ::-1])
     assert flipped.flags.c_contiguous
     np.testing.assert_array_equal(flipped, image[:, ::-1])
-    for wrong in (np.zeros((4, 4, 3)), np.zeros((4, 4, 2), np.uint8), np.zeros((0, 4, 3), np.uint8), grey[0]):
-        with pytest.raises(BadSampleError, match="an image must be uint8"):
+    shapes = ((4, 4, 2), (0, 4, 3), (1, 2, 4, 4, 3), (4,))
+    kinds = (np.zeros((4, 4, 3)), np.full((4, 4, 3), np.nan), np.zeros((4, 4, 3), bool))
+    for wrong in (*kinds, *(np.zeros(shape, np.uint8) for shape in shapes)):
+        with pytest.raises(BadSampleError, match=f"an image must be uint8.*{re.escape(str(wrong.shape))}"):
             read_image(wrong)
 
 

@@ -152,7 +152,6 @@ def test_a_strip_of_a_million_pixels_takes_no_gigabytes():
 
 
 def test_four_threads_get_what_one_gets(shipped):
-    """The real network and the real detector, loaded by whichever thread comes first."""
     image = astronaut()
     photos = [np.ascontiguousarray(np.roll(image, 8 * i, axis=1)[i : 300 + i]) for i in range(3)]
     serial = [shipped(one) for one in photos]
@@ -194,7 +193,6 @@ def test_a_crop_of_a_photo_wider_than_opencv_warps():
 
 @pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in kilobytes on Linux only")
 def test_a_photo_of_12000_pixels_is_read_once(tmp_path, shipped):
-    """The face is found, and memory stays within a few copies of the photo, which is 130 MB as RGB."""
     image = np.full((3600, 12_000, 3), 90, dtype=np.uint8)
     portrait = cv2.resize(astronaut(), None, fx=6, fy=6, interpolation=cv2.INTER_AREA)
     image[300:3372, 5000:8072] = portrait

@@ -24,7 +24,6 @@ def centre_of_light(frame: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("scale", [0.19, 0.4, 0.6, 1.0, 2.3])
 def test_a_spot_is_painted_where_its_point_is(scale):
-    """Half a pixel lost in the averaging, the warp or the matrices would show."""
     place = (217.3, 162.6)
     photo = spots((403, 301), [place], radius=6 / scale if scale < 1 else 6)
     path = sway(12, (210.0, 170.0), scale, amplitude_px=30, degrees=25, zoom=1.2, size=(200, 150), period_s=0.5)

@@ -50,7 +50,6 @@ for command in sys.argv[1:]:
 
 
 def test_a_folder_that_can_not_be_made_is_named_before_any_work():
-    """Commands in one process, which imports PyTorch once."""
     if not Path("/proc/self").exists():
         pytest.skip("no /proc, where nobody can make a folder")
     keys = {

@@ -38,7 +38,6 @@ def test_the_average_follows_its_formula():
         for key, values in net.state_dict().items():
             if values.is_floating_point():
                 expected[key] = decay * expected.get(key, torch.zeros_like(values)) + (1 - decay) * values
-    assert [min(0.5, (1 + n) / (10 + n)) for n in (1, 4, 8, 9)] == [2 / 11, 5 / 14, 0.5, 0.5]
     for key, values in average.module.state_dict().items():
         if values.is_floating_point():
             torch.testing.assert_close(values, expected[key], rtol=1e-5, atol=1e-6)

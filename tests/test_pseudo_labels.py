@@ -192,16 +192,6 @@ def test_a_stop_signal_ends_with_one_sentence_and_the_same_call_resumes(faces, f
     assert_same_labels(label(faces), label(fresh))
 
 
-def test_a_disk_that_fills_up_while_labels_are_written_is_one_sentence(fresh, monkeypatch):
-    monkeypatch.setattr(pseudo_labels, "CHUNK", 4)
-    fresh.database.rows("PRAGMA max_page_count=1")  # no more than there are
-    with pytest.raises(OSError, match=r"faces.sqlite can't be written: .* is full; free disk space or choose another"):
-        label(fresh)
-    assert labelled(fresh) == []
-    fresh.database.rows("PRAGMA max_page_count=100000")
-    assert len(label(fresh)) == COUNT
-
-
 def test_finished_labels_are_read_back_and_those_of_others_lie_beside_them(fresh, monkeypatch):
     first = label(fresh)
     before = numbers(first)
@@ -294,7 +284,6 @@ def dots(tmp_path, quarters=0):
 
 @pytest.mark.parametrize("quarters", [0, 1, 2, 3])
 def test_mirrored_views_are_undone_to_where_the_labels_of_upright_ones_sit(tmp_path, quarters):
-    """Whichever way the face is turned: its right is along its own eyes."""
     layout = layout_from_dict({"name": "two", "num_points": 2, "mirror_pairs": [[0, 1]]})
     faces, places = dots(tmp_path, quarters)
     expected = places + turned(np.array([SHIFT * 40, 0]), 90.0 * quarters)  # the longer side of the box is 40 px

@@ -46,7 +46,6 @@ def found(module: str, name: str) -> Any:
 
 @pytest.mark.parametrize("script", sorted(tables.HERE.glob("*/*.py")), ids=str)
 def test_every_script_finds_what_it_uses(script: Path):
-    """When it is imported, and when it is run: what functions import, and names that are patched."""
     text, imported = script.read_text(encoding="utf-8"), {}
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.ImportFrom) and str(node.module).startswith(("pipnet", "experiments")):

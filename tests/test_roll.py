@@ -161,7 +161,6 @@ class Faint(UprightOnly):
 
 @pytest.mark.parametrize("score", [0.05, 0.005], ids=["the largest there is", "not even the largest"])
 def test_a_face_is_found_by_way_of_a_score_that_says_nothing(score):
-    """As in detectors' boxes around heads that lie: too wide, and upside down."""
     landmarker = FaceLandmarker(Faint(score), layout=LAYOUT, crop_scale=2.2, mean_face=MEAN_FACE, detector=never)
     true = face_at(180)
     wide = tight_box(true) + np.array([-30, -30, 30, 30])
@@ -216,7 +215,6 @@ def test_bad_angles_are_one_sentence(landmarker, angles, message):
 
 
 def test_a_detectors_box_is_calibrated_for_the_angle_that_the_caller_gives(network):
-    """It frames the forehead, above an upright face and to the right of one that lies on its right side."""
     calibration = Calibration(shift=(0.0, 0.25), scale=(1.0, 0.5))
     upright = np.array([-30.0, -80.0, 30.0, 40.0])  # around FACE, and as high again
     box = tight_box(turned(upright.reshape(2, 2), 90.0)) + np.tile([160.0, 120.0], 2)

@@ -30,34 +30,8 @@ from pipnet.inference.runtimes import (
     open_runtime,
 )
 from pipnet.inference.sessions import export_openvino, threads_from_environment
-from pipnet.layouts import get_layout
-from pipnet.model import checkpoint
-from pipnet.model.onnx_graph import export_onnx
-from pipnet.model.pipnet import PIPNet
 
 ROOT = Path(__file__).resolve().parent.parent
-PARAMETERS = {"point_bias": [0.25] * 68, "log_spread": -1.0, "peak": 0.5, "face_bias": 0.0, "face_weight": 1.0}
-
-
-@pytest.fixture(scope="module")
-def small() -> checkpoint.LoadedModel:
-    mean_face = np.random.default_rng(0).uniform(0.2, 0.8, (68, 2))
-    net = PIPNet(mean_face, "mobilenet_v3_small", num_neighbors=4, input_size=64, confidence=PARAMETERS).eval()
-    return checkpoint.LoadedModel(net, get_layout("300w_68"), 1.25, {"licence": "none"})
-
-
-@pytest.fixture(scope="module")
-def graph(small, tmp_path_factory) -> Path:
-    path = tmp_path_factory.mktemp("graph") / "net.onnx"
-    export_onnx(small, path, card="for tests")
-    return path
-
-
-@pytest.fixture(scope="module")
-def weights(small, graph) -> Path:
-    path = graph.with_name("net.pt")
-    checkpoint.save(path, small.net, layout=small.layout, crop_scale=1.25, training={})
-    return path
 
 
 def difference_px(ours, theirs, size: int) -> np.ndarray:
@@ -96,31 +70,23 @@ def test_the_weights_that_ship_have_the_same_points_on_every_runtime(name, portr
     got = int8(portrait)
     assert difference_px(got, expected, 256).mean() < 0.8
     np.testing.assert_allclose(got[2], expected[2], atol=0.02)
-    assert SHIPPED_GRAPH.stat().st_size < 6e6
     assert int8.metadata["precision"] == "int8"
     assert "non-commercial research" in int8.metadata["card"]
-
-
-def test_both_runtimes_of_the_graph_that_ships_agree_up_to_the_rounding_of_int8(portrait):
-    ort, vino = (open_runtime(SHIPPED_GRAPH, name, threads=1) for name in ("onnxruntime", "openvino"))
-    assert difference_px(ort(portrait), vino(portrait), 256).mean() < 0.4
-    assert ort.metadata == vino.metadata
 
 
 @pytest.mark.parametrize(
     ("runtime", "suffix"), [(OnnxRuntime, ".onnx"), (OpenVinoRuntime, ".onnx"), (OpenVinoRuntime, ".xml")]
 )
-def test_an_exported_network_predicts_the_same_and_keeps_it(small, graph, tmp_path, runtime, suffix):
-    """One by one, in a batch, and from several threads: a result stays when the next call comes."""
-    path = graph
+def test_an_exported_network_predicts_the_same_and_keeps_it(small_model, small_graph, tmp_path, runtime, suffix):
+    path = small_graph
     if suffix == ".xml":
         path = tmp_path / "net.xml"
-        export_openvino(graph, path)
+        export_openvino(small_graph, path)
         assert sorted(file.name for file in tmp_path.iterdir()) == ["net.bin", "net.xml"]
     crops = np.random.default_rng(0).integers(0, 256, (6, 64, 64, 3), dtype=np.uint8)
     crops.flags.writeable = False
     network = runtime(path, threads=1)
-    reference, exported = TorchRuntime(small.net)(crops.copy()), network(crops)
+    reference, exported = TorchRuntime(small_model.net)(crops.copy()), network(crops)
     for ours, theirs in zip(exported, reference, strict=True):
         assert ours.shape == theirs.shape
         assert ours.dtype == np.float32
@@ -132,7 +98,7 @@ def test_an_exported_network_predicts_the_same_and_keeps_it(small, graph, tmp_pa
         np.testing.assert_array_equal(one[0], other[0])
         np.testing.assert_allclose(one[0][0], exported[0][row], atol=1e-4)
     landmarker = FaceLandmarker.load(path)
-    assert (landmarker.crop_scale, landmarker.layout) == (1.25, small.layout)
+    assert (landmarker.crop_scale, landmarker.layout) == (1.25, small_model.layout)
     known = landmarker.runtime.metadata
     assert (known["training"], known["card"], known["precision"]) == ({"licence": "none"}, "for tests", "fp32")
 
@@ -143,19 +109,12 @@ def test_an_exported_network_predicts_the_same_and_keeps_it(small, graph, tmp_pa
         (None, {}, "300w_mobilenet_v2_int8.onnx (mobilenet_v2), openvino in int8, 3 threads"),
         (None, {"runtime": "onnxruntime", "threads": 1}, "(mobilenet_v2), onnxruntime in int8, 1 thread"),
         (None, {"runtime": "torch"}, "300w_mobilenet_v2.pt (mobilenet_v2), torch in fp32, "),
-        ("weights", {}, "net.pt (mobilenet_v3_small), torch in fp32, "),
-        (
-            "weights",
-            {"runtime": "onnxruntime", "threads": 1},
-            "net.pt (mobilenet_v3_small), onnxruntime in fp32, 1 ",
-        ),
-        ("weights", {"runtime": "openvino"}, "net.pt (mobilenet_v3_small), openvino in fp32, 3 threads"),
-        ("graph", {"threads": 2}, "net.onnx (mobilenet_v3_small), openvino in fp32, 2 threads"),
-        ("graph", {"runtime": "onnxruntime"}, "net.onnx (mobilenet_v3_small), onnxruntime in fp32, 3 threads"),
+        ("small_weights", {}, "net.pt (mobilenet_v3_small), torch in fp32, "),
+        ("small_weights", {"runtime": "openvino"}, "net.pt (mobilenet_v3_small), openvino in fp32, 3 threads"),
+        ("small_graph", {"threads": 2}, "net.onnx (mobilenet_v3_small), openvino in fp32, 2 threads"),
     ],
 )
 def test_a_landmarker_says_what_it_is(file, arguments, said, request, monkeypatch):
-    """Network, runtime, precision, threads, detector; by default the fastest runtime."""
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     path = None if file is None else request.getfixturevalue(file)
     shown = repr(FaceLandmarker.load(path, device="cpu", **arguments))
@@ -163,47 +122,47 @@ def test_a_landmarker_says_what_it_is(file, arguments, said, request, monkeypatc
     assert re.fullmatch(r"FaceLandmarker\(.* \(.*\), .* in .*, \d threads?, detector retinaface\)", shown)
 
 
-def test_a_landmarker_of_a_model_says_what_it_is(small, graph, monkeypatch):
+def test_a_landmarker_of_a_model_says_what_it_is(small_model, small_graph, monkeypatch):
     said = r"FaceLandmarker\(mobilenet_v3_small, torch in fp32, \d+ threads?, detector RetinaFace\)"
-    assert re.fullmatch(said, repr(FaceLandmarker.from_model(small, detector=RetinaFace(threads=1))))
+    assert re.fullmatch(said, repr(FaceLandmarker.from_model(small_model, detector=RetinaFace(threads=1))))
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    assert "all threads" in repr(FaceLandmarker.load(graph, device="cpu", runtime="onnxruntime"))
+    assert "all threads" in repr(FaceLandmarker.load(small_graph, device="cpu", runtime="onnxruntime"))
     with pytest.raises(ValueError, match="no runtime 'tensorflow'; there are: auto, torch, onnxruntime, openvino"):
         FaceLandmarker.load(runtime="tensorflow")
     with pytest.raises(ValueError, match="threads must be 0"):
         FaceLandmarker.load(threads=-1)
 
 
-def test_a_runtime_that_cannot_serve_says_so_and_another_does(graph, monkeypatch):
+def test_a_runtime_that_cannot_serve_says_so_and_another_does(small_graph, monkeypatch):
     with pytest.warns(UserWarning, match=r"net\.onnx does not run on torch; .* openvino serves instead"):
-        assert FaceLandmarker.load(graph, device="cpu", runtime="torch").runtime.name == "openvino"
+        assert FaceLandmarker.load(small_graph, device="cpu", runtime="torch").runtime.name == "openvino"
     with pytest.raises(RuntimeUnavailableError, match=r"net\.onnx does not run on torch"):
-        open_runtime(graph, "torch")
+        open_runtime(small_graph, "torch")
     with pytest.raises(RuntimeUnavailableError, match="onnxruntime runs on the CPU only"):
-        open_runtime(graph, "onnxruntime", device="cuda")
+        open_runtime(small_graph, "onnxruntime", device="cuda")
     if not torch.cuda.is_available():
         with pytest.warns(UserWarning, match="device 'cuda' is not there.*; the CPU serves instead"):
-            FaceLandmarker.load(graph, device="cuda")
+            FaceLandmarker.load(small_graph, device="cuda")
     installed = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "openvino" else installed(name))
-    assert FaceLandmarker.load(graph, device="cpu").runtime.name == "onnxruntime"
+    assert FaceLandmarker.load(small_graph, device="cpu").runtime.name == "onnxruntime"
     with pytest.warns(UserWarning, match="openvino is not installed; pip install .*; onnxruntime serves instead"):
-        assert FaceLandmarker.load(graph, device="cpu", runtime="openvino").runtime.name == "onnxruntime"
+        assert FaceLandmarker.load(small_graph, device="cpu", runtime="openvino").runtime.name == "onnxruntime"
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "onnx" else installed(name))
     needs = r"a checkpoint, of which onnxruntime needs a graph, .*pipnet\[export\].*; torch serves instead"
     with pytest.warns(UserWarning, match=needs):
         assert FaceLandmarker.load(SHIPPED_WEIGHTS, device="cpu", runtime="onnxruntime").runtime.name == "torch"
 
 
-def test_a_graph_runs_on_the_cpu_of_a_machine_with_cuda(graph, monkeypatch):
+def test_a_graph_runs_on_the_cpu_of_a_machine_with_cuda(small_graph, monkeypatch):
     monkeypatch.setattr(landmarker, "usable_device", lambda device: device if device == "cpu" else "cuda")
-    assert FaceLandmarker.load(graph).runtime.name == "openvino"
+    assert FaceLandmarker.load(small_graph).runtime.name == "openvino"
     assert FaceLandmarker.load(runtime="onnxruntime").runtime.name == "onnxruntime"
     with pytest.warns(UserWarning, match="graphs run on the CPU only here, not on 'cuda'; the CPU serves instead"):
-        assert FaceLandmarker.load(graph, device="cuda").runtime.name == "openvino"
+        assert FaceLandmarker.load(small_graph, device="cuda").runtime.name == "openvino"
 
 
-def test_an_openvino_that_does_not_work_leaves_it_to_onnx_runtime(graph, monkeypatch):
+def test_an_openvino_that_does_not_work_leaves_it_to_onnx_runtime(small_graph, monkeypatch):
     def fails(error: Exception):
         def refuse(*arguments: object) -> None:
             if arguments[0] != "onnxruntime":
@@ -219,12 +178,12 @@ def test_an_openvino_that_does_not_work_leaves_it_to_onnx_runtime(graph, monkeyp
     ):
         monkeypatch.setattr(module, name, fails(error))
         with pytest.warns(UserWarning, match=f"openvino {complaint}; onnxruntime serves"):
-            assert FaceLandmarker.load(graph, device="cpu").runtime.name == "onnxruntime"
+            assert FaceLandmarker.load(small_graph, device="cpu").runtime.name == "onnxruntime"
         monkeypatch.undo()
 
 
-def test_weights_of_an_openvino_file_that_are_missing(graph, tmp_path):
-    export_openvino(graph, tmp_path / "net.xml")
+def test_weights_of_an_openvino_file_that_are_missing(small_graph, tmp_path):
+    export_openvino(small_graph, tmp_path / "net.xml")
     (tmp_path / "net.bin").unlink()
     (tmp_path / "text.bin").touch()
     (tmp_path / "text.xml").write_text("some words")
@@ -278,10 +237,9 @@ def rewritten(graph: Path, path: Path, change) -> Path:
     return path
 
 
-def test_a_graph_of_0_4_is_read(graph, tmp_path):
-    """Its metadata call crop_scale box_scale."""
-    old = rewritten(graph, tmp_path / "old.onnx", lambda text: text.replace('"crop_scale"', '"box_scale"'))
-    assert OnnxRuntime(old, threads=1).metadata == OnnxRuntime(graph, threads=1).metadata
+def test_a_graph_of_0_4_is_read(small_graph, tmp_path):
+    old = rewritten(small_graph, tmp_path / "old.onnx", lambda text: text.replace('"crop_scale"', '"box_scale"'))
+    assert OnnxRuntime(old, threads=1).metadata == OnnxRuntime(small_graph, threads=1).metadata
 
 
 KNOWN = {"format": 1, "layout": {}, "crop_scale": 1, "input_size": 64}
@@ -299,15 +257,15 @@ KNOWN = {"format": 1, "layout": {}, "crop_scale": 1, "input_size": 64}
         (None, "says nothing of its points"),
     ],
 )
-def test_metadata_that_are_none(text, message, graph, tmp_path):
+def test_metadata_that_are_none(text, message, small_graph, tmp_path):
     with pytest.raises(ValueError, match=message):
-        FaceLandmarker.load(rewritten(graph, tmp_path / "other.onnx", lambda before: text))
+        FaceLandmarker.load(rewritten(small_graph, tmp_path / "other.onnx", lambda before: text))
 
 
-def test_files_that_are_no_graph(graph, tmp_path):
+def test_files_that_are_no_graph(small_graph, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no network .*gone\.onnx"):
         FaceLandmarker.load(tmp_path / "gone.onnx")
-    whole = graph.read_bytes()
+    whole = small_graph.read_bytes()
     for name, content in {"cut": whole[: len(whole) // 2], "text": b"no network at all", "empty": b""}.items():
         broken = tmp_path / f"{name}.onnx"
         broken.write_bytes(content)

@@ -14,13 +14,13 @@ import self_train_worker
 import torch
 from hydra.core.global_hydra import GlobalHydra
 from small_self_training import STAGES, command, config, records, self_train_here, stages, weights
-from small_training import assert_same
+from small_training import assert_same, start
 from test_distributed import torchrun
 
 import pipnet.self_train
 import pipnet.self_training.loop
 from pipnet.model import checkpoint
-from pipnet.self_training.face_store import FILE, Database, UnlabelledFaces
+from pipnet.self_training.face_store import FILE, UnlabelledFaces
 from pipnet.self_training.ingest import FaceRules, ingest
 from pipnet.self_training.pseudo_labels import PseudoLabels
 from pipnet.train import train
@@ -72,26 +72,16 @@ def test_asked_for_again_it_does_nothing(whole, capfd):
 
 @pytest.mark.slow
 @pytest.mark.timeout(1500)  # many starts of Python, on a machine that may be busy
-def test_the_command_killed_in_every_stage_and_given_again(whole, tmp_path):
-    moments, finished, store = random.Random(0), [], tmp_path / "face_store" / FILE
-    signs = ["face_store/faces.sqlite", 1, "1_coarse/last.pt", "2_full/last.pt"]
-
-    def there(sign):
-        if isinstance(sign, str):
-            return any(tmp_path.glob(sign))
-        # So many stages have begun to label faces.
-        return len(Database(store).rows("SELECT id FROM labellings")) >= sign
-
-    for sign in signs:
-        process = subprocess.Popen(
-            command(tmp_path, "fit.save_minutes=0"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        while process.poll() is None and not there(sign):
+def test_killed_in_every_stage_and_given_again(whole, tmp_path):
+    moments, finished = random.Random(0), []
+    for sign in (f"face_store/{FILE}", "1_coarse/last.pt", "2_full/last.pt"):
+        process = start(self_train_here, tmp_path, stages(*STAGES), "fit.save_minutes=0")
+        while process.is_alive() and not (tmp_path / sign).exists():
             time.sleep(0.001)
         time.sleep(moments.uniform(0, 0.1))
         process.kill()
-        process.wait()
-        assert there(sign), sign
+        process.join()
+        assert (tmp_path / sign).exists(), sign
         finished.append(len(records(tmp_path)))
     assert finished == sorted(finished)
     assert not (tmp_path / "best.pt").exists(), "the last kill came before the end"
@@ -147,7 +137,6 @@ def test_ctrl_c_anywhere_is_one_sentence(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("forgotten", [False, True])
 def test_runs_that_share_faces_each_keep_their_choice(whole, tmp_path, forgotten):
-    """Another run has chosen others in the same store; or the store was emptied, and all are found again."""
     store = tmp_path / "face_store"
     if not forgotten:
         shutil.copytree(whole / "face_store", store)

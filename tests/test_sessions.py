@@ -19,10 +19,6 @@ from pipnet.inference.landmarker import FaceLandmarker
 from pipnet.inference.runtimes import OnnxRuntime
 from pipnet.inference.sessions import Session
 from pipnet.inference.tracking import FaceTracker
-from pipnet.layouts import get_layout
-from pipnet.model import checkpoint
-from pipnet.model.onnx_graph import export_onnx
-from pipnet.model.pipnet import PIPNet
 
 ROOT = Path(__file__).resolve().parent.parent
 COPIES = {"pickle": lambda thing: pickle.loads(pickle.dumps(thing)), "deepcopy": copy.deepcopy}
@@ -33,22 +29,11 @@ def upper_half(image: np.ndarray) -> Detections:
     return Detections([[179, 88, 270, 178]], [0.9])
 
 
-@pytest.fixture(scope="module")
-def files(tmp_path_factory) -> dict[str, Path]:
-    """A small network as a checkpoint and as a graph."""
-    folder, layout = tmp_path_factory.mktemp("networks"), get_layout("300w_68")
-    mean_face = np.random.default_rng(0).uniform(0.2, 0.8, (68, 2))
-    net = PIPNet(mean_face, "mobilenet_v3_small", num_neighbors=4, input_size=64).eval()
-    checkpoint.save(folder / "net.pt", net, layout=layout, crop_scale=1.25, training={})
-    export_onnx(checkpoint.load(folder / "net.pt"), folder / "net.onnx")
-    return {"torch": folder / "net.pt", "onnxruntime": folder / "net.onnx", "openvino": folder / "net.onnx"}
-
-
 @pytest.mark.parametrize("runtime", ["onnxruntime", "openvino", "torch"])
-def test_a_copy_finds_the_same_points(runtime, files):
-    landmarker = FaceLandmarker.load(
-        files[runtime], device="cpu", runtime=runtime, threads=1, detector=RetinaFace(threads=1, max_side=256)
-    )
+def test_a_copy_finds_the_same_points(runtime, small_weights, small_graph):
+    path = small_weights if runtime == "torch" else small_graph
+    detector = RetinaFace(threads=1, max_side=256)
+    landmarker = FaceLandmarker.load(path, device="cpu", runtime=runtime, threads=1, detector=detector)
     expected = landmarker(astronaut())
     assert len(expected) == 1
     for again in COPIES.values():
@@ -58,14 +43,14 @@ def test_a_copy_finds_the_same_points(runtime, files):
 
 
 @pytest.mark.parametrize("detector", ["retinaface", upper_half])
-def test_a_copy_has_the_same_detector(detector, files):
-    landmarker = FaceLandmarker.load(files["onnxruntime"], runtime="onnxruntime", threads=1, detector=detector)
+def test_a_copy_has_the_same_detector(detector, small_graph):
+    landmarker = FaceLandmarker.load(small_graph, runtime="onnxruntime", threads=1, detector=detector)
     for other in (again(landmarker) for again in COPIES.values()):  # before the detector is loaded
         np.testing.assert_array_equal(other(astronaut()).boxes, landmarker(astronaut()).boxes)
 
 
-def test_a_graph_made_in_memory_and_a_file_named_from_here_are_opened_again(files, tmp_path, monkeypatch):
-    content = files["onnxruntime"].read_bytes()
+def test_a_graph_made_in_memory_and_a_file_named_from_here_are_opened_again(small_graph, tmp_path, monkeypatch):
+    content = small_graph.read_bytes()
     crops = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), dtype=np.uint8)
     (tmp_path / "net.onnx").write_bytes(content)
     (tmp_path / "elsewhere").mkdir()
@@ -137,7 +122,6 @@ if __name__ == "__main__":
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 @pytest.mark.parametrize("runtime", ["onnxruntime", "openvino", "torch"])
 def test_a_forked_process_does_not_hang(runtime):
-    """As with multiprocessing's pools, or gunicorn --preload, after the parent ran once."""
     environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
     environment["OMP_WAIT_POLICY"] = "passive"  # threads that spin slow each other down on a busy machine
     done = subprocess.run(
@@ -171,3 +155,18 @@ def test_a_spawned_process_opens_its_own(tmp_path):
         [sys.executable, script], capture_output=True, text=True, cwd=tmp_path, env=environment, timeout=1200
     )
     assert (done.returncode, done.stdout.strip()) == (0, "done"), done.stderr
+
+
+def test_openvino_reports_nothing_over_the_network():
+    program = """
+import multiprocessing, sys
+from pipnet import FaceLandmarker
+import numpy as np
+multiprocessing.Process.start = lambda process: sys.exit(f"{process} is started")
+landmarker = FaceLandmarker.load(runtime="openvino")
+landmarker(np.zeros((64, 64, 3), np.uint8))
+import openvino.tools.ovc
+print([name for name in sys.modules if "telemetry" in name and "ovc" not in name], landmarker.runtime.name)
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.stdout == "[] openvino\n", done.stderr

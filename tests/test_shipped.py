@@ -65,10 +65,9 @@ def test_the_file_says_how_it_was_trained():
     assert "resume" not in checkpoint.read(SHIPPED_WEIGHTS)
 
 
-@pytest.mark.parametrize("runtime", ["auto", "torch", "onnxruntime"])
-def test_the_portrait_has_its_points_in_place(runtime: str):
+def test_the_portrait_has_its_points_in_place(shipped: FaceLandmarker):
     data = pytest.importorskip("skimage.data", reason="scikit-image ships the portrait")
-    faces = FaceLandmarker.load(device="cpu", runtime=runtime)(data.astronaut())
+    faces = shipped(data.astronaut())
     assert len(faces) == 1
     eye_left, eye_right, nose, mouth, chin = (
         faces.points[0, i].mean(axis=0) for i in ([*range(36, 42)], [*range(42, 48)], [30], [*range(48, 60)], [8])

@@ -52,7 +52,6 @@ def test_settled_it_is_the_filter_of_the_paper():
 
 
 def test_each_vector_has_a_cutoff_of_its_own():
-    """Filtering together is filtering one by one; a point that runs doesn't open the filter of one that rests."""
     settings = OneEuroSettings(min_cutoff=1.0, beta=5.0)
     values = np.random.default_rng(0).normal(0, 1, (30, 4, 2)) * np.array([0.1, 1, 5, 20])[:, None]
     together = OneEuro(settings)
@@ -103,7 +102,6 @@ def test_settings_depend_on_neither_resolution_nor_place_and_angle():
 
 
 def test_twice_the_frame_rate_filters_alike():
-    """The same motion and as much noise: what is left of it does not depend on the camera."""
     left = [
         run(SQUARE + noise(4 * fps, 0.4, seed=fps), np.arange(4 * fps) / fps)[fps:].std(axis=0).mean()
         for fps in (15, 30, 60)
@@ -146,7 +144,6 @@ def test_the_first_frame_passes_as_it_is_also_after_a_gap_and_a_reset():
 
 
 def test_several_faces_at_once_are_each_alone():
-    """The same numbers as one by one, so that records can be swept quickly."""
     faces = np.stack([SQUARE + noise(20, 0.3, seed) for seed in range(3)], axis=1)  # (T, F, N, 2)
     together = run(faces)
     for face in range(3):
@@ -185,7 +182,6 @@ def test_wrong_settings_are_one_sentence(settings, message):
 
 
 def test_the_record_keeps_its_bars():
-    """On test faces: jitter falls by 60 % or more, less than 0.5 % NME is added, the lag is under one frame."""
     metrics = json.loads((RECORD / "metrics.json").read_text(encoding="utf-8"))
     assert metrics["settings"] == json.loads(json.dumps(asdict(Smoothing())))
     assert metrics["faces"]["test"] == 60

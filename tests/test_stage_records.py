@@ -1,7 +1,5 @@
 """What a self-training remembers between its stages, and what it refuses."""
 
-import json
-
 import pytest
 import torch
 
@@ -62,22 +60,8 @@ def test_an_ordinary_training_is_not_written_over(tmp_path, name):
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
-def test_a_finished_stage_counts_as_trained(tmp_path):
-    StageRecords(tmp_path, config(), ALONE).add({"name": "0_labels"})
-    with pytest.raises(TrainingError, match="seed=0, now seed=1"):
-        StageRecords(tmp_path, config(seed=1), ALONE)
-    assert StageRecords(tmp_path, config(), ALONE).stages == [{"name": "0_labels"}]
-
-
 @pytest.mark.parametrize(("name", "content"), [("run", "{"), ("run", "[]"), ("run", "{}"), ("stages", "{}")])
 def test_a_damaged_file_is_named(tmp_path, name, content):
     (tmp_path / f"{name}.json").write_text(content)
     with pytest.raises(ValueError, match=rf"{name}.json is damaged \(.*\); choose another folder, or delete this one"):
         StageRecords(tmp_path, config(), ALONE)
-
-
-def test_other_faces_are_refused(tmp_path):
-    StageRecords(tmp_path, config(), ALONE).learns_from(FACES)
-    assert json.loads((tmp_path / "run.json").read_text())["unlabelled"] == FACES
-    with pytest.raises(TrainingError, match=r"was begun with 3 unlabelled faces, now there are others \(4\)"):
-        StageRecords(tmp_path, config(), ALONE).learns_from({"digest": "b", "faces": 4})

@@ -76,7 +76,6 @@ def test_a_gradient_that_is_not_finite_changes_no_weight(tmp_path, monkeypatch):
 
 
 def test_one_batch_is_learnt_by_heart(tmp_path):
-    """Step by step, and then by one epoch of ``fit``, whose last state is what was validated."""
     faces = drawn(8)
     validation, batch = Validation(faces, LAYOUT), default_collate([faces[0, index] for index in range(8)])
     torch.manual_seed(0)

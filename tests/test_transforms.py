@@ -10,10 +10,9 @@ import torch
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch.utils.data import DataLoader
 
 from pipnet.config import config_dir
-from pipnet.data.dataset import EpochBatches, FaceCrops
+from pipnet.data.dataset import FaceCrops
 from pipnet.data.sample import Sample
 from pipnet.data.synthetic.dataset import draw_faces
 from pipnet.data.transforms import Augment
@@ -154,35 +153,9 @@ def centroid(plane):
     return np.array([(columns * plane).sum(), (rows * plane).sum()]) / plane.sum()
 
 
-@given(
-    st.integers(0, 2**31),
-    st.floats(0.15, 0.85),
-    st.floats(0.15, 0.85),
-    st.sampled_from([90.0, 128.0, 200.0, 333.3]),
-)
-@settings(max_examples=120, deadline=None)
-def test_a_blob_is_where_its_point_is_said_to_be(seed, x, y, side):
-    """Any composed warp; half a pixel lost anywhere is five times the tolerance."""
-    size = 128
-    square = np.array([201.3, 188.8, side])
-    turns = {"mirror_p": 0.5, "rotate_p": 0.7, "rotate": 40, "translate_p": 0.5, "translate": 0.1}
-    sizes = {"scale": 0.2, "aspect": 0.3, "box_shift": 0.03, "box_scale_jitter": 0.05}
-    crop, _ = Augment(**turns, **sizes).crop(square, size, rng(seed))
-    point = square[:2] + (np.array([x, y]) - 0.5) * side * 0.7
-    sigma = max(2.5 * side / size, 2.5)  # wide enough for every zoom
-    rows, columns = np.mgrid[0:400, 0:400]
-    blob = 255 * np.exp(-((columns - point[0]) ** 2 + (rows - point[1]) ** 2) / (2 * sigma**2))
-    seen = crop.warp(np.repeat(np.rint(blob).astype(np.uint8)[..., None], 3, axis=2))[..., 0].astype(float)
-    said = crop.to_unit(point[None])[0] * size - 0.5
-    if np.any((said < 14) | (said > size - 15)):
-        return  # the blob is cut by the edge, and so is its centroid
-    assert np.abs(centroid(seen) - said).max() < 0.1
-
-
 @given(st.integers(0, 1000), st.booleans())
 @settings(max_examples=60, deadline=None)
 def test_the_dataset_sends_names_with_the_pixels(seed, shrunk):
-    """Two blobs of two colours; after mirroring the red one is still where the point of that name now is."""
     width = 520 if shrunk else 130  # 520: the crop is averaged down first
     points = np.array([[0.35, 0.45], [0.62, 0.55]]) * width
     rows, columns = np.mgrid[0:width, 0:width]
@@ -191,7 +164,8 @@ def test_the_dataset_sends_names_with_the_pixels(seed, shrunk):
         radius = ((columns - x) ** 2 + (rows - y) ** 2) / (2 * (0.02 * width) ** 2)
         image[..., channel] = np.rint(255 * np.exp(-radius))
     box = np.array([0.3, 0.3, 0.7, 0.7]) * width
-    augment = Augment(mirror_p=0.5, rotate_p=1, rotate=30, scale=0.1, aspect=0.2, box_shift=0.03)
+    turns = {"mirror_p": 0.5, "rotate_p": 0.7, "rotate": 40, "translate_p": 0.5, "translate": 0.1}
+    augment = Augment(**turns, scale=0.1, aspect=0.2, box_shift=0.03, box_scale_jitter=0.03)
     faces = FaceCrops([Sample(image, points, "two", box=box)], TWO, input_size=64, crop_scale=2.0, augment=augment)
     face = faces[seed, 0]
     crop, mirrored = augment.crop(faces.squares[0], 64, rng([0, seed, 0]))
@@ -235,23 +209,7 @@ def test_a_face_depends_on_seed_epoch_and_index_alone():
     assert all(np.array_equal(a, sample.image) for a, sample in zip(before, faces.samples, strict=True))
 
 
-def test_loader_processes_give_what_one_process_gives():
-    faces = drawn(Augment(**recipe("modern")), count=10)
-    seen = []
-    for workers in (0, 1):
-        batches = EpochBatches(len(faces), 2, seed=0)
-        batches.start(epoch=4)
-        context = "spawn" if workers else None
-        loader = DataLoader(faces, batch_sampler=batches, num_workers=workers, multiprocessing_context=context)
-        seen.append(list(loader))
-    assert len(seen[0]) == 5
-    for a, b in zip(*seen, strict=True):
-        assert torch.equal(a["image"], b["image"])
-        assert torch.equal(a["points"], b["points"])
-
-
 def test_labels_that_sit_to_the_right_do_so_in_mirrored_faces_too():
-    """A pair of points 1 px right of what they mark: 1 px right of the same marks in the mirrored picture."""
     marks = np.array([[30.0, 40.0], [70.0, 44.0]])
     sample = Sample(
         np.zeros((100, 100, 3), np.uint8), marks + np.array([1.0, 0.0]), "two", box=np.array([10.0, 10, 90, 90])

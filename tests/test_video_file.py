@@ -10,7 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from test_capture import Device, read_all, take_all, write_video
+from test_capture import Device, growing_lighter, read_all, take_all, write_video
 
 from pipnet.demo import video as video_module
 from pipnet.demo.camera import CaptureError, quiet_opencv
@@ -86,7 +86,7 @@ def test_names_that_are_no_utf_8_are_read_and_written(tmp_path):
     videos = [tmp_path / os.fsdecode(name) for name in (b"caf\xe9.mp4", b"d\xe9/plain.mp4", b"d\xe9/caf\xe9.mp4")]
     (tmp_path / os.fsdecode(b"d\xe9")).mkdir()
     for video in videos:
-        write_video(tmp_path / "a.mp4", "mp4v", frames=2).rename(video)
+        write_video(tmp_path / "a.mp4", "mp4v", growing_lighter(2)).rename(video)
     program = "import sys\nfrom pipnet.demo import main\n" + "".join(
         f"assert main(['--video', {str(video)!a}, '--output', {str(video.parent)!a}, *sys.argv[1:]]) == 0\n"
         for video in videos
@@ -104,7 +104,7 @@ def test_names_that_are_no_utf_8_are_read_and_written(tmp_path):
 
 @pytest.mark.parametrize("fps", [0.5, 25.0, 960.0])
 def test_a_written_video_lasts_as_long_as_its_source(fps, tmp_path):
-    frames, video = read_all(write_video(tmp_path / "a.mp4", "mp4v", frames=12, fps=fps))
+    frames, video = read_all(write_video(tmp_path / "a.mp4", "mp4v", growing_lighter(12), fps=fps))
     np.testing.assert_allclose([frame.time_s for frame in frames], np.arange(12) / fps, rtol=0.01, atol=1e-3)
     assert lasts(frames, video, tmp_path / "b.mp4") == pytest.approx(12 / fps, rel=0.01)
 

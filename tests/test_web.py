@@ -37,20 +37,15 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture(scope="module")
-def landmarker(shipped):
-    return shipped
-
-
-@pytest.fixture(scope="module")
 def portrait():
     return skimage_data.astronaut()
 
 
-def served(landmarker, act, **options):
+def served(shipped, act, **options):
     """What ``act(client)`` returns, which asks a server."""
 
     async def run():
-        async with TestClient(TestServer(web_module.make_app(landmarker, **options))) as client:
+        async with TestClient(TestServer(web_module.make_app(shipped, **options))) as client:
             return await act(client)
 
     return asyncio.run(run())
@@ -79,7 +74,7 @@ async def follow(client, image, count=1):
     return answers
 
 
-def test_the_page_and_all_that_it_names_come_from_this_server(landmarker):
+def test_the_page_and_all_that_it_names_come_from_this_server(shipped):
     async def act(client):
         pending, seen = ["/"], {}
         while pending:
@@ -99,7 +94,7 @@ def test_the_page_and_all_that_it_names_come_from_this_server(landmarker):
         async with client.get("/about") as response:
             return seen, await response.json()
 
-    kinds, about = served(landmarker, act)
+    kinds, about = served(shipped, act)
     assert [kinds[path] for path in ("/", "/page.css", "/icon.svg")] == ["text/html", "text/css", "image/svg+xml"]
     scripts = {f"/{path.name}" for path in web_module.PAGE.glob("*.js")}
     assert {name for name, kind in kinds.items() if kind == "text/javascript"} == scripts
@@ -124,7 +119,7 @@ def test_the_page_and_all_that_it_names_come_from_this_server(landmarker):
         ({"Host": "localhost:1", "Origin": "null"}, False),
     ],
 )
-def test_foreign_pages_are_turned_away_everywhere(landmarker, portrait, headers, allowed):
+def test_foreign_pages_are_turned_away_everywhere(shipped, portrait, headers, allowed):
     async def act(client):
         async with client.get("/about", headers=headers) as response:
             statuses = [response.status]
@@ -138,10 +133,10 @@ def test_foreign_pages_are_turned_away_everywhere(landmarker, portrait, headers,
             statuses.append(error.status)
         return statuses
 
-    assert served(landmarker, act) == [200 if allowed else 403] * 3
+    assert served(shipped, act) == [200 if allowed else 403] * 3
 
 
-def test_a_photo_gets_what_the_landmarker_says(landmarker, portrait):
+def test_a_photo_gets_what_the_landmarker_says(shipped, portrait):
     face = portrait[:256, 100:356]
     pair = np.hstack([face, face[:, ::-1]])
     blank = np.full((40, 50, 3), 200, np.uint8)
@@ -149,8 +144,8 @@ def test_a_photo_gets_what_the_landmarker_says(landmarker, portrait):
     async def act(client):
         return [await post(client, encoded(image), "x y.png") for image in (pair, blank)]
 
-    (status, two), (status_of_none, none) = served(landmarker, act)
-    expected = landmarker(pair).to_dict()
+    (status, two), (status_of_none, none) = served(shipped, act)
+    expected = shipped(pair).to_dict()
     assert status == status_of_none == 200
     assert list(two) == ["image", "width", "height", "layout", "faces", "skipped", "ms"]
     assert (two["image"], two["width"], two["height"]) == ("x y.png", 512, 256)
@@ -161,12 +156,11 @@ def test_a_photo_gets_what_the_landmarker_says(landmarker, portrait):
     assert (none["faces"], none["width"], none["height"]) == ([], 50, 40)
 
 
-def test_doubtful_faces_of_a_photo_are_left_out_and_counted(landmarker, portrait):
-    """One face that is there, and one that a detector saw in the blank."""
-    face = landmarker.detector(portrait).boxes[0]
+def test_doubtful_faces_of_a_photo_are_left_out_and_counted(shipped, portrait):
+    face = shipped.detector(portrait).boxes[0]
     found = Detections([[5.0, 5, 60, 60], face], [0.9, 0.8])
-    known = {name: getattr(landmarker, name) for name in ("layout", "crop_scale", "mean_face")}
-    doubting = FaceLandmarker(landmarker.runtime, detector=lambda image: found, **known)
+    known = {name: getattr(shipped, name) for name in ("layout", "crop_scale", "mean_face")}
+    doubting = FaceLandmarker(shipped.runtime, detector=lambda image: found, **known)
     canvas = portrait.copy()
     canvas[:70, :70] = 128
 
@@ -181,25 +175,16 @@ def test_doubtful_faces_of_a_photo_are_left_out_and_counted(landmarker, portrait
     assert first["faces"] == usual["faces"] == all_of_them["faces"][1:]
 
 
-def test_max_faces(landmarker, portrait):
-    pair = np.hstack([portrait[:256, 100:356]] * 2)
-
-    async def act(client):
-        return (await post(client, encoded(pair)))[1], (await follow(client, pair))[0]
-
-    assert [len(answer["faces"]) for answer in served(landmarker, act, max_faces=1)] == [1, 1]
-
-
-def test_a_photo_is_turned_as_its_exif_says(landmarker, portrait):
+def test_a_photo_is_turned_as_its_exif_says(shipped, portrait):
     upright = portrait[:256, 100:356]
     exif = Image.Exif()
     exif[0x0112] = 6  # stored lying on its left side
     stored = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(np.rot90(upright[:, :200]))).save(stored, "JPEG", quality=98, exif=exif)
-    _, answer = served(landmarker, lambda client: post(client, stored.getvalue(), "turned.jpg"))
+    _, answer = served(shipped, lambda client: post(client, stored.getvalue(), "turned.jpg"))
     assert (answer["width"], answer["height"]) == (200, 256)
     (face,) = answer["faces"]
-    expected = landmarker(upright[:, :200].copy()).points[0]
+    expected = shipped(upright[:, :200].copy()).points[0]
     assert np.linalg.norm(np.array(face["points"]) - expected, axis=1).mean() < 1.0
 
 
@@ -218,7 +203,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("what", BAD)
-def test_bad_photos_and_frames_get_a_sentence(landmarker, portrait, what):
+def test_bad_photos_and_frames_get_a_sentence(shipped, portrait, what):
     make, words = BAD[what]
     body = make(portrait)
 
@@ -230,7 +215,7 @@ def test_bad_photos_and_frames_get_a_sentence(landmarker, portrait, what):
             await live.send_bytes(frame(portrait, 0.1))
             return status, answer, refused, await live.receive_json()
 
-    status, answer, refused, after = served(landmarker, act)
+    status, answer, refused, after = served(shipped, act)
     assert status == 422
     assert answer["error"].startswith("bad.jpg: ")
     assert words in answer["error"]
@@ -238,7 +223,7 @@ def test_bad_photos_and_frames_get_a_sentence(landmarker, portrait, what):
     assert (after["frame"], len(after["faces"])) == (0, 1)  # the connection goes on
 
 
-def test_too_large_a_photo_is_refused_unread(landmarker, monkeypatch):
+def test_too_large_a_photo_is_refused_unread(shipped, monkeypatch):
     monkeypatch.setattr(web_module, "LARGEST_PHOTO_BYTES", 2**20)
 
     async def in_pieces():
@@ -248,24 +233,30 @@ def test_too_large_a_photo_is_refused_unread(landmarker, monkeypatch):
     async def act(client):
         return await post(client, bytes(2**20 + 1)), await post(client, in_pieces())
 
-    for status, answer in served(landmarker, act):
+    for status, answer in served(shipped, act):
         assert status == 413
         assert answer["error"] == "the photo has more than 1 MB; save it smaller"
 
 
-def test_two_pages_follow_their_own_faces_with_their_own_ids(landmarker, portrait):
+def test_max_faces(shipped, portrait):
+    pair = np.hstack([portrait[:256, 100:356]] * 2)
+    (live,) = served(shipped, lambda client: follow(client, pair), max_faces=1)
+    assert len(live["faces"]) == 1
+
+
+def test_two_pages_follow_their_own_faces_with_their_own_ids(shipped, portrait):
     pair = np.hstack([portrait[:256, 100:356]] * 2)
 
     async def act(client):
         return await asyncio.gather(follow(client, portrait, 4), follow(client, pair, 6))
 
-    one, two = served(landmarker, act)
+    one, two = served(shipped, act)
     assert [[face["id"] for face in answer["faces"]] for answer in one] == [[0]] * 4
     assert [[face["id"] for face in answer["faces"]] for answer in two] == [[0, 1]] * 6
     for answers, count in ((one, 4), (two, 6)):
         assert [answer["frame"] for answer in answers] == list(range(count))
         assert [answer["time"] for answer in answers] == [number / 30 for number in range(count)]
-    expected = landmarker(portrait).points[0]
+    expected = shipped(portrait).points[0]
     for answer in one:
         (face,) = answer["faces"]
         assert (answer["width"], answer["height"], answer["layout"]) == (512, 512, "300w_68")
@@ -276,7 +267,7 @@ def test_two_pages_follow_their_own_faces_with_their_own_ids(landmarker, portrai
     assert one[1]["ms"]["network"] > 0
 
 
-def test_messages_that_are_no_frames(landmarker, portrait, monkeypatch):
+def test_messages_that_are_no_frames(shipped, portrait, monkeypatch):
     monkeypatch.setattr(web_module, "LARGEST_FRAME_BYTES", 2**20)
 
     async def act(client):
@@ -290,7 +281,7 @@ def test_messages_that_are_no_frames(landmarker, portrait, monkeypatch):
             last = await live.receive()
             return errors, last.type, live.close_code
 
-    errors, kind, code = served(landmarker, act)
+    errors, kind, code = served(shipped, act)
     for error, words in zip(errors, ("binary message", "0 bytes", "8 bytes", "seconds, got nan"), strict=True):
         assert words in error
     assert kind in (aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.CLOSED)
@@ -313,9 +304,9 @@ class HeldRuntime:
         return self._runtime(crops)
 
 
-def test_a_frame_under_way_blocks_nobody_and_its_page_may_leave(landmarker, portrait, caplog):
-    slow = copy.copy(landmarker)
-    slow.runtime = held = HeldRuntime(landmarker.runtime)
+def test_a_frame_under_way_blocks_nobody_and_its_page_may_leave(shipped, portrait, caplog):
+    slow = copy.copy(shipped)
+    slow.runtime = held = HeldRuntime(shipped.runtime)
 
     async def act(client):
         leaving = await client.ws_connect("/live")
@@ -331,7 +322,7 @@ def test_a_frame_under_way_blocks_nobody_and_its_page_may_leave(landmarker, port
     assert not [record.getMessage() for record in caplog.records if record.levelname in ("WARNING", "ERROR")]
 
 
-def test_too_many_pages_are_told(landmarker):
+def test_too_many_pages_are_told(shipped):
     async def act(client):
         async with contextlib.AsyncExitStack() as stack:
             pages = [await stack.enter_async_context(client.ws_connect("/live")) for _ in range(web_module.MOST_PAGES)]
@@ -342,14 +333,13 @@ def test_too_many_pages_are_told(landmarker):
             await again.send_str("")
             return message, (await again.receive_json())["error"]
 
-    message, error = served(landmarker, act)
+    message, error = served(shipped, act)
     assert message.data == aiohttp.WSCloseCode.TRY_AGAIN_LATER
     assert "8 pages" in message.extra
     assert "binary message" in error
 
 
-def test_a_mistake_in_the_server_is_said_without_its_details(landmarker, portrait, monkeypatch, caplog):
-    """Of a photo by status 500, of a frame by closing the socket with a reason."""
+def test_a_mistake_in_the_server_is_said_without_its_details(shipped, portrait, monkeypatch, caplog):
 
     def wrong(*arguments, **settings):
         raise RuntimeError("inside")
@@ -362,7 +352,7 @@ def test_a_mistake_in_the_server_is_said_without_its_details(landmarker, portrai
             await live.send_bytes(frame(portrait))
             return photo, await live.receive()
 
-    (status, answer), message = served(landmarker, act)
+    (status, answer), message = served(shipped, act)
     assert status == 500
     assert message.data == aiohttp.WSCloseCode.INTERNAL_ERROR
     for said in (answer["error"], message.extra):
@@ -371,10 +361,10 @@ def test_a_mistake_in_the_server_is_said_without_its_details(landmarker, portrai
     assert caplog.text.count("RuntimeError: inside") == 2
 
 
-def test_a_taken_port_and_another_machine_are_one_sentence(landmarker, capsys):
+def test_a_taken_port_and_another_machine_are_one_sentence(shipped, capsys):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        assert web_module.serve(landmarker, port=port) == 2
+        assert web_module.serve(shipped, port=port) == 2
     printed, complaint = capsys.readouterr()
     assert printed == ""
     assert complaint == (
@@ -382,7 +372,7 @@ def test_a_taken_port_and_another_machine_are_one_sentence(landmarker, capsys):
         "system choose one (--web 0)\n"
     )
     with pytest.raises(ValueError, match=r"this machine only.*'0\.0\.0\.0'"):
-        web_module.serve(landmarker, host="0.0.0.0")
+        web_module.serve(shipped, host="0.0.0.0")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")

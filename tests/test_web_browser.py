@@ -1,7 +1,7 @@
 """The page in real headless Chromium, with a camera fed from a video made here.
 
-The video shows a face of a test set where PIPNET_DATA is set, else scikit-image's public-domain portrait, moved a
-little; its true points are the labels, or what the landmarker says of the photo itself. Nothing of it is kept.
+The video shows scikit-image's public-domain portrait, moved a little; its true points are what the landmarker says of
+the photo itself.
 """
 
 from __future__ import annotations
@@ -9,10 +9,8 @@ from __future__ import annotations
 import io
 import itertools
 import json
-import os
 import shutil
 import time
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -20,10 +18,8 @@ import pytest
 from PIL import Image
 
 from experiments.motion import move, moved, sway
-from pipnet.data.datasets import read_dataset
 from pipnet.inference.detections import Detections
 from pipnet.inference.landmarker import FaceLandmarker
-from pipnet.layouts import get_layout
 
 pytest.importorskip("aiohttp.web", reason="the page needs aiohttp (extra web)")
 webdriver = pytest.importorskip("selenium.webdriver", reason="a browser is driven by selenium")
@@ -42,20 +38,10 @@ WIDTH, HEIGHT = 640, 480
 
 
 @pytest.fixture(scope="module")
-def landmarker(shipped):
-    return shipped
-
-
-@pytest.fixture(scope="module")
-def scene(landmarker):
+def scene(shipped):
     """A photo, and the true points of its face."""
-    if root := os.environ.get("PIPNET_DATA"):
-        layout = get_layout("300w_68")
-        samples, _ = read_dataset("300w", root=Path(root) / "300W", layout=layout, part="test")
-        sample = next(sample for sample in samples if "lfpw" in str(sample.image))
-        return cv2.imread(str(sample.image))[..., ::-1].copy(), np.asarray(sample.points)
     portrait = skimage_data.astronaut()
-    return portrait, landmarker(portrait).points[0]
+    return portrait, shipped(portrait).points[0]
 
 
 @pytest.fixture(scope="module")
@@ -78,8 +64,8 @@ def camera_file(scene, path, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def server(landmarker):
-    server = Server(landmarker)
+def server(shipped):
+    server = Server(shipped)
     yield server
     server.stop()
 
@@ -192,8 +178,7 @@ def free_picture(page):
         page["in-step"].click()
 
 
-def test_the_picture_waits_by_itself_where_points_come_late(page, landmarker, monkeypatch):
-    """A landmarker that takes a tenth of a second, on any machine; and the user's choice counts more."""
+def test_the_picture_waits_by_itself_where_points_come_late(page, shipped, monkeypatch):
     look = FaceLandmarker.__call__
 
     def slow(self, *arguments, **options):
@@ -278,7 +263,7 @@ def jaw_blue(picture):
     return (np.abs(picture - (86, 204, 242)).max(axis=2) < 30).sum()
 
 
-def test_photo_upload_shows_saves_and_is_turned_upright(page, landmarker, tmp_path):
+def test_photo_upload_shows_saves_and_is_turned_upright(page, shipped, tmp_path):
     face = skimage_data.astronaut()[:256, 100:356]
     upright = np.ascontiguousarray(np.hstack([face, face[:, ::-1]])[:, :500])
     exif = Image.Exif()
@@ -294,7 +279,7 @@ def test_photo_upload_shows_saves_and_is_turned_upright(page, landmarker, tmp_pa
     result = json.loads(content)
     assert name == "two faces_landmarks.json"
     assert list(result) == ["image", "width", "height", "layout", "faces"]
-    expected = landmarker(upright)
+    expected = shipped(upright)
     assert len(result["faces"]) == len(expected) == 2
     order = np.argsort([found["points"][30][0] for found in result["faces"]])
     points = np.array([result["faces"][i]["points"] for i in order])
@@ -321,9 +306,9 @@ def test_the_annotated_photo_differs_at_the_faces_only(page, tmp_path):
     assert not changed[~inside].any()
 
 
-def test_doubtful_faces_are_counted_below_the_list(page, landmarker, tmp_path, monkeypatch):
+def test_doubtful_faces_are_counted_below_the_list(page, shipped, tmp_path, monkeypatch):
     portrait = skimage_data.astronaut()
-    face = landmarker.detector(portrait).boxes[0]
+    face = shipped.detector(portrait).boxes[0]
     found = Detections([[5.0, 5, 60, 60], [5.0, 70, 60, 130], face], [0.9, 0.8, 0.7])
     monkeypatch.setattr(FaceLandmarker, "detector", lambda self, image: found)
     portrait[:140, :70] = 128

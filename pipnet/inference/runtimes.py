@@ -19,6 +19,7 @@ from pipnet.console import MissingExtraError, missing, needs
 from pipnet.inference.sessions import (
     OpenVinoSession,
     Session,
+    import_openvino,
     may_have_threads,
     onnx_session,
     read_openvino,
@@ -353,7 +354,7 @@ def _check_there(path: Path) -> None:
 def _import(package: str) -> None:
     """Apart from reading files: what goes wrong here, a Ctrl-C for one, says nothing of the file."""
     try:
-        importlib.import_module(package)
+        import_openvino() if package == "openvino" else importlib.import_module(package)
     except Exception as error:  # OpenVINO asks for the home directory, and an account may have none
         advice = "set HOME" if "home directory" in str(error) else "install it again"
         raise RuntimeUnavailableError(f"{package} can't be imported ({_reason(error)}); {advice}") from error

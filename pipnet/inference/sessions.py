@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import importlib
 import os
 import sys
 import threading
@@ -125,16 +126,25 @@ class OpenVinoSession:
         return _core.get().compile_model(model, "CPU", self._settings)
 
 
-def _new_core() -> Any:
-    import openvino
+def import_openvino() -> Any:
+    """The module ``openvino``, without its telemetry.
 
-    return openvino.Core()
+    Imported for the first time it reports that over the network, from a process of multiprocessing, which runs a user's
+    unguarded script a second time wherever processes are spawned (Python 3.14, macOS, Windows).
+    """
+    known = "openvino_telemetry" in sys.modules
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # as if it were not installed
+    try:
+        return importlib.import_module("openvino")
+    finally:
+        if not known:
+            del sys.modules["openvino_telemetry"]
 
 
 # OpenVINO, once for the process and for good. Each core gives the thread that makes it a stack for signal handlers, and
 # takes it away when it goes. When several go in another order than they came (2026.4), the next Ctrl-C finds none, and
 # the process ends in a crash.
-_core = Session(_new_core)
+_core = Session(lambda: import_openvino().Core())
 
 
 def read_openvino(source: str | Path | bytes) -> tuple[Any, str | None]:
