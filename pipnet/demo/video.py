@@ -261,12 +261,12 @@ def open_deinterlaced(source: str, turned: float = 0.0) -> Any:
                 os.environ[_FFMPEG_OPTIONS] = before
 
 
-def open_stream(source: str) -> Any:
+def open_stream(source: int | str) -> Any:
     """A live stream, deinterlaced where two pictures in a row are one; a :class:`Camera`'s opener."""
     capture = open_capture(source)
     pictures = [_sampled(image) for image in (read_bgr(capture) for _ in range(2)) if image is not None]
-    if len(pictures) == 2 and np.array_equal(*pictures):
-        other = open_deinterlaced(source)
+    if len(pictures) == 2 and np.array_equal(pictures[0], pictures[1]):
+        other = open_deinterlaced(str(source))
         if other.isOpened():
             capture.release()
             return other

@@ -29,7 +29,7 @@ from pipnet.inference.sessions import (
 if TYPE_CHECKING:
     import torch
 
-    from pipnet.model.pipnet import PIPNet
+    from pipnet.model.network import LandmarkNet
 
 
 def choose_device(device: str) -> torch.device:
@@ -137,7 +137,7 @@ class _Network:
 
 
 class TorchRuntime(_Network):
-    """A :class:`~pipnet.model.pipnet.PIPNet` in PyTorch, on the device where its weights are.
+    """A :class:`~pipnet.model.network.LandmarkNet` in PyTorch, on the device where its weights are.
 
     In a forked process PyTorch computes on one thread: more of them would wait for those of the parent, for ever.
 
@@ -148,7 +148,7 @@ class TorchRuntime(_Network):
 
     name = "torch"
 
-    def __init__(self, net: PIPNet, *, threads: int = 0) -> None:
+    def __init__(self, net: LandmarkNet, *, threads: int = 0) -> None:
         import torch
 
         if threads:
