@@ -104,12 +104,12 @@ def command(name: str) -> Callable[[Callable[[DictConfig], None]], Callable[[], 
                 sys.exit(failure(name, error))
 
         run = hydra.main(version_base="1.3", config_path=config_dir(), config_name=name)(worded)
-        # A help text of Hydra 1.3 becomes a string only when it is shown; argparse of Python 3.14 wants it at once.
-        argparse.ArgumentParser._check_help = lambda self, action: None  # type: ignore[attr-defined]
 
         @functools.wraps(function)
         def main() -> None:
             careful_output()
+            # A help text of Hydra 1.3 becomes a string only when it is shown; argparse of Python 3.14 wants it at once.
+            argparse.ArgumentParser._check_help = lambda self, action: None  # type: ignore[attr-defined]
             sys.argv[1:] = with_new_names(sys.argv[1:], functools.partial(note, name))
             if "--version" in sys.argv[1:]:  # Hydra would print its own
                 return print(f"pipnet {version()}")

@@ -159,10 +159,13 @@ def test_a_spawned_process_opens_its_own(tmp_path):
 
 def test_openvino_reports_nothing_over_the_network():
     program = """
-import multiprocessing, sys
+import multiprocessing, sys, tempfile
 from pipnet import FaceLandmarker
+from pipnet.inference.landmarker import SHIPPED_GRAPH
+from pipnet.inference.sessions import export_openvino
 import numpy as np
 multiprocessing.Process.start = lambda process: sys.exit(f"{process} is started")
+export_openvino(SHIPPED_GRAPH, tempfile.mkdtemp() + "/graph.xml")
 landmarker = FaceLandmarker.load(runtime="openvino")
 landmarker(np.zeros((64, 64, 3), np.uint8))
 import openvino.tools.ovc

@@ -165,8 +165,7 @@ def export_openvino(source: str | Path | bytes, path: str | Path) -> None:
     Raises:
         OSError: A file can't be written.
     """
-    import openvino
-
+    openvino = import_openvino()
     path = Path(path)
     model, _ = read_openvino(source)
     with replacing(path) as description, replacing(path.with_suffix(".bin")) as weights:
