@@ -1,9 +1,16 @@
 """What holds for all tests."""
 
+import contextlib
 import os
+import sys
 
 import numpy as np
 import pytest
+
+# TensorBoard brings absl, whose log handler keeps the first stderr that it meets and closes it when Hydra sets up logging.
+# It must not meet pytest's.
+with contextlib.redirect_stderr(sys.__stderr__):
+    import absl.logging  # noqa: F401
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
