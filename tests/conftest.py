@@ -7,8 +7,8 @@ import sys
 import numpy as np
 import pytest
 
-# TensorBoard brings absl, whose log handler keeps the first stderr that it meets and closes it when Hydra sets up logging.
-# It must not meet pytest's.
+# TensorBoard brings absl, whose log handler keeps the first stderr that it meets and closes it when Hydra sets up
+# logging. It must not meet pytest's.
 with contextlib.redirect_stderr(sys.__stderr__):
     import absl.logging  # noqa: F401
 

@@ -217,7 +217,7 @@ def test_wing_loss_is_steep_below_its_width_and_then_l1():
     targets = small("coordinate").targets(torch.zeros(1, 1, 2))
 
     def loss(pixels: float, **options) -> float:
-        return float(CoordinateLoss(64, **options)(torch.full((1, 1, 2), pixels / 64), targets)["points"])
+        return float(CoordinateLoss(64, **options)(torch.full((1, 1, 1, 2), pixels / 64), targets)["points"])
 
     assert loss(3) == pytest.approx(10 * np.log(1 + 3 / 2))
     assert loss(10 + 1e-3) == pytest.approx(loss(10 - 1e-3), abs=5e-3)
@@ -263,6 +263,25 @@ def test_a_checkpoint_names_its_network_unless_it_is_pipnet(tmp_path):
     torch.save(content | {"network": "unknown"}, path)
     with pytest.raises(CheckpointError, match=r"best.pt: no network 'unknown'; known: pipnet, coordinate"):
         checkpoint.load(path)
+
+
+def test_coordinates_of_a_crop_and_its_mirror_image_vote(tmp_path):
+    net = small("coordinate", flips=[1, 0, 2, 3, 4, 5, 6])
+    torch.nn.init.normal_(net.head.weight, std=0.1)
+    crops = torch.from_numpy(CROPS).permute(0, 3, 1, 2)
+    with torch.no_grad():
+        for _ in range(20):  # batch norm gets to know the crops
+            assert net(net.normalize(crops)).shape == (1, 8, 7, 2)
+        net.eval()
+        votes = net.count_votes(net(net.normalize(crops)))
+        points = net.predict(crops).points_unit
+        mirrored = net.predict(crops.flip(-1)).points_unit[:, net.flips]
+    torch.testing.assert_close(points, torch.stack([1 - mirrored[..., 0], mirrored[..., 1]], dim=-1))
+    assert (votes.spread.std(dim=0) > 0.01).all()  # tells one face from another
+    export_onnx(checkpoint.LoadedModel(net, SEVEN, 1.25, {}), tmp_path / "net.onnx")
+    export_openvino(tmp_path / "net.onnx", tmp_path / "net.xml")
+    for file, runtime in (("net.onnx", "onnxruntime"), ("net.xml", "openvino")):
+        np.testing.assert_allclose(open_runtime(tmp_path / file, runtime)(CROPS)[0], points, atol=2e-5)
 
 
 @pytest.mark.parametrize("name", ["coordinate", "coarse_to_fine"])

@@ -52,6 +52,8 @@ def build_network(settings: Mapping[str, Any], training_data: TrainingData, *, s
     kind = network_class(arguments.pop("network", DEFAULT))
     if "num_neighbors" in arguments:
         arguments["num_neighbors"] = min(arguments["num_neighbors"], training_data.layout.num_points - 1)
+    if arguments.get("flips") is True:
+        arguments["flips"] = list(training_data.layout.mirror)
     net = called(kind, "model", arguments, mean_face=training_data.mean_face)
     if settings["init_from"]:
         start = checkpoint.load(settings["init_from"])

@@ -27,6 +27,8 @@ class CoordinateNet(LandmarkNet):
         input_size: Side of the crop in pixels.
         confidence: Calibration of the scores.
         pretrained: Start the backbone from ImageNet weights.
+        flips: ``(N,)``, which point each becomes in a mirror image: then the trained network looks at the crop and at
+            its mirror image, which takes twice the time and gives every point two votes, and so a score of its own.
 
     Reference:
         Toshev, Szegedy, "DeepPose", CVPR 2014, section 3.1 (the first stage).
@@ -39,11 +41,16 @@ class CoordinateNet(LandmarkNet):
         input_size: int = 256,
         confidence: Mapping[str, Any] | None = None,
         pretrained: bool = False,
+        flips: Sequence[int] | None = None,
     ) -> None:
         mean_face = checked_mean_face(mean_face)
         built = build_backbone(backbone, pretrained=pretrained, input_size=input_size)
         grid = max(input_size // built.stride, 1)
-        super().__init__(mean_face, input_size, grid, {"backbone": backbone}, built.pixel_mean, built.pixel_std)
+        arguments: dict[str, Any] = {"backbone": backbone}
+        if flips is not None:
+            arguments["flips"] = list(flips)
+        super().__init__(mean_face, input_size, grid, arguments, built.pixel_mean, built.pixel_std)
+        self.flips = arguments.get("flips")
         self.backbone = built.module
         self.head = nn.Linear(built.channels, 2 * self.num_points)
         nn.init.normal_(self.head.weight, std=0.01)
@@ -52,7 +59,17 @@ class CoordinateNet(LandmarkNet):
         self.calibrate(confidence)
 
     def forward(self, images: Tensor, pool_factor: Tensor | None = None) -> Tensor:
-        """Points ``(B, N, 2)``, fractions of the crop, of :meth:`normalize`'s images ``(B, 3, S, S)``."""
+        """Points ``(V, B, N, 2)``, fractions of the crop, of :meth:`normalize`'s images ``(B, 3, S, S)``.
+
+        There is one vote a point; with flips, and not in training, there are two.
+        """
+        if self.flips is None or self.training:
+            return self._points(images)[None]
+        straight, mirrored = self._points(torch.cat([images, images.flip(-1)])).chunk(2)
+        x, y = mirrored[:, self.flips].unbind(dim=-1)
+        return torch.stack([straight, torch.stack([1 - x, y], dim=-1)])
+
+    def _points(self, images: Tensor) -> Tensor:
         features = self.backbone(images).mean(dim=(2, 3))
         return self.head(features).unflatten(1, (self.num_points, 2))
 
@@ -61,13 +78,15 @@ class CoordinateNet(LandmarkNet):
         return partial(CoordinateLoss, self.input_size)
 
     def count_votes(self, output: Tensor) -> Votes:
-        """The points as they are. They have one vote and no map: spread 0, peak 1.
+        """The mean of the votes; the spread is their distance from it. There is no map: the peak is 1.
 
-        So a calibrated score says how often this point is right on validation faces, and tells no face from another.
+        The spread of one vote is 0: a calibrated score then says how often this point is right on validation faces, and
+        tells no face from another.
         """
-        points = output.float()
-        none = 0 * points[..., 0]  # computed, since a graph's output can't be a constant
-        return Votes(points, none, none + 1)
+        votes = output.float()
+        points = votes.mean(dim=0)
+        spread = (votes - points).square().sum(dim=-1).mean(dim=0).sqrt() * self.grid
+        return Votes(points, spread, 0 * spread + 1)  # computed, since a graph's output can't be a constant
 
 
 class CoordinateLoss(nn.Module):
@@ -105,7 +124,7 @@ class CoordinateLoss(nn.Module):
 
     def forward(self, output: Tensor, targets: PointTargets) -> dict[str, Tensor]:
         """One term, the mean over points and both axes."""
-        distance = (output.float() - targets.points_unit).abs() * self.input_size
+        distance = (output[0].float() - targets.points_unit).abs() * self.input_size
         if self.error == "wing":
             beyond = self.width * (1 - math.log1p(self.width / self.curvature))
             curved = self.width * torch.log1p(distance / self.curvature)
