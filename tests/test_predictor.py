@@ -164,3 +164,15 @@ def test_faces_that_cannot_calibrate(tmp_path, faces: np.ndarray):
     with pytest.raises(ValueError, match=r"calibration faces must be uint8 \(K, 64, 64, 3\)"):
         export_onnx(loaded, tmp_path / "int8.onnx", calibration=faces)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_network_without_neighbours_becomes_graphs(tmp_path):
+    """In 32 and 8 bits; sums over no votes once made graphs that no runtime could open."""
+    loaded = LoadedModel(network("mobilenet_v3_small", num_neighbors=0), SEVEN, 1.2, {})
+    for file, calibration in (("whole.onnx", None), ("int8.onnx", crops(2))):
+        export_onnx(loaded, tmp_path / file, calibration=calibration)
+        opened = OnnxRuntime(tmp_path / file, threads=1)
+        assert opened(crops(2))[0].shape == (2, 7, 2)
+        if calibration is None:
+            expected = loaded.net.predict(torch.from_numpy(crops(2)).permute(0, 3, 1, 2))
+            np.testing.assert_allclose(opened(crops(2))[0], expected.points_unit, atol=1e-4)

@@ -231,6 +231,8 @@ def merge(decoded: Decoded, vote_index: Tensor, vote_weight: Tensor) -> Merged:
     Reference:
         Paper section 3.3; the authors' ``test.py`` takes the mean over padded lists (``merge="padded"``).
     """
+    if vote_index.shape[1] == 0:  # sums over nothing become whole numbers in an ONNX graph
+        return Merged(decoded.own, 0 * decoded.own[..., 0])
     votes = decoded.neighbors.flatten(1, 2)[:, vote_index]  # (B, N, K, 2)
     weight = vote_weight[..., None]  # (N, K, 1)
     total = 1 + vote_weight.sum(dim=1)  # (N,)
