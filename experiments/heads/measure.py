@@ -1,0 +1,125 @@
+"""The figures of the record from what the trainings kept: ``metrics.json`` and the pictures.
+
+    python experiments/heads/measure.py                  # of the trainings that are there; says which are not
+
+Needs neither photos nor checkpoints: ``runs/`` holds the error and the score of every face.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from experiments.heads.heads import FEW_LABELS, FRACTIONS, HEADS, RATES, SEEDS, Run, all_runs
+from experiments.heads.train import kept, read_kept
+from experiments.record import command_line, write
+from pipnet.metrics import bootstrap, error_statistics, paired_bootstrap
+
+HERE = Path(__file__).resolve().parent
+SETS = ("validation", "common", "wflw", "infants")
+BASE = "pip"  # of the differences
+STATISTICS = error_statistics((0.10,))
+
+
+def errors(run: Run, of_set: str) -> np.ndarray:
+    """NME of each face, ``(F,)`` fractions."""
+    return np.array(read_kept(run)["errors"][of_set]) / 100
+
+
+def seeds_of(head: str) -> list[Run]:
+    """The trainings of a head that are there."""
+    return [run for run in (Run(head, seed) for seed in SEEDS) if kept(run).is_file()]
+
+
+def figures(head: str, of_set: str) -> dict[str, Any]:
+    """Percent, of each face's mean over seeds; ``to_pip`` is the difference to PIP on the same faces and seeds."""
+    runs = seeds_of(head)
+    by_seed = np.stack([errors(run, of_set) for run in runs])
+    found = bootstrap(by_seed.mean(axis=0), STATISTICS)
+    of_head: dict[str, Any] = {name: interval(found[name]) for name in ("mean", "median")} | {
+        "fr_10": 100 * float((by_seed > 0.10).mean()),
+        "by_seed": [100 * float(seed.mean()) for seed in by_seed],
+    }
+    failed = bootstrap((by_seed > 0.10).mean(axis=0), {"mean": STATISTICS["mean"]})["mean"]
+    of_head["fr_10"] = interval(failed)
+    base = [run for run in seeds_of(BASE) if run.seed in {mine.seed for mine in runs}]
+    if head != BASE and base:
+        mine = np.mean([errors(run, of_set) for run in runs], axis=0)
+        theirs = np.mean([errors(run, of_set) for run in base], axis=0)
+        of_head["to_pip"] = interval(paired_bootstrap(mine, theirs))
+    return of_head
+
+
+def interval(value: Any) -> dict[str, float]:
+    """An interval in percent, rounded."""
+    return {name: round(100 * float(getattr(value, name)), 4) for name in ("value", "low", "high")}
+
+
+def risk_coverage(run: Run, of_set: str) -> list[float]:
+    """NME, percent, of the best-scored tenth of the faces, two tenths and so on."""
+    content = read_kept(run)
+    values = np.array(content["errors"][of_set])[np.argsort(-np.array(content["face_scores"][of_set]), kind="stable")]
+    return [round(float(values[: round(len(values) * share / 10)].mean()), 4) for share in range(1, 11)]
+
+
+def measure() -> dict[str, Any]:
+    """All figures of the trainings that are there, plain types."""
+    heads: dict[str, Any] = {}
+    for name, head in HEADS.items():
+        runs = seeds_of(name)
+        if not runs:
+            continue
+        first = read_kept(runs[0])
+        tries = [Run(name, rate=rate) for rate in RATES] if head.tuned else []
+        heads[name] = {
+            "title": head.title,
+            "seeds": [run.seed for run in runs],
+            "command": first["command"],
+            "learning_rate": first["learning_rate"],
+            "tries": {str(run.rate): read_kept(run)["validation"] for run in tries if kept(run).is_file()},
+            "images": first["images"],
+            "parameters": first["parameters"],
+            "processors": sorted({read_kept(run)["processor"] for run in runs}),
+            "sets": {of_set: figures(name, of_set) for of_set in SETS},
+            "box_noise": first["box_noise"],
+            "decoders": first["decoders"],
+            "risk_coverage": {of_set: risk_coverage(runs[0], of_set) for of_set in ("common", "wflw", "infants")},
+        }
+    few = {
+        name: {
+            str(percent): figures_of([run], "common")
+            | {"faces": read_kept(run)["faces"], "images": read_kept(run)["images"]}
+            for percent in (*FRACTIONS, 100)
+            if kept(run := Run(name, percent=percent)).is_file()
+        }
+        for name in FEW_LABELS
+    }
+    return {
+        "unit": "percent, intervals of 95 % over faces",
+        "faces": {of_set: len(errors(seeds_of(BASE)[0], of_set)) for of_set in SETS} if BASE in heads else {},
+        "heads": heads,
+        "few_labels": few,
+        "missing": [run.name for run in all_runs() if not kept(run).is_file()],
+    }
+
+
+def figures_of(runs: Sequence[Run], of_set: str) -> dict[str, Any]:
+    """Mean with its interval, percent."""
+    mean = np.mean([errors(run, of_set) for run in runs], axis=0)
+    return {"mean": interval(bootstrap(mean, {"mean": STATISTICS["mean"]})["mean"])}
+
+
+def main() -> None:
+    """Command line."""
+    command_line(__doc__).parse_args()
+    metrics = measure()
+    write(HERE / "metrics.json", metrics)
+    if metrics["missing"]:
+        print(f"missing: {', '.join(metrics['missing'])}")
+
+
+if __name__ == "__main__":
+    main()

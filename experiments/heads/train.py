@@ -1,0 +1,215 @@
+"""Train what ``heads.py`` lists, and keep what each training measured in ``runs/``, one file a training.
+
+    OMP_NUM_THREADS=1 python experiments/heads/train.py RUNS DATA_ROOT                # all that is missing
+    OMP_NUM_THREADS=1 python experiments/heads/train.py RUNS DATA_ROOT --heads l1 wing --list
+
+DATA_ROOT holds ``300W/``, ``WFLW/`` and ``infants/``. RUNS gets the checkpoints. Give the same command twice, in two
+shells, to train two at a time: each takes the next that nobody trains. Stopped and given again it goes on where it
+was. A test set is read once, when a training is done; what is chosen is chosen on validation faces.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import shlex
+import subprocess
+import sys
+import time
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from experiments.heads.heads import BATCH, HEADS, RATES, Run, all_runs
+from experiments.record import command_line, write
+from experiments.roll.measure import infants
+from pipnet.benchmark.machine import describe
+from pipnet.data.datasets import read_dataset
+from pipnet.data.sample import Sample
+from pipnet.evaluation.evaluate import Evaluation, box_noise_curve, evaluate
+from pipnet.inference.landmarker import FaceLandmarker
+from pipnet.layouts import PointLayout, get_layout
+from pipnet.model import checkpoint
+from pipnet.model.rivals.maps import HeatmapNet
+
+HERE = Path(__file__).resolve().parent
+KEPT = HERE / "runs"
+LAYOUT, WFLW = get_layout("300w_68"), get_layout("wflw_98")
+NOISE = (0.0, 0.05, 0.1, 0.15, 0.2)
+DECODERS = ("argmax", "quarter", "soft_argmax", "dark", "cauchy")
+
+
+def kept(run: Run) -> Path:
+    """The file of what a training measured."""
+    return KEPT / f"{run.name}.json"
+
+
+def read_kept(run: Run) -> dict[str, Any]:
+    """What a training measured; FileNotFoundError if it has not yet."""
+    return json.loads(kept(run).read_text(encoding="utf-8"))
+
+
+def rate_of(run: Run) -> float:
+    """Learning rate of a training: the best of its head's tries.
+
+    Raises:
+        FileNotFoundError: A try is missing.
+    """
+    if run.rate is not None:
+        return run.rate
+    head = run.head if HEADS[run.head].tuned else "pip"
+    return min(RATES, key=lambda rate: read_kept(Run(head, rate=rate))["validation"])
+
+
+def some_faces(runs: Path, data_root: Path, percent: int) -> Path:
+    """300W with a part of its training faces, as links; a smaller part lies in a larger one."""
+    root = runs / f"300W_{percent}"
+    samples, _ = read_dataset("300w", root=data_root / "300W", layout=LAYOUT, part="train", validation="include")
+    held_out, _ = read_dataset("300w", root=data_root / "300W", layout=LAYOUT, part="train", validation="only")
+    validation = {sample.name for sample in held_out}
+    train = sorted(
+        (s for s in samples if s.name not in validation), key=lambda s: zlib.crc32(f"part {s.name}".encode())
+    )
+    for sample in [*train[: round(len(train) * percent / 100)], *held_out]:
+        photo = Path(str(sample.image)).resolve()
+        for file in (photo, photo.with_suffix(".pts")):
+            link = root / file.relative_to((data_root / "300W").resolve())
+            link.parent.mkdir(parents=True, exist_ok=True)
+            if not link.is_symlink():
+                link.symlink_to(file)
+    return root
+
+
+def command(run: Run, runs: Path, data_root: Path) -> list[str]:
+    """What trains it."""
+    more = [f"dataset.root={some_faces(runs, data_root, run.percent)}"] if run.percent != 100 else []
+    arguments = [*run.arguments(rate_of(run)), *more]
+    return [sys.executable, "-m", "pipnet.train", *arguments, f"data_root={data_root}", f"folder={runs / run.name}"]
+
+
+@contextmanager
+def alone(path: Path) -> Iterator[bool]:
+    """Whether this process has the run to itself; the system takes the claim back when it ends."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+
+
+def test_sets(data_root: Path) -> dict[str, tuple[list[Sample], PointLayout, str]]:
+    """Set to its faces, their layout, and what errors are divided by."""
+    common, _ = read_dataset("300w", root=data_root / "300W", layout=LAYOUT, part="common")
+    wflw, _ = read_dataset("wflw", root=data_root / "WFLW", layout=WFLW, part="test")
+    infant = infants(data_root / "infants" / "test")
+    return {
+        "common": (common, LAYOUT, "outer_eye"),
+        "wflw": (wflw, WFLW, "box"),
+        "infants": (infant, LAYOUT, "outer_eye"),
+    }
+
+
+def measured(run: Run, best: Path, data_root: Path) -> dict[str, Any]:
+    """Errors and scores of every face, and the error over box noise and decoders for the first seed."""
+    landmarker = FaceLandmarker.load(best, runtime="torch", threads=1)
+    held_out, _ = read_dataset("300w", root=data_root / "300W", layout=LAYOUT, part="train", validation="only")
+    sets = test_sets(data_root)
+    results: dict[str, tuple[Evaluation, str]] = {
+        name: (evaluate(landmarker, samples, layout=layout), norm) for name, (samples, layout, norm) in sets.items()
+    }
+    results["validation"] = evaluate(landmarker, held_out, layout=LAYOUT), "outer_eye"
+    figures: dict[str, Any] = {
+        "errors": {name: _percent(result.errors(norm)) for name, (result, norm) in results.items()},
+        "face_scores": {name: [round(float(s), 4) for s in result.scores] for name, (result, _) in results.items()},
+    }
+    if run.seed == 0 and run.percent == 100:
+        curve = box_noise_curve(landmarker, sets["common"][0], layout=LAYOUT, levels=NOISE)
+        figures["box_noise"] = {str(level.level): _percent([level.statistics["mean"].value])[0] for level in curve}
+        figures["decoders"] = by_decoder(checkpoint.load(best), held_out, sets["common"][0])
+    return figures
+
+
+def by_decoder(loaded: checkpoint.LoadedModel, held_out: list[Sample], common: list[Sample]) -> dict[str, Any]:
+    """NME of heatmaps by each decoder, on validation faces and Common-554; empty for other networks."""
+    net, figures = loaded.net, {}
+    if not isinstance(net, HeatmapNet):
+        return {}
+    for decoder in DECODERS:
+        net.decoder = decoder
+        landmarker = FaceLandmarker.from_model(loaded)
+        parts = {"validation": held_out, "common": common}
+        errors = {name: evaluate(landmarker, samples, layout=LAYOUT).errors() for name, samples in parts.items()}
+        figures[decoder] = {name: _percent([values.mean()])[0] for name, values in errors.items()}
+    return figures
+
+
+def _percent(values: Any) -> list[float]:
+    return [round(100 * float(value), 4) for value in values]
+
+
+def train_and_keep(run: Run, runs: Path, data_root: Path) -> None:
+    """Train it to its end and write its file.
+
+    Raises:
+        subprocess.CalledProcessError: The training failed; it has said why.
+    """
+    line = command(run, runs, data_root)
+    began = time.monotonic()
+    subprocess.run(line, check=True)
+    folder = runs / run.name
+    loaded = checkpoint.load(folder / "best.pt")
+    history = checkpoint.read(folder / "last.pt")["resume"]["history"]
+    shown = [word for word in line[3:] if not word.startswith(("data_root=", "folder=", "dataset.root="))]
+    machine = describe()
+    figures: dict[str, Any] = {
+        "command": shlex.join(["python", "-m", "pipnet.train", *shown]),
+        "learning_rate": rate_of(run),
+        "images": run.epochs * (loaded.training["faces"]["train"] // BATCH * BATCH),
+        "faces": loaded.training["faces"]["train"],
+        "validation": round(min(epoch["val_nme"] for epoch in history if "val_nme" in epoch), 4),
+        "by_epoch": [round(epoch["val_nme"], 3) for epoch in history if "val_nme" in epoch],
+        "parameters": sum(parameter.numel() for parameter in loaded.net.parameters()),
+        "sha256": hashlib.sha256((folder / "best.pt").read_bytes()).hexdigest(),
+        "commit": loaded.training["commit"],
+        "processor": f"{machine['processor']} ({'VNNI' if machine['vnni'] else 'no VNNI'})",
+        "minutes": round((time.monotonic() - began) / 60, 1),
+    }
+    if run.rate is None:
+        figures |= measured(run, folder / "best.pt", data_root)
+    KEPT.mkdir(exist_ok=True)
+    write(kept(run), figures)
+    print(f"{run.name}: validation NME {figures['validation']:.3f} %, {figures['minutes']:.0f} minutes", flush=True)
+
+
+def main() -> None:
+    """Command line."""
+    parser = command_line(__doc__)
+    parser.add_argument("runs", type=Path, metavar="RUNS")
+    parser.add_argument("data_root", type=Path, metavar="DATA_ROOT")
+    parser.add_argument("--heads", nargs="+", choices=HEADS, default=list(HEADS), help="only these; default: all")
+    parser.add_argument("--list", action="store_true", help="say what is missing, and end")
+    options = parser.parse_args()
+    wanted = [run for run in all_runs() if run.head in options.heads]
+    if options.list:
+        for run in wanted:
+            print(f"{run.name}: {'kept' if kept(run).is_file() else 'missing'}")
+        return
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    for run in wanted:
+        with alone(options.runs / f"{run.name}.lock") as mine:
+            if mine and not kept(run).is_file():
+                try:
+                    train_and_keep(run, options.runs.resolve(), options.data_root.resolve())
+                except FileNotFoundError as error:  # a try that another process is at
+                    print(f"{run.name} waits for {error.filename}; give the command again", flush=True)
+
+
+if __name__ == "__main__":
+    main()
