@@ -40,8 +40,7 @@ def figures(head: str, of_set: str) -> dict[str, Any]:
     by_seed = np.stack([errors(run, of_set) for run in runs])
     found = bootstrap(by_seed.mean(axis=0), STATISTICS)
     of_head: dict[str, Any] = {name: interval(found[name]) for name in ("mean", "median")} | {
-        "fr_10": 100 * float((by_seed > 0.10).mean()),
-        "by_seed": [100 * float(seed.mean()) for seed in by_seed],
+        "by_seed": [round(100 * float(seed.mean()), 4) for seed in by_seed],
     }
     failed = bootstrap((by_seed > 0.10).mean(axis=0), {"mean": STATISTICS["mean"]})["mean"]
     of_head["fr_10"] = interval(failed)
@@ -86,6 +85,11 @@ def measure() -> dict[str, Any]:
             "sets": {of_set: figures(name, of_set) for of_set in SETS},
             "box_noise": first["box_noise"],
             "decoders": first["decoders"],
+            "int8": {
+                "mean": interval(
+                    bootstrap(np.array(first["int8"]["common"]) / 100, {"mean": STATISTICS["mean"]})["mean"]
+                )
+            },
             "risk_coverage": {of_set: risk_coverage(runs[0], of_set) for of_set in ("common", "wflw", "infants")},
         }
     few = {

@@ -31,15 +31,18 @@ from pipnet.benchmark.machine import describe
 from pipnet.data.datasets import read_dataset
 from pipnet.data.sample import Sample
 from pipnet.evaluation.evaluate import Evaluation, box_noise_curve, evaluate
+from pipnet.export.faces import calibration_crops
 from pipnet.inference.landmarker import FaceLandmarker
 from pipnet.layouts import PointLayout, get_layout
 from pipnet.model import checkpoint
+from pipnet.model.onnx_graph import export_onnx
 from pipnet.model.rivals.maps import HeatmapNet
 
 HERE = Path(__file__).resolve().parent
 KEPT = HERE / "runs"
 LAYOUT, WFLW = get_layout("300w_68"), get_layout("wflw_98")
 NOISE = (0.0, 0.05, 0.1, 0.15, 0.2)
+INT8_FACES = 128  # training faces that calibrate int8
 DECODERS = ("argmax", "quarter", "soft_argmax", "dark", "cauchy")
 
 
@@ -133,6 +136,7 @@ def measured(run: Run, best: Path, data_root: Path) -> dict[str, Any]:
         curve = box_noise_curve(landmarker, sets["common"][0], layout=LAYOUT, levels=NOISE)
         figures["box_noise"] = {str(level.level): _percent([level.statistics["mean"].value])[0] for level in curve}
         figures["decoders"] = by_decoder(checkpoint.load(best), held_out, sets["common"][0])
+        figures["int8"] = in_8_bits(best, data_root, sets)
     return figures
 
 
@@ -148,6 +152,18 @@ def by_decoder(loaded: checkpoint.LoadedModel, held_out: list[Sample], common: l
         errors = {name: evaluate(landmarker, samples, layout=LAYOUT).errors() for name, samples in parts.items()}
         figures[decoder] = {name: _percent([values.mean()])[0] for name, values in errors.items()}
     return figures
+
+
+def in_8_bits(best: Path, data_root: Path, sets: dict[str, Any]) -> dict[str, list[float]]:
+    """Errors of the int8 graph on ONNX Runtime, of every face of Common-554."""
+    samples, _ = read_dataset("300w", root=data_root / "300W", layout=LAYOUT, part="train", validation="exclude")
+    loaded = checkpoint.load(best)
+    crops = calibration_crops(samples, crop_scale=loaded.crop_scale, size=loaded.net.input_size, count=INT8_FACES)
+    graph = best.with_name("int8.onnx")
+    export_onnx(loaded, graph, calibration=crops)
+    landmarker = FaceLandmarker.load(graph, runtime="onnxruntime", threads=1)
+    faces, layout, norm = sets["common"]
+    return {"common": _percent(evaluate(landmarker, faces, layout=layout).errors(norm))}
 
 
 def _percent(values: Any) -> list[float]:
