@@ -1,9 +1,4 @@
-"""A small self-training in which every process labels some of the faces; alone, or one of several under torchrun.
-
-python self_train_worker.py FOLDER
-"""
-
-import sys
+"""A small self-training in which every process labels some of the faces; alone, or one of several."""
 
 from small_self_training import STAGES, self_train_here, stages
 
@@ -23,7 +18,3 @@ ARGUMENTS = (
 def train(folder):
     pseudo_labels.CHUNK = 3  # faces: several chunks for each process
     return self_train_here(folder, *ARGUMENTS)
-
-
-if __name__ == "__main__":
-    train(sys.argv[1])

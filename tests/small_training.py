@@ -1,6 +1,5 @@
 """Trainings of seconds: synthetic faces, the smallest network, 2 epochs of 6 steps; in this process or its own."""
 
-import multiprocessing
 import sys
 from pathlib import Path
 
@@ -65,15 +64,6 @@ def run_here(work, settings):
 
 def train_here(folder, *more):
     return run_here(train, config(folder, *more))
-
-
-def start(target, *arguments):
-    """Run a function in a process that can be killed; it starts in no time, its imports are done."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["pipnet.train"])
-    process = context.Process(target=target, args=arguments)
-    process.start()
-    return process
 
 
 def place(folder):

@@ -10,7 +10,8 @@ import time
 import numpy as np
 import pytest
 import torch
-from small_training import EPOCHS, STEPS_AN_EPOCH, assert_same, command, outcome, place, start, train_here
+from processes import start
+from small_training import EPOCHS, STEPS_AN_EPOCH, assert_same, command, outcome, place, train_here
 
 from pipnet.model import checkpoint
 from pipnet.model.checkpoint import CheckpointError

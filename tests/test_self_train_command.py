@@ -13,9 +13,9 @@ import pytest
 import self_train_worker
 import torch
 from hydra.core.global_hydra import GlobalHydra
+from processes import run, run_two, start
 from small_self_training import STAGES, command, config, records, self_train_here, stages, weights
-from small_training import assert_same, start
-from test_distributed import torchrun
+from small_training import assert_same
 
 import pipnet.self_train
 import pipnet.self_training.loop
@@ -156,7 +156,7 @@ def test_runs_that_share_faces_each_keep_their_choice(whole, tmp_path, forgotten
 @pytest.mark.timeout(1500)  # many starts of Python, on a machine that may be busy
 def test_two_processes_self_train_as_one(tmp_path):
     self_train_worker.train(tmp_path / "one")
-    done = torchrun(self_train_worker.__file__, tmp_path / "two")
+    done = run_two(self_train_worker.train, tmp_path / "two")
     assert done.returncode == 0, done.stderr
     one, two = (weights(tmp_path / name) for name in ("one", "two"))
     assert list(one) == list(two) == ["best", "0_labels", "1_full"]
