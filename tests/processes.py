@@ -12,26 +12,20 @@ from subprocess import CompletedProcess
 import torch
 from torch.distributed import TCPStore
 
-PRELOADED = [
-    "pytest",
-    "pipnet.self_train",
-    "pipnet.evaluate",
-    "pipnet.inspect_dataset",
-]  # and train
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(["pytest", "pipnet.self_train", "pipnet.evaluate", "pipnet.inspect_dataset"])
 
 
 def start(target, *arguments):
     """Run a function in a process that can be killed."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(PRELOADED)
-    process = context.Process(target=target, args=arguments)
+    process = CONTEXT.Process(target=target, args=arguments)
     process.start()
     return process
 
 
-def run(*arguments, **environment):
-    """``python -m`` of the arguments, on one thread: its exit status and what it printed."""
-    return _together(_as_command, arguments, [environment])
+def run(*arguments, cwd=None, **environment):
+    """``python -m`` of the arguments, or ``python`` of a script: its exit status and what it printed."""
+    return _together(_as_command, arguments, [environment], cwd)
 
 
 def run_two(target, *arguments):
@@ -42,13 +36,13 @@ def run_two(target, *arguments):
     return _together(target, arguments, [more | {"RANK": rank, "LOCAL_RANK": rank} for rank in range(2)])
 
 
-def _together(target, arguments, environments):
+def _together(target, arguments, environments, cwd=None):
     with tempfile.TemporaryDirectory() as folder:
         printed, started = [[f"{folder}/{n}{name}" for n in range(len(environments))] for name in ("out", "err")], []
         try:
             for more, *files in zip(environments, *printed, strict=True):
                 environment = os.environ | {"OMP_NUM_THREADS": "1"} | {name: str(value) for name, value in more.items()}
-                started.append(start(_work, os.getcwd(), environment, files, target, arguments))
+                started.append(start(_work, str(cwd or os.getcwd()), environment, files, target, arguments))
             while any(process.exitcode is None for process in started):
                 wait([process.sentinel for process in started if process.exitcode is None])
                 if any(process.exitcode for process in started):
@@ -69,11 +63,15 @@ def _work(cwd, environment, files, target, arguments):
     for stream, name in zip((sys.stdout, sys.stderr), files, strict=True):
         with open(name, "wb") as file:
             os.dup2(file.fileno(), stream.fileno())
+        stream.reconfigure(encoding=environment.get("PYTHONIOENCODING", "utf-8"))
     torch.set_num_threads(1)  # the variable was read before the fork
     target(*map(str, arguments))
 
 
-def _as_command(module, *arguments):
-    sys.argv[1:] = arguments
-    sys.modules.pop(module, None)  # Python warns of what is imported already
-    runpy.run_module(module, run_name="__main__", alter_sys=True)
+def _as_command(name, *arguments):
+    sys.argv[:] = name, *arguments
+    sys.modules.pop(name, None)  # Python warns of what is imported already
+    if name.endswith(".py"):
+        runpy.run_path(name, run_name="__main__")
+    else:
+        runpy.run_module(name, run_name="__main__", alter_sys=True)
