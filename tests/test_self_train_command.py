@@ -64,7 +64,6 @@ def test_asked_for_again_it_does_nothing(whole, capfd):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1500)  # many starts of Python, on a machine that may be busy
 def test_killed_in_every_stage_and_given_again(whole, tmp_path):
     moments, finished = random.Random(0), []
     for sign in (f"face_store/{FILE}", "1_coarse/last.pt", "2_full/last.pt"):
@@ -146,7 +145,6 @@ def test_runs_that_share_faces_each_keep_their_choice(whole, tmp_path, forgotten
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1500)  # many starts of Python, on a machine that may be busy
 def test_two_processes_self_train_as_one(tmp_path):
     self_train_worker.train(tmp_path / "one")
     done = run_two(self_train_worker.train, tmp_path / "two")
