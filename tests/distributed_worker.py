@@ -1,9 +1,5 @@
-"""A training whose labels, weights and tasks are spread unevenly; alone, or one of several processes under torchrun.
+"""What one of several processes does: a training whose labels, weights and tasks are spread unevenly, and failures."""
 
-python distributed_worker.py FOLDER HYBRID_FOLDER
-"""
-
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +10,13 @@ from pipnet.data.sample import Sample
 from pipnet.data.synthetic.dataset import draw_faces
 from pipnet.data.transforms import Augment
 from pipnet.layouts import get_layout
+from pipnet.model.checkpoint import CheckpointError
 from pipnet.model.codec import mean_shape
 from pipnet.model.loss import PIPLoss
 from pipnet.model.pipnet import PIPNet
 from pipnet.training.distributed import join_processes
 from pipnet.training.optimization import Schedule, build_optimizer
+from pipnet.training.state import TrainingError
 from pipnet.training.trainer import FitSettings, fit
 from pipnet.training.validation import Validation
 
@@ -58,7 +56,38 @@ def train(folder, processes, precision="float32"):
     )
 
 
-if __name__ == "__main__":
+def train_twice(folder, hybrid_folder):
     with join_processes("cpu") as together:
-        for name, kind in zip(sys.argv[1:], ("float32", "hybrid"), strict=True):
-            train(Path(name), together, kind)
+        train(Path(folder), together)
+        train(Path(hybrid_folder), together, "hybrid")
+
+
+class TwoWordsError(ValueError):
+    def __init__(self, one, two):  # can't be unpickled
+        super().__init__(f"{one} {two}")
+
+
+def fail(folder):
+    """Let the main process fail in all ways, and write down what this one hears of it."""
+
+    def failing(error):
+        raise error
+
+    with join_processes("cpu") as processes:
+        lines = []
+
+        def said(make):
+            try:
+                processes.from_main(make)
+            except Exception as error:
+                lines.append(f"{type(error).__name__} {error}")
+
+        said(lambda: failing(ValueError("a value")))
+        said(lambda: failing(OSError(2, "no file", "a.txt")))
+        said(lambda: failing(TrainingError("a training")))
+        said(lambda: failing(KeyError("a bug")))
+        said(lambda: failing(TwoWordsError("two", "words")))
+        said(lambda: lambda: 0)
+        lines.append(f"in step {processes.from_main(lambda: 10 + processes.rank)}")
+        (Path(folder) / str(processes.rank)).write_text("\n".join(lines))
+        processes.from_main(lambda: failing(CheckpointError("the end")))

@@ -1,12 +1,8 @@
-"""Ingest photos alone, or as one of several processes under torchrun; or die by SIGKILL before a statement of SQL.
-
-python ingest_worker.py SOURCE FOLDER [STATEMENTS]
-"""
+"""Ingest photos as one of several processes, or die by SIGKILL before a statement of SQL."""
 
 import os
 import signal
 import sqlite3
-import sys
 
 import cv2
 
@@ -31,9 +27,8 @@ def die_after(statements):
     sqlite3.connect = watched
 
 
-if __name__ == "__main__":
+def find_faces(source, folder, *statements):
     cv2.setNumThreads(1)
-    source, folder, *statements = sys.argv[1:]
     if statements:
         die_after(int(statements[0]))
     with distributed.join_processes("cpu") as processes:

@@ -1,7 +1,5 @@
 """Trainings of seconds: synthetic faces, the smallest network, 2 epochs of 6 steps; in this process or its own."""
 
-import multiprocessing
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -20,16 +18,16 @@ from pipnet.training.distributed import join_processes
 
 ARGUMENTS = (
     "dataset=drawn",
-    "dataset.splits.train.count=50",  # two are left over: the last, incomplete batch is dropped
-    "dataset.splits.train.size=96",
+    "dataset.splits.train.count=26",  # two are left over: the last, incomplete batch is dropped
+    "dataset.splits.train.size=64",
     "dataset.splits.val.count=5",
-    "dataset.splits.val.size=96",
+    "dataset.splits.val.size=64",
     "model.backbone=mobilenet_v3_small",
     "model.input_size=64",
     "model.num_neighbors=3",
     "model.pretrained=false",
     "optim.lr=0.001",
-    "fit.batch_size=8",
+    "fit.batch_size=4",
     "fit.epochs=2",
     "fit.save_minutes=1000",  # after every epoch only
     "fit.progress_bar=false",
@@ -38,11 +36,6 @@ ARGUMENTS = (
 STEPS_AN_EPOCH, EPOCHS = 6, 2
 LAYOUT = get_layout("300w_68")
 CPU = torch.device("cpu")
-
-
-def command(folder, *more):
-    """The command line of a small training."""
-    return [sys.executable, "-m", "pipnet.train", *ARGUMENTS, f"folder={folder}", *more]
 
 
 def config(folder, *more, primary="train", arguments=ARGUMENTS):
@@ -65,15 +58,6 @@ def run_here(work, settings):
 
 def train_here(folder, *more):
     return run_here(train, config(folder, *more))
-
-
-def start(target, *arguments):
-    """Run a function in a process that can be killed; it starts in no time, its imports are done."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["pipnet.train"])
-    process = context.Process(target=target, args=arguments)
-    process.start()
-    return process
 
 
 def place(folder):

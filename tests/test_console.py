@@ -10,6 +10,7 @@ from pathlib import Path
 
 import cv2
 import pytest
+from processes import run
 from skimage.data import astronaut
 
 from pipnet.console import as_text
@@ -29,20 +30,15 @@ def folder(tmp_path) -> Path:
     return folder
 
 
-def demo(*arguments: str, **environment: str) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "pipnet.demo", *arguments]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, **environment})
-
-
 @pytest.mark.parametrize("encoding", ["cp1252", "utf-8"])
 def test_every_photo_is_done_whatever_its_name(encoding, folder, tmp_path):
     out = tmp_path / "out"
-    done = demo("--folder", str(folder), "--csv", "--json", "--output", str(out), PYTHONIOENCODING=encoding)
-    printed, complaints = done.communicate(timeout=240)
-    assert (done.returncode, complaints) == (0, b"")
-    assert printed.count(b": 1 face in ") == 4
-    assert b"b\\xe9.jpg: 1 face" in printed
-    assert ("b顔.jpg: 1 face".encode() if encoding == "utf-8" else b"b\\u9854.jpg: 1 face") in printed
+    command = ("pipnet.demo", "--folder", folder, "--csv")
+    done = run(*command, "--json", "--output", out, PYTHONIOENCODING=encoding)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.count(": 1 face in ") == 4
+    assert "b\\xe9.jpg: 1 face" in done.stdout
+    assert ("b顔.jpg: 1 face" if encoding == "utf-8" else "b\\u9854.jpg: 1 face") in done.stdout
     table = (out / "landmarks.csv").read_text(encoding="utf-8")
     assert table.count("\n") == 5
     assert "b\\xe9.jpg" in table
@@ -51,13 +47,14 @@ def test_every_photo_is_done_whatever_its_name(encoding, folder, tmp_path):
     assert record["image"].endswith("b\\xe9.jpg")
     assert is_utf8(record["image"])
     if encoding == "utf-8":  # what was written of such names can be given back
-        boxes = ("--detector", "boxes", str(out / "landmarks.csv"))
-        done = demo("--folder", str(folder), "--csv", "--output", str(tmp_path / "again"), *boxes)
-        assert (done.communicate(timeout=240)[1], done.returncode) == (b"", 0)
+        done = run(*command, "--output", tmp_path / "again", "--detector", "boxes", out / "landmarks.csv")
+        assert (done.stderr, done.returncode) == ("", 0)
 
 
 def test_a_reader_that_leaves_ends_nothing(folder, tmp_path):
-    done = demo("--folder", str(folder), "--csv", "--output", str(tmp_path), PYTHONUNBUFFERED="1")
+    command = [sys.executable, "-m", "pipnet.demo", "--folder", folder, "--csv", "--output", tmp_path]
+    environment = os.environ | {"PYTHONUNBUFFERED": "1"}
+    done = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment)
     assert done.stdout is not None
     assert b"a.jpg" in done.stdout.readline()
     done.stdout.close()

@@ -1,15 +1,13 @@
 """Two processes train as one, and share out the faces of each batch."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
-from distributed_worker import train
+from distributed_worker import fail, train, train_twice
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from processes import run, run_two
 from small_training import ARGUMENTS, place, train_here
 from test_resume import stop_at
 
@@ -18,17 +16,6 @@ from pipnet.data.dataset import EpochBatches
 from pipnet.model import checkpoint
 from pipnet.training.distributed import Processes, TrainingError, in_step, join_processes
 
-WORKER = Path(__file__).parent / "distributed_worker.py"
-
-
-def torchrun(*arguments):
-    """Two processes on this machine's loopback, on a free port."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--nnodes=1", "--nproc-per-node=2"]
-    command += ["--rdzv-backend=c10d", "--rdzv-endpoint=localhost:0", "--local-addr=localhost"]
-    root = str(WORKER.parent.parent)
-    more = {"GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1", "PYTHONPATH": root}
-    return subprocess.run([*command, *map(str, arguments)], capture_output=True, text=True, env={**os.environ, **more})
-
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
@@ -36,7 +23,7 @@ def trained(tmp_path_factory):
     one, two, hybrid = map(tmp_path_factory.mktemp, ("one", "two", "hybrid"))
     with join_processes("cpu") as alone:
         train(one, alone)
-    done = torchrun(WORKER, two, hybrid)
+    done = run_two(train_twice, two, hybrid)
     assert done.returncode == 0, done.stderr
     return one, two, hybrid
 
@@ -64,44 +51,9 @@ def test_losses_and_validation_are_those_of_one_process_which_writes(trained):
         assert sorted(path.name.split(".")[0] for path in folder.iterdir()) == ["best", "events", "last"]
 
 
-FAILING = """
-import sys
-from pathlib import Path
-from pipnet.model.checkpoint import CheckpointError
-from pipnet.training.distributed import join_processes
-from pipnet.training.state import TrainingError
-
-class TwoWordsError(ValueError):
-    def __init__(self, one, two):  # can't be unpickled
-        super().__init__(f"{one} {two}")
-
-def fail(error):
-    raise error
-
-with join_processes("cpu") as processes:
-    lines = []
-    def said(make):
-        try:
-            processes.from_main(make)
-        except Exception as error:
-            lines.append(f"{type(error).__name__} {error}")
-    said(lambda: fail(ValueError("a value")))
-    said(lambda: fail(OSError(2, "no file", "a.txt")))
-    said(lambda: fail(TrainingError("a training")))
-    said(lambda: fail(KeyError("a bug")))
-    said(lambda: fail(TwoWordsError("two", "words")))
-    said(lambda: lambda: 0)
-    lines.append(f"in step {processes.from_main(lambda: 10 + processes.rank)}")
-    (Path(sys.argv[1]) / str(processes.rank)).write_text("\\n".join(lines))
-    processes.from_main(lambda: fail(CheckpointError("the end")))
-"""
-
-
 @pytest.mark.timeout(300)
 def test_what_fails_on_the_main_process_fails_on_all(tmp_path):
-    script = tmp_path / "failing.py"
-    script.write_text(FAILING)
-    done = torchrun(script, tmp_path)
+    done = run_two(fail, tmp_path)
     lines = [(tmp_path / rank).read_text().splitlines() for rank in "01"]
     assert "KeyError 'a bug'" in lines[0]
     assert "TrainingError a training" in lines[0]
@@ -119,7 +71,11 @@ def test_the_command_under_torchrun_resumes_together(tmp_path, monkeypatch):
     stop_at(monkeypatch, step=3)
     with pytest.raises(TrainingError):
         train_here(tmp_path)
-    done = torchrun("-m", "pipnet.train", *ARGUMENTS, f"folder={tmp_path}")
+    # On this machine's loopback, on a free port.
+    options = ("--nnodes=1", "--nproc-per-node=2", "--rdzv-backend=c10d", "--rdzv-endpoint=localhost:0")
+    options += ("--local-addr=localhost", "-m", "pipnet.train")
+    more = {"GLOO_SOCKET_IFNAME": "lo", "PYTHONPATH": str(Path(__file__).parent.parent)}
+    done = run("torch.distributed.run", *options, *ARGUMENTS, f"folder={tmp_path}", **more)
     assert done.returncode == 0, done.stderr
     assert place(tmp_path) == (2, 0)
     assert done.stdout.count("resumes at epoch 1, batch 5") == 1  # one process speaks

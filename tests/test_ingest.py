@@ -15,7 +15,7 @@ import ingest_worker
 import numpy as np
 import pytest
 import torch
-from test_distributed import torchrun
+from processes import run_two
 
 from pipnet.data.synthetic.dataset import draw_faces, write_synthetic_photos
 from pipnet.inference.detections import Detections
@@ -26,7 +26,6 @@ from pipnet.self_training.ingest import FaceRules, ingest
 from pipnet.training.distributed import Processes
 from pipnet.training.state import TrainingError
 
-WORKER = Path(__file__).parent / "ingest_worker.py"
 ALONE = Processes(0, 1, torch.device("cpu"))
 ANY = FaceRules(min_score=0.5, min_size=8, min_sharpness=0, min_inside=0.5)
 
@@ -343,7 +342,7 @@ def drawn(tmp_path_factory):
 def test_two_processes_find_what_one_finds(drawn, tmp_path):
     photos, store, alone = drawn
     assert len(alone.faces) >= 5
-    done = torchrun(WORKER, photos, tmp_path / "two")
+    done = run_two(ingest_worker.find_faces, photos, tmp_path / "two")
     assert done.returncode == 0, done.stderr
     assert done.stdout.count(str(alone)) == 2  # both know
     assert result(tmp_path / "two") == result(store)
@@ -352,9 +351,8 @@ def test_two_processes_find_what_one_finds(drawn, tmp_path):
 
 def test_one_of_two_processes_killed_at_a_random_moment_and_resumed(drawn, tmp_path):
     photos, store, _ = drawn
-    done = torchrun(WORKER, photos, tmp_path / "store", random.Random(os.getpid()).randint(15, 40))
-    assert done.returncode == 1, done.stderr
-    assert "SIGKILL" in done.stderr
+    done = run_two(ingest_worker.find_faces, photos, tmp_path / "store", random.Random(os.getpid()).randint(15, 40))
+    assert done.returncode == -signal.SIGKILL, done.stderr
     ingest(photos, tmp_path / "store", processes=ALONE, progress=False)
     assert result(tmp_path / "store") == result(store)
     assert left_behind(tmp_path / "store") == []

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import processes
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -38,17 +39,6 @@ def test_the_demo_of_an_account_without_home_and_name(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["astronaut_landmarks.json", "astronaut_landmarks.png"]
 
 
-IN_TURN = """
-import runpy, sys
-for command in sys.argv[1:]:
-    module, *sys.argv[1:] = command.split()
-    try:
-        runpy.run_module(f"pipnet.{module}", run_name="__main__")
-    except SystemExit as end:
-        print(end.code)  # what the process would say before it ends with status 1
-"""
-
-
 def test_a_folder_that_can_not_be_made_is_named_before_any_work():
     if not Path("/proc/self").exists():
         pytest.skip("no /proc, where nobody can make a folder")
@@ -58,11 +48,10 @@ def test_a_folder_that_can_not_be_made_is_named_before_any_work():
         "evaluate dataset=drawn": "output",
         "inspect_dataset dataset=drawn": "output",
     }
-    done = run(sys.executable, "-c", IN_TURN, *keys, cwd="/proc")
-    assert done.stderr == ""
-    lines = done.stdout.splitlines()
-    assert len(lines) == len(keys)
-    for line, (command, key) in zip(lines, keys.items(), strict=True):
+    for command, key in keys.items():
+        done = processes.run(*f"pipnet.{command}".split(), cwd="/proc")
+        assert (done.returncode, done.stdout) == (1, "")
+        (line,) = done.stderr.splitlines()
         assert line.startswith(f"pipnet.{command.split()[0]}: error: folder /proc/runs/")
         assert line.endswith(f"; choose another: {key}=FOLDER")
 

@@ -12,6 +12,7 @@ import warnings
 from contextlib import suppress
 from pathlib import Path
 
+import processes
 import pytest
 
 import pipnet
@@ -84,7 +85,8 @@ def test_a_script_of_0_4_still_works_and_says_what_to_use(command, capsys, monke
 
 
 def test_commands_by_their_names(tmp_path, capsys, monkeypatch):
-    done = run("-m", "pipnet", "train", "--cfg", "job", 'name="写真"', cwd=tmp_path, PYTHONIOENCODING="cp1252")
+    listed = ("pipnet", "train", "--cfg", "job", 'name="写真"')
+    done = processes.run(*listed, cwd=tmp_path, PYTHONIOENCODING="cp1252")
     assert (done.returncode, done.stderr) == (0, "")
     assert "name: \\u5199\\u771f" in done.stdout  # what such a pipe can't hold
     assert list(tmp_path.iterdir()) == []

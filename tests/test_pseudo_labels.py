@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from known_faces import FakeLandmarker
+from processes import CONTEXT
 from small_training import CPU, LAYOUT
 from torch.utils.data import DataLoader
 
@@ -371,7 +372,7 @@ def test_a_loader_process_opens_the_store_itself_and_gets_no_arrays(faces):
     assert len(pickle.dumps(samples)) < 1000
     crops = FaceCrops(samples, LAYOUT, input_size=64, crop_scale=1.25)
     keys = [[(0, index)] for index in range(COUNT)]
-    loaded = list(DataLoader(crops, batch_sampler=keys, num_workers=1, multiprocessing_context="spawn"))
+    loaded = list(DataLoader(crops, batch_sampler=keys, num_workers=1, multiprocessing_context=CONTEXT))
     for index, batch in enumerate(loaded):
         for name in ("image", "points", "weight"):
             torch.testing.assert_close(batch[name][0], crops[0, index][name], rtol=0, atol=0)

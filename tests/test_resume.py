@@ -4,24 +4,18 @@ import os
 import random
 import resource
 import signal
-import subprocess
 import time
 
 import numpy as np
 import pytest
 import torch
-from small_training import EPOCHS, STEPS_AN_EPOCH, assert_same, command, outcome, place, start, train_here
+from processes import run, start
+from small_training import ARGUMENTS, EPOCHS, STEPS_AN_EPOCH, assert_same, outcome, place, train_here
 
 from pipnet.model import checkpoint
 from pipnet.model.checkpoint import CheckpointError
 from pipnet.training.optimization import Schedule
 from pipnet.training.state import TrainingError, TrainingState
-
-
-@pytest.fixture(autouse=True)
-def one_thread(monkeypatch):
-    """Commands compute on one thread, as ``train_here`` does."""
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +72,7 @@ def test_killed_at_any_moment_and_started_again(whole, tmp_path):
             places.append(place(tmp_path))
     assert any(0 < batch < STEPS_AN_EPOCH for _, batch in places), places
     assert places == sorted(places)
-    done = subprocess.run(command(tmp_path), capture_output=True, text=True)
+    done = run("pipnet.train", *ARGUMENTS, f"folder={tmp_path}")
     assert done.returncode == 0, done.stderr
     assert "resumes at epoch" in done.stdout
     assert_same(outcome(whole), outcome(tmp_path))
@@ -184,7 +178,10 @@ def test_another_setting_is_refused_by_name(whole, tmp_path, changed, message):
     with pytest.raises(TrainingError, match=message) as refusal:
         train_here(tmp_path, changed)
     assert "choose another folder" in str(refusal.value)
-    (tmp_path / "last.pt").write_bytes((whole / "best.pt").read_bytes())  # shared, no state to go on from
+
+
+def test_shared_weights_are_no_state_to_go_on_from(whole, tmp_path):
+    (tmp_path / "last.pt").write_bytes((whole / "best.pt").read_bytes())
     with pytest.raises(TrainingError, match="belongs to another network"):
         train_here(tmp_path)
 

@@ -4,7 +4,6 @@ import json
 import random
 import shutil
 import signal
-import subprocess
 import sys
 import time
 
@@ -13,9 +12,9 @@ import pytest
 import self_train_worker
 import torch
 from hydra.core.global_hydra import GlobalHydra
-from small_self_training import STAGES, command, config, records, self_train_here, stages, weights
-from small_training import assert_same, start
-from test_distributed import torchrun
+from processes import run, run_two, start
+from small_self_training import ARGUMENTS, STAGES, config, records, self_train_here, stages, weights
+from small_training import assert_same
 
 import pipnet.self_train
 import pipnet.self_training.loop
@@ -31,12 +30,6 @@ from pipnet.training.trainer import Monitor
 from pipnet.training.validation import Validation
 
 ALONE = Processes(0, 1, torch.device("cpu"))
-
-
-@pytest.fixture(autouse=True)
-def one_thread(monkeypatch):
-    """Commands compute on one thread, as ``self_train_here`` does."""
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +64,6 @@ def test_asked_for_again_it_does_nothing(whole, capfd):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1500)  # many starts of Python, on a machine that may be busy
 def test_killed_in_every_stage_and_given_again(whole, tmp_path):
     moments, finished = random.Random(0), []
     for sign in (f"face_store/{FILE}", "1_coarse/last.pt", "2_full/last.pt"):
@@ -85,7 +77,7 @@ def test_killed_in_every_stage_and_given_again(whole, tmp_path):
         finished.append(len(records(tmp_path)))
     assert finished == sorted(finished)
     assert not (tmp_path / "best.pt").exists(), "the last kill came before the end"
-    done = subprocess.run(command(tmp_path), capture_output=True, text=True)
+    done = run("pipnet.self_train", *ARGUMENTS, stages(*STAGES), f"folder={tmp_path}")
     assert done.returncode == 0, done.stderr
     assert_same(weights(whole), weights(tmp_path))
     assert not list(tmp_path.glob(".*.pt")), "what a kill left half written is swept up"
@@ -96,7 +88,7 @@ def test_a_stop_signal_in_a_later_stage_saves_and_resumes(whole, tmp_path, monke
 
     def signalling(schedule, epoch):
         asked.append(epoch)
-        if len(asked) == 9:  # 6 steps in the first stage
+        if len(asked) == 6:  # 3 steps in the first stage
             signal.raise_signal(signal.SIGTERM)
         return multiple(schedule, epoch)
 
@@ -129,7 +121,7 @@ def test_ctrl_c_anywhere_is_one_sentence(tmp_path, monkeypatch):
 
     GlobalHydra.instance().clear()
     monkeypatch.setattr(pipnet.self_train, "self_train", interrupted)
-    monkeypatch.setattr(sys, "argv", [*command(tmp_path)[2:], "hydra/job_logging=none"])
+    monkeypatch.setattr(sys, "argv", ["python", *ARGUMENTS, f"folder={tmp_path}", "hydra/job_logging=none"])
     sentence = f"pipnet.self_train: error: stopped on request; the same command resumes from {tmp_path}"
     with pytest.raises(SystemExit, match=f"^{sentence}$"):
         pipnet.self_train.main()
@@ -153,10 +145,9 @@ def test_runs_that_share_faces_each_keep_their_choice(whole, tmp_path, forgotten
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1500)  # many starts of Python, on a machine that may be busy
 def test_two_processes_self_train_as_one(tmp_path):
     self_train_worker.train(tmp_path / "one")
-    done = torchrun(self_train_worker.__file__, tmp_path / "two")
+    done = run_two(self_train_worker.train, tmp_path / "two")
     assert done.returncode == 0, done.stderr
     one, two = (weights(tmp_path / name) for name in ("one", "two"))
     assert list(one) == list(two) == ["best", "0_labels", "1_full"]
