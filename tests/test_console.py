@@ -34,7 +34,9 @@ def folder(tmp_path) -> Path:
 def test_every_photo_is_done_whatever_its_name(encoding, folder, tmp_path):
     out = tmp_path / "out"
     command = ("pipnet.demo", "--folder", folder, "--csv")
-    done = run(*command, "--json", "--output", out, PYTHONIOENCODING=encoding)
+    line = [sys.executable, "-m", *command, "--json", "--output", out]
+    environment = os.environ | {"PYTHONIOENCODING": encoding}
+    done = subprocess.run(line, env=environment, capture_output=True, encoding=encoding)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.count(": 1 face in ") == 4
     assert "b\\xe9.jpg: 1 face" in done.stdout
