@@ -21,21 +21,10 @@ from pipnet.benchmark.timing import Timed, of_rounds, ratio, spread, time_interl
 from pipnet.data.synthetic.dataset import draw_faces
 from pipnet.inference.landmarker import SHIPPED_GRAPH, SHIPPED_WEIGHTS
 from pipnet.layouts import get_layout
-from pipnet.model import checkpoint
-from pipnet.model.checkpoint import LoadedModel
-from pipnet.model.onnx_graph import export_onnx
-from pipnet.model.pipnet import PIPNet
 
 ROOT = Path(__file__).resolve().parent.parent
 TINY = "mobilenet_v2@64"
 ONE = ("--models", TINY, "--runtimes", "torch", "--precisions", "fp32", "--threads", "1")
-
-
-@pytest.fixture(scope="module")
-def small() -> LoadedModel:
-    mean_face = np.random.default_rng(0).uniform(0.2, 0.8, (68, 2))
-    net = PIPNet(mean_face, "mobilenet_v3_small", num_neighbors=4, input_size=64).eval()
-    return LoadedModel(net, get_layout("300w_68"), 1.25, {})
 
 
 def test_a_run_from_the_command_line_writes_table_and_figures(tmp_path, capsys):
@@ -164,26 +153,22 @@ def test_the_text_says_machine_table_fastest_notes_and_what_is_skipped(monkeypat
     assert len({len(line) for line in lines if line.startswith("| shipped ") and "fp32 " in line and "…" in line}) == 1
 
 
-def test_a_given_graph_is_taken_as_it_is(small, tmp_path):
-    path = tmp_path / "mine.onnx"
-    export_onnx(small, path)
-    network = find_network(str(path), tmp_path)
-    assert (network.name, network.input_size, network.trained) == ("mine", 64, True)
+def test_a_given_graph_is_taken_as_it_is(small_graph):
+    network = find_network(str(small_graph), small_graph.parent)
+    assert (network.name, network.input_size, network.trained) == ("net", 64, True)
     suite = build_cases(
         [network], runtimes=["torch", "onnxruntime"], precisions=["int8"], threads=[1, 10_000], batches=[1, 2]
     )
-    assert [one.key for one in suite.cases] == [("mine onnxruntime fp32", 1, 1), ("mine onnxruntime fp32", 1, 2)]
-    assert [name for name, _ in suite.skipped] == ["threads=10000", "mine torch fp32"]
-    assert suite.skipped[1][1].startswith("mine.onnx does not run on torch")
+    assert [one.key for one in suite.cases] == [("net onnxruntime fp32", 1, 1), ("net onnxruntime fp32", 1, 2)]
+    assert [name for name, _ in suite.skipped] == ["threads=10000", "net torch fp32"]
+    assert suite.skipped[1][1].startswith("net.onnx does not run on torch")
     points, _, _ = suite.cases[1].call()
     assert points.shape == (2, 68, 2)
 
 
-def test_a_checkpoint_is_exported_where_a_runtime_needs_a_graph(small, tmp_path):
-    path = tmp_path / "mine.pt"
-    checkpoint.save(path, small.net, layout=small.layout, crop_scale=1.25, training={})
-    network = find_network(str(path), tmp_path)
-    assert network.file("torch", "fp32") == path
+def test_a_checkpoint_is_exported_where_a_runtime_needs_a_graph(small_weights, tmp_path):
+    network = find_network(str(small_weights), tmp_path)
+    assert network.file("torch", "fp32") == small_weights
     graph = network.file("onnxruntime", "fp32")
     assert graph.suffix == ".onnx"
     assert network.file("openvino", "fp32") == graph  # made once
@@ -232,13 +217,10 @@ def test_wrong_arguments_are_one_sentence(arguments, message, tmp_path, monkeypa
     assert said.count("\n") == 1
 
 
-def test_two_networks_of_one_name(small, tmp_path, capsys):
-    files = [tmp_path / "mine.pt", tmp_path / "mine.onnx"]
-    checkpoint.save(files[0], small.net, layout=small.layout, crop_scale=1.25, training={})
-    export_onnx(small, files[1])
+def test_two_networks_of_one_name(small_weights, small_graph, tmp_path, capsys):
     with pytest.raises(SystemExit):
-        main(["--models", *map(str, files), "--output", str(tmp_path / "out")])
-    assert "two networks are called 'mine'; rename a file" in capsys.readouterr().err
+        main(["--models", str(small_weights), str(small_graph), "--output", str(tmp_path / "out")])
+    assert "two networks are called 'net'; rename a file" in capsys.readouterr().err
 
 
 def test_lists_take_commas_and_spaces(tmp_path):
@@ -274,7 +256,7 @@ def test_accuracy_is_that_of_evaluate_for_each_case_once_and_failures_are_said(t
     from pipnet.evaluation.evaluate import evaluate
     from pipnet.inference.landmarker import FaceLandmarker
 
-    faces, layout = draw_faces(70, seed=3), get_layout("300w_68")  # more than are measured at once
+    faces, layout = draw_faces(70, seed=3, size=96), get_layout("300w_68")  # more than are measured at once
     shipped = Case("shipped", "onnxruntime", "int8", 1, 1, int, SHIPPED_GRAPH)
     random = Case("random", "onnxruntime", "fp32", 1, 1, int, SHIPPED_GRAPH, measurable=False)
     cases = [shipped, case("gone", "onnxruntime"), random, shipped]

@@ -33,12 +33,12 @@ from pipnet.train import build_training_data, train
 
 SMALL = {  # arguments that make them so
     "coordinate": {},
-    "simple_baseline": {"width": 64},
-    "hourglass": {"stacks": 2, "width": 32, "backbone": "hourglass_stem"},
+    "simple_baseline": {"width": 32},
+    "hourglass": {"stacks": 2, "width": 16, "backbone": "hourglass_stem"},
     "hrnet": {},
-    "pose_machine": {"width": 48},
-    "coarse_to_fine": {"width": 16, "window": 7},
-    "cascaded_pyramid": {"width": 32},
+    "pose_machine": {"width": 32},
+    "coarse_to_fine": {"width": 8, "window": 7, "backbone": "mobilenet_v3_small"},
+    "cascaded_pyramid": {"width": 16},
 }
 LAYOUT = get_layout("300w_68")
 SEVEN = PointLayout("seven", 7, mirror=tuple(range(7)))
@@ -47,10 +47,11 @@ CROPS = calibration_crops(draw_faces(8, seed=9, size=96), crop_scale=1.25, size=
 ARGUMENTS = (
     "experiment=heads",
     "model.input_size=64",
+    "model.backbone=timm/test_efficientnet",  # the smallest with four strides
     "dataset.splits.train={count: 200, size: 96}",
     "dataset.splits.val={count: 16, size: 96}",
     "transform.rotate_p=0",
-    "optim.lr=0.003",
+    "optim.lr=0.006",
     "schedule.warmup_epochs=0.5",
     "fit.batch_size=8",
     "fit.epochs=4",
@@ -71,10 +72,17 @@ def small(name: str, **more):
 
 
 @cache
+def faces():
+    """Drawn once: they are the same for all networks."""
+    return build_training_data(config("nowhere", *overrides("coordinate"), arguments=ARGUMENTS))
+
+
+@cache
 def trained(name: str, folder: Path):
-    """Result, folder and data of a training of seconds; a network is trained once for all tests."""
-    settings = config(folder / name, *overrides(name), arguments=ARGUMENTS)
-    return run_here(train, settings), build_training_data(settings)
+    """Result and data of a training of seconds; a network is trained once for all tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pipnet.train.build_training_data", lambda settings: faces())
+        return run_here(train, config(folder / name, *overrides(name), arguments=ARGUMENTS)), faces()
 
 
 @pytest.fixture(scope="module")
@@ -291,7 +299,7 @@ def test_it_self_trains(name, tmp_path):
     full = {"name": "full", "epochs": 1, "views": 2, "start": "teacher", "labelled_share": 0.5}
     listed = stages({"name": "labels", "epochs": 1, "pseudo": False}, full | {"select": {"weighted": True}})
     arguments = [argument for argument in SELF_TRAINING if "num_neighbors" not in argument]
-    own = [*arguments, "model=rival", "~model.net_stride", *overrides(name)]
+    own = [*arguments, "model=rival", "~model.net_stride", "model.backbone=timm/test_efficientnet", *overrides(name)]
     settings = config(tmp_path / "run", listed, primary="self_train", arguments=own)
     loaded = checkpoint.load(run_here(self_train, settings))
     assert type(loaded.net) is NETWORKS[name]
