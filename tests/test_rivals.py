@@ -40,6 +40,7 @@ SMALL = {  # arguments that make them so
     "coarse_to_fine": {"width": 8, "window": 7, "backbone": "mobilenet_v3_small"},
     "cascaded_pyramid": {"width": 16},
 }
+EPOCHS = {"hrnet": 2, "pose_machine": 3, "cascaded_pyramid": 3}  # that are enough; for the others 4
 LAYOUT = get_layout("300w_68")
 SEVEN = PointLayout("seven", 7, mirror=tuple(range(7)))
 MEAN_FACE = np.random.default_rng(0).uniform(0.2, 0.8, (7, 2))
@@ -54,8 +55,7 @@ ARGUMENTS = (
     "optim.lr=0.006",
     "schedule.warmup_epochs=0.5",
     "fit.batch_size=8",
-    "fit.epochs=4",
-    "fit.validate_every=4",
+    "fit.validate_every=${fit.epochs}",
     "fit.progress_bar=false",
     "device=cpu",
 )
@@ -82,7 +82,8 @@ def trained(name: str, folder: Path):
     """Result and data of a training of seconds; a network is trained once for all tests."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("pipnet.train.build_training_data", lambda settings: faces())
-        return run_here(train, config(folder / name, *overrides(name), arguments=ARGUMENTS)), faces()
+        more = (f"fit.epochs={EPOCHS.get(name, 4)}", *overrides(name))
+        return run_here(train, config(folder / name, *more, arguments=ARGUMENTS)), faces()
 
 
 @pytest.fixture(scope="module")

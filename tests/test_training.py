@@ -80,13 +80,13 @@ def test_one_batch_is_learnt_by_heart(tmp_path):
     validation, batch = Validation(faces, LAYOUT), default_collate([faces[0, index] for index in range(8)])
     torch.manual_seed(0)
     net = PIPNet(mean_shape(faces.plain_points()), "mobilenet_v3_small", num_neighbors=3, input_size=64)
-    schedule, losses = Schedule(80, name="cosine", warmup_epochs=5), []
+    schedule, losses = Schedule(60, name="cosine", warmup_epochs=5), []
     with join_processes("cpu") as processes:
         net = processes.place(net)
-        optimizer = build_optimizer(net, lr=0.002)
+        optimizer = build_optimizer(net, lr=0.003)
         run = TrainingState(net, None, optimizer, LAYOUT, 1.25, tmp_path, {})
         train_mode(net)
-        for step in range(80):
+        for step in range(60):
             run.set_lr(schedule.multiple(step))
             terms, asked = train_step(run, net, batch, PIPLoss(), processes)
             losses.append(sum(terms.values()))
