@@ -12,6 +12,8 @@ from pathlib import Path
 from pipnet import FaceLandmarker
 from pipnet.formats import row_columns
 
+if len(sys.argv) != 3:
+    sys.exit("usage: python folder_to_csv.py FOLDER TABLE.csv")
 folder, table = map(Path, sys.argv[1:])
 photos = sorted(path for path in folder.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg", ".png"))
 landmarker = FaceLandmarker.load()

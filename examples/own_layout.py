@@ -84,6 +84,8 @@ def draw_cat(random: np.random.Generator, size: int = 160) -> tuple[np.ndarray, 
     return np.clip(image + random.normal(0, 6, image.shape), 0, 255).astype(np.uint8), points
 
 
+if len(sys.argv) < 2:
+    sys.exit("usage: python own_layout.py FOLDER [quick]")
 folder, quick = Path(sys.argv[1]), "quick" in sys.argv[2:]
 for name, text in (("layout", LAYOUT), ("dataset/cats", DATASET), ("experiment/cats", EXPERIMENT)):
     (folder / f"{name}.yaml").parent.mkdir(parents=True, exist_ok=True)

@@ -10,6 +10,8 @@ from pipnet import FaceLandmarker
 from pipnet.data.images import read_image, write_image
 from pipnet.inference.drawing import draw_faces
 
+if len(sys.argv) != 3:
+    sys.exit("usage: python photo.py PHOTO PICTURE")
 photo, drawn = map(Path, sys.argv[1:])
 landmarker = FaceLandmarker.load()
 faces = landmarker(photo)

@@ -16,15 +16,20 @@ with needs("train", __name__):
     import numpy as np
     from omegaconf import DictConfig
 
-    from pipnet.config import command, plain, read_split
+    from pipnet.config import command, dataset_layout, plain, read_split
     from pipnet.data.images import BadSampleError, read_image, write_image
     from pipnet.data.report import contact_sheet, dataset_report, face_tile
     from pipnet.data.sample import OnBad, Sample
+    from pipnet.layouts import PointLayout
 
 
-def write_contact_sheet(path: Path, samples: Sequence[Sample], *, count: int, seed: int) -> int:
+_SIDES = {"left": (255, 150, 40), "right": (80, 160, 255)}  # RGB
+
+
+def write_contact_sheet(path: Path, samples: Sequence[Sample], layout: PointLayout, *, count: int, seed: int) -> int:
     """Write a PNG of at most ``count`` faces chosen by chance, in the dataset's order, with their points.
 
+    Points that the layout calls left are orange, right ones blue, others green: labels that swap sides are seen.
     Unreadable photos are skipped, missing folders are made.
 
     Returns:
@@ -32,12 +37,16 @@ def write_contact_sheet(path: Path, samples: Sequence[Sample], *, count: int, se
     """
     chosen = np.sort(np.random.default_rng(seed).permutation(len(samples))[:count])
     tiles, captions = [], []
+    sides = [(np.array([side in name.lower() for name in layout.names]), color) for side, color in _SIDES.items()]
+    neither = ~np.any([of_side for of_side, _ in sides], axis=0)
     for sample in (samples[i] for i in chosen):
         try:
             image = read_image(sample.image)
         except BadSampleError:
             continue  # the report lists it
-        tiles.append(face_tile(image, sample.points, box=sample.box))
+        shown = [(np.where(some[:, None], sample.points, np.nan), color) for some, color in sides]
+        plain = np.where(neither[:, None], sample.points, np.nan)
+        tiles.append(face_tile(image, plain, box=sample.box, others=shown))
         captions.append(sample.name)
     if tiles:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -65,7 +74,7 @@ def inspect_dataset(
     print(f"dataset          {dataset['name']}, split {split}{place}")
     print(report)
     path = Path(output) / f"{dataset['name']}_{split}.png"
-    shown = write_contact_sheet(path, samples, count=faces, seed=seed)
+    shown = write_contact_sheet(path, samples, dataset_layout(dataset), count=faces, seed=seed)
     print(f"contact sheet    {path} ({shown} faces)" if shown else "contact sheet    none: no photo can be read")
     if on_bad == "raise" and unreadable:
         raise BadSampleError(f"{len(unreadable)} photos can't be read, the first: {unreadable[0]}")

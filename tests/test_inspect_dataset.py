@@ -24,7 +24,7 @@ def test_validation_faces_are_kept_from_training(name):
 def data_root(tmp_path):
     own = tmp_path / "data" / "own"
     own.mkdir(parents=True)
-    (own / "layout.yaml").write_text("name: three\nnum_points: 3\n")
+    (own / "layout.yaml").write_text("name: three\nnum_points: 3\nnames: [left_eye, right_eye, nose]\n")
     for name in ("a.jpg", "b.jpg"):
         assert cv2.imwrite(str(own / name), np.full((50, 60, 3), 200, np.uint8))
     (own / "c.jpg").write_bytes((own / "a.jpg").read_bytes()[:-2])
@@ -60,8 +60,11 @@ def test_command_reports_and_draws(inspect_dataset, tmp_path):
     assert "train.csv, line 3, column x1: 'x' is not a number" in printed
     assert "c.jpg: the image is cut off" in printed
     sheet = cv2.imread(str(tmp_path / "out" / "own_csv_trainval.png"))
-    green = (sheet[..., 1] > 200) & (sheet[..., 2] < 120)
-    assert green.sum() > 20  # dots on the one face that can be drawn
+    blue, green, red = (channel.astype(int) for channel in np.moveaxis(sheet, -1, 0))
+    dots = {"left": red - blue > 150, "right": blue - red > 120, "nose": green - np.maximum(red, blue) > 100}
+    places = {name: np.argwhere(dot).mean(axis=0) for name, dot in dots.items() if dot.sum() > 5}
+    assert places.keys() == dots.keys()  # of the one face that can be drawn
+    assert places["left"][1] < places["right"][1] < places["nose"][1]
     assert {path.name for path in tmp_path.iterdir()} == {"data", "out"}  # Hydra leaves no folder of its own
 
 
