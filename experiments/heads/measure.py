@@ -7,7 +7,6 @@ Needs neither photos nor checkpoints: ``runs/`` holds the error and the score of
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,18 +37,22 @@ def figures(head: str, of_set: str) -> dict[str, Any]:
     """Percent, of each face's mean over seeds; ``to_pip`` is the difference to PIP on the same faces and seeds."""
     runs = seeds_of(head)
     by_seed = np.stack([errors(run, of_set) for run in runs])
-    found = bootstrap(by_seed.mean(axis=0), STATISTICS)
+    mine = by_seed.mean(axis=0)
+    found = bootstrap(mine, STATISTICS)
     of_head: dict[str, Any] = {name: interval(found[name]) for name in ("mean", "median")} | {
         "by_seed": [round(100 * float(seed.mean()), 4) for seed in by_seed],
     }
-    failed = bootstrap((by_seed > 0.10).mean(axis=0), {"mean": STATISTICS["mean"]})["mean"]
-    of_head["fr_10"] = interval(failed)
+    of_head["fr_10"] = mean_of((by_seed > 0.10).mean(axis=0))
     base = [run for run in seeds_of(BASE) if run.seed in {mine.seed for mine in runs}]
     if head != BASE and base:
-        mine = np.mean([errors(run, of_set) for run in runs], axis=0)
         theirs = np.mean([errors(run, of_set) for run in base], axis=0)
         of_head["to_pip"] = interval(paired_bootstrap(mine, theirs))
     return of_head
+
+
+def mean_of(values: np.ndarray) -> dict[str, float]:
+    """Mean over faces with its interval, percent."""
+    return interval(bootstrap(values, {"mean": STATISTICS["mean"]})["mean"])
 
 
 def interval(value: Any) -> dict[str, float]:
@@ -85,17 +88,16 @@ def measure() -> dict[str, Any]:
             "sets": {of_set: figures(name, of_set) for of_set in SETS},
             "box_noise": first["box_noise"],
             "decoders": first["decoders"],
-            "int8": {
-                "mean": interval(
-                    bootstrap(np.array(first["int8"]["common"]) / 100, {"mean": STATISTICS["mean"]})["mean"]
-                )
-            },
+            "int8": {"mean": mean_of(np.array(first["int8"]["common"]) / 100)},
             "risk_coverage": {of_set: risk_coverage(runs[0], of_set) for of_set in ("common", "wflw", "infants")},
         }
     few = {
         name: {
-            str(percent): figures_of([run], "common")
-            | {"faces": read_kept(run)["faces"], "images": read_kept(run)["images"]}
+            str(percent): {
+                "mean": mean_of(errors(run, "common")),
+                "faces": read_kept(run)["faces"],
+                "images": read_kept(run)["images"],
+            }
             for percent in (*FRACTIONS, 100)
             if kept(run := Run(name, percent=percent)).is_file()
         }
@@ -108,12 +110,6 @@ def measure() -> dict[str, Any]:
         "few_labels": few,
         "missing": [run.name for run in all_runs() if not kept(run).is_file()],
     }
-
-
-def figures_of(runs: Sequence[Run], of_set: str) -> dict[str, Any]:
-    """Mean with its interval, percent."""
-    mean = np.mean([errors(run, of_set) for run in runs], axis=0)
-    return {"mean": interval(bootstrap(mean, {"mean": STATISTICS["mean"]})["mean"])}
 
 
 def main() -> None:
