@@ -282,7 +282,7 @@ def less_torch(metrics: Any) -> Rows:
     }
 
 
-# speed, head_cost, frame_cost, int8
+# speed, frame_cost, int8
 
 RUNTIMES = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
 
@@ -299,30 +299,6 @@ def starts(networks: Any) -> Rows:
         spread = {key: [median(of[key]), min(of[key]), max(of[key])] for key in ("cold_s", "warm_s")}
         rows[of["name"]] = spread | {"mib": max(of["peak_mib"], default=None), "torch": "yes" if of["torch"] else "no"}
     return rows
-
-
-HEADS = {
-    "coordinate": "coordinates",
-    "pip": "PIP, as pipnet ships it",
-    "pip_dense": "PIP, all maps at every cell",
-    "heatmap": "heatmap, 3 deconvolutions",
-}
-
-
-def heads_milliseconds(metrics: Any) -> Rows:
-    runtimes = metrics["runtimes"].values()
-    return {title: {"ms": [of["ms"][head]["median"] for of in runtimes]} for head, title in HEADS.items()}
-
-
-def heads_relative(metrics: Any) -> Rows:
-    """Times over those of coordinate regression, by runtime."""
-    runtimes = metrics["runtimes"].values()
-    rows = {
-        title: {"gflop": metrics["gflop"][head], "over": [of["over_coordinate"][head] for of in runtimes]}
-        for head, title in HEADS.items()
-    }
-    over = [of["heatmap_over_pip"] for of in runtimes]
-    return rows | {"heatmap over PIP as shipped": {"gflop": None, "over": over}}
 
 
 def by_runtime(runtimes: Any) -> Rows:
@@ -350,6 +326,77 @@ def roundings(metrics: Any) -> Rows:
     }
     exact = {name: {"moved_px": [0, 0], "nme": metrics["nme_fp32"]} for name in RUNTIMES}
     return {"not at all: 32 bits": exact} | {title: metrics[way] for way, title in titles.items()}
+
+
+# heads
+
+BENCH_SETS = ("common", "wflw", "infants")
+RUNTIME_COLUMNS = ("torch", "onnxruntime", "openvino", "onnxruntime_int8", "openvino_int8")
+BACKBONES = {  # PIP on each
+    "pip": "MobileNetV2, ImageNet",
+    "lite0": "EfficientNet-Lite0, ImageNet",
+    "resnet18": "ResNet-18, from nothing",
+    "mobilenet_v4": "MobileNetV4-small, from nothing",
+}
+
+
+def heads_accuracy(heads: Any) -> Rows:
+    """Figures of each set, and what lies between a head and PIP on the same faces."""
+    rows = {}
+    for name, of in heads.items():
+        if name == "pip" or name not in BACKBONES:
+            seeds = len(of["seeds"])
+            title = of["title"] + (f" ({seeds} seeds)" if seeds > 1 else "")
+            rows[title] = {key: {"to_pip": None} | of["sets"][key] for key in BENCH_SETS}
+            rows[title]["seeds"] = " / ".join(f"{mean:.2f}" for mean in of["sets"]["common"]["by_seed"])
+    return rows
+
+
+def heads_cost(metrics: Any, cost: Any) -> Rows:
+    """What a crop costs, beside the head's learning rate and size."""
+    columns, rows = cost["columns"], {}
+    for name, of in metrics["heads"].items():
+        times = {"ms": [columns[column][name]["ms"]["median"] for column in RUNTIME_COLUMNS]}
+        times["images"] = 1000 * cost["batch_of_training"] / columns["training"][name]["ms"]["median"]
+        rows[of["title"]] = of | times | {"gflop": cost["gflop"][name], "millions": of["parameters"] / 1e6}
+    return rows
+
+
+def heads_decoders(heads: Any) -> Rows:
+    """Of heatmaps with either shape of target."""
+    titles = {
+        "argmax": "argmax",
+        "quarter": "a quarter of a pixel",
+        "soft_argmax": "soft-argmax",
+        "dark": "DARK",
+        "cauchy": "Cauchy inverse",
+    }
+    kinds = {"baseline": "gauss", "cauchy": "cauchy"}
+    return {
+        title: {kind: heads[head]["decoders"][decoder] for head, kind in kinds.items() if head in heads}
+        for decoder, title in titles.items()
+    }
+
+
+def heads_box_noise(heads: Any) -> Rows:
+    return {of["title"]: {"levels": list(of["box_noise"].values())} for of in heads.values() if len(of["seeds"]) > 1}
+
+
+def heads_few_labels(metrics: Any) -> Rows:
+    return {
+        metrics["heads"][name]["title"]: {"shares": [of["mean"] for of in shares.values()]}
+        for name, shares in metrics["few_labels"].items()
+    }
+
+
+def backbones(metrics: Any, cost: Any) -> Rows:
+    """PIP on each backbone."""
+    costs = heads_cost(metrics, cost)
+    return {
+        title: costs[of["title"]] | {"validation": of["sets"]["validation"]["by_seed"][0]}
+        for name, title in BACKBONES.items()
+        if (of := metrics["heads"].get(name))
+    }
 
 
 # cross_domain, cross_domain_full, cross_domain_tried

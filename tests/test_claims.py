@@ -341,10 +341,11 @@ def test_a_cold_start_takes_less_than_a_second_and_no_torch():
 
 
 def test_the_head_costs_what_coordinate_regression_costs():
-    for name, runtime in record("head_cost")["runtimes"].items():
-        assert runtime["over_coordinate"]["pip"]["median"] <= 1.08, name
-        # PyTorch eager is at the bar, give or take its spread; what ships runs on the others.
-        assert runtime["heatmap_over_pip"]["high" if name == "torch" else "median"] >= 1.5, name
+    """On the paper's backbone; the light one at 128 px has other shares, which its table says."""
+    for name, column in record("heads", "cost_paper.json")["columns"].items():
+        over = {head: of["times_l1"]["median"] for head, of in column.items()}
+        assert over["pip"] <= 1.08, name
+        assert over["baseline"] >= 1.5 * over["pip"], name
 
 
 def test_the_landmarker_adds_little_to_its_network():

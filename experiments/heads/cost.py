@@ -1,9 +1,10 @@
 """What each head costs: milliseconds a crop on every runtime and precision, GFLOP, and training images a second.
 
-    python experiments/heads/cost.py            # cost.json; some 15 minutes
-    python experiments/heads/cost.py --quick    # tries it out, keeps nothing
+    python experiments/heads/cost.py            # cost.json; some 10 minutes
+    python experiments/heads/cost.py --paper    # cost_paper.json: four heads on ResNet-18 at 256 px; some 8 minutes
+    python experiments/heads/cost.py --quick    # one round, keeps nothing
 
-The networks of ``heads.py``, with random weights: they are timed, not believed. 68 points, 128 px, one crop, one
+The networks of ``heads.py``, with random weights: they are timed, not believed. 68 points, one crop, one
 thread; uint8 crop in, points and scores out, decoding included, by the runtimes that :class:`FaceLandmarker` uses. All
 take turns in one process; figures are medians over rounds, with quartiles. A training step is of 16 crops: forward,
 loss, backward, optimiser; data are there already.
@@ -12,7 +13,7 @@ loss, backward, optimiser; data are there already.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,10 @@ from pipnet.training.optimization import build_optimizer, freeze_backbone, train
 from pipnet.training.setup import called
 
 HERE = Path(__file__).resolve().parent
-SIZE, ROUNDS, QUICK_ROUNDS = 128, 30, 1
+ROUNDS, QUICK_ROUNDS = 30, 1
+SIZE, PAPER_SIZE = 128, 256
+PAPER_HEADS = ("pip", "alone", "l1", "baseline")
+PAPER = ("model.backbone=resnet18", f"model.input_size={PAPER_SIZE}", "fit.frozen_blocks=0")
 BASE = "l1"  # of the ratios
 RUNTIMES = {  # title of a column: runtime, and which file
     "torch": ("torch", "pt"),
@@ -49,10 +53,10 @@ RUNTIMES = {  # title of a column: runtime, and which file
 }
 
 
-def settings_of(head: str) -> dict[str, Any]:
-    """The config of a head's training."""
+def settings_of(head: str, more: Sequence[str]) -> dict[str, Any]:
+    """The config of a head's training, with more arguments."""
     with initialize_config_dir(config_dir(), version_base="1.3"):
-        return plain(compose("train", [*Run(head).arguments(0.001), "model.pretrained=false"]))
+        return plain(compose("train", [*Run(head).arguments(0.001), *more, "model.pretrained=false"]))
 
 
 def network(settings: dict[str, Any], crops: np.ndarray) -> LandmarkNet:
@@ -72,7 +76,7 @@ def network(settings: dict[str, Any], crops: np.ndarray) -> LandmarkNet:
 def gflop(net: LandmarkNet) -> float:
     """Of one crop as it is trained; two for each multiply-accumulate."""
     with torch.inference_mode(), FlopCounterMode(display=False) as counter:
-        net.predict(torch.zeros(1, 3, SIZE, SIZE, dtype=torch.uint8))
+        net.predict(torch.zeros(1, 3, net.input_size, net.input_size, dtype=torch.uint8))
     return round(counter.get_total_flops() / 1e9, 3)
 
 
@@ -84,7 +88,7 @@ def prediction(file: Path, runtime: str, crops: np.ndarray) -> Callable[[], obje
 
 def training_step(net: LandmarkNet, settings: dict[str, Any]) -> Callable[[], object]:
     """A step of a training, on crops of noise."""
-    crops = torch.randint(0, 256, (BATCH, 3, SIZE, SIZE), dtype=torch.uint8)
+    crops = torch.randint(0, 256, (BATCH, 3, net.input_size, net.input_size), dtype=torch.uint8)
     targets = net.targets(torch.rand(BATCH, net.num_points, 2) * 0.8 + 0.1)
     freeze_backbone(net, settings["fit"]["frozen_blocks"])
     optimizer = called(build_optimizer, "optim", settings["optim"], net=net)
@@ -99,14 +103,14 @@ def training_step(net: LandmarkNet, settings: dict[str, Any]) -> Callable[[], ob
     return step
 
 
-def measure(rounds: int) -> dict[str, Any]:
-    """All heads on all runtimes."""
-    busy, crops = load_average(), sample_images(8, SIZE)
+def measure(heads: Sequence[str], size: int, more: Sequence[str], rounds: int) -> dict[str, Any]:
+    """Heads on all runtimes."""
+    busy, crops = load_average(), sample_images(8, size)
     torch.set_num_threads(1)
     work, calls = {}, {}
     with tempfile.TemporaryDirectory() as folder:
-        for head in HEADS:
-            settings = settings_of(head)
+        for head in heads:
+            settings = settings_of(head, more)
             net = network(settings, crops)
             work[head] = gflop(net)
             loaded = checkpoint.LoadedModel(net, get_layout("300w_68"), 1.25, {})
@@ -118,11 +122,11 @@ def measure(rounds: int) -> dict[str, Any]:
                 calls[title, head] = prediction(files[kind], runtime, crops)
             calls["training", head] = training_step(network(settings, crops), settings)
             print(head, work[head], flush=True)
-        timed = [Timed((title, head), calls[title, head]) for title in (*RUNTIMES, "training") for head in HEADS]
+        timed = [Timed((title, head), calls[title, head]) for title in (*RUNTIMES, "training") for head in heads]
         seconds = time_interleaved(timed, rounds=rounds, block_seconds=0.05, min_calls=1)
     columns: dict[str, Any] = {}
     for title in (*RUNTIMES, "training"):
-        times = {head: seconds[title, head] for head in HEADS}
+        times = {head: seconds[title, head] for head in heads}
         columns[title] = {
             head: {
                 "ms": vars(of_rounds(values).scaled(1000)),
@@ -131,7 +135,8 @@ def measure(rounds: int) -> dict[str, Any]:
             for head, values in times.items()
         }
     return {
-        "size": SIZE,
+        "size": size,
+        "more_arguments": list(more),
         "threads": 1,
         "rounds": rounds,
         "batch_of_training": BATCH,
@@ -145,14 +150,19 @@ def measure(rounds: int) -> dict[str, Any]:
 def main() -> None:
     """Command line."""
     parser = command_line(__doc__)
+    parser.add_argument("--paper", action="store_true", help="four heads on ResNet-18 at 256 px, as in the paper")
     parser.add_argument("--quick", action="store_true", help="one round, nothing is kept")
-    quick = parser.parse_args().quick
-    metrics = measure(QUICK_ROUNDS if quick else ROUNDS)
-    if quick:
+    options = parser.parse_args()
+    rounds = QUICK_ROUNDS if options.quick else ROUNDS
+    if options.paper:
+        metrics = measure(PAPER_HEADS, PAPER_SIZE, PAPER, rounds)
+    else:
+        metrics = measure(tuple(HEADS), SIZE, (), rounds)
+    if options.quick:
         for title, of in metrics["columns"].items():
             print(title, {head: round(figures["ms"]["median"], 2) for head, figures in of.items()})
     else:
-        write(HERE / "cost.json", metrics)
+        write(HERE / ("cost_paper.json" if options.paper else "cost.json"), metrics)
 
 
 if __name__ == "__main__":

@@ -30,13 +30,16 @@ from experiments.roll.measure import infants
 from pipnet.benchmark.machine import describe
 from pipnet.data.datasets import read_dataset
 from pipnet.data.sample import Sample
+from pipnet.data.transforms import Augment
 from pipnet.evaluation.evaluate import Evaluation, box_noise_curve, evaluate
 from pipnet.export.faces import calibration_crops
 from pipnet.inference.landmarker import FaceLandmarker
 from pipnet.layouts import PointLayout, get_layout
 from pipnet.model import checkpoint
 from pipnet.model.onnx_graph import export_onnx
+from pipnet.model.rivals.coordinate import CoordinateNet
 from pipnet.model.rivals.maps import HeatmapNet
+from pipnet.training.calibration import calibrate
 
 HERE = Path(__file__).resolve().parent
 KEPT = HERE / "runs"
@@ -136,6 +139,7 @@ def measured(run: Run, best: Path, data_root: Path) -> dict[str, Any]:
         curve = box_noise_curve(landmarker, sets["common"][0], layout=LAYOUT, levels=NOISE)
         figures["box_noise"] = {str(level.level): _percent([level.statistics["mean"].value])[0] for level in curve}
         figures["decoders"] = by_decoder(checkpoint.load(best), held_out, sets["common"][0])
+        figures["flips"] = with_flips(checkpoint.load(best), held_out, sets)
         figures["int8"] = in_8_bits(best, data_root, sets)
     return figures
 
@@ -152,6 +156,22 @@ def by_decoder(loaded: checkpoint.LoadedModel, held_out: list[Sample], common: l
         errors = {name: evaluate(landmarker, samples, layout=LAYOUT).errors() for name, samples in parts.items()}
         figures[decoder] = {name: _percent([values.mean()])[0] for name, values in errors.items()}
     return figures
+
+
+def with_flips(loaded: checkpoint.LoadedModel, held_out: list[Sample], sets: dict[str, Any]) -> dict[str, Any]:
+    """Errors and scores of coordinates that look at the mirror image too; empty for other networks."""
+    net = loaded.net
+    if not isinstance(net, CoordinateNet):
+        return {}
+    net.flips = list(LAYOUT.mirror)
+    augment = Augment(**loaded.training["config"]["transform"])
+    net.calibrate(calibrate(net, held_out, LAYOUT, crop_scale=loaded.crop_scale, augment=augment))
+    landmarker = FaceLandmarker.from_model(loaded)
+    results = {name: (evaluate(landmarker, faces, layout=of), norm) for name, (faces, of, norm) in sets.items()}
+    return {
+        "errors": {name: _percent(result.errors(norm)) for name, (result, norm) in results.items()},
+        "face_scores": {name: [round(float(s), 4) for s in result.scores] for name, (result, _) in results.items()},
+    }
 
 
 def in_8_bits(best: Path, data_root: Path, sets: dict[str, Any]) -> dict[str, list[float]]:
