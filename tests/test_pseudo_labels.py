@@ -24,15 +24,13 @@ from pipnet.inference.landmarker import FaceLandmarker
 from pipnet.layouts import layout_from_dict
 from pipnet.model.checkpoint import LoadedModel
 from pipnet.model.codec import mean_shape
-from pipnet.model.network import Prediction, Votes
+from pipnet.model.network import Prediction
 from pipnet.model.pipnet import PIPNet
 from pipnet.self_training import pseudo_labels
 from pipnet.self_training.face_store import FaceStore, FoundFace, FoundPhoto, UnlabelledFaces
 from pipnet.self_training.pseudo_labels import (
-    Estimate,
     Selection,
     Teacher,
-    confidence,
     estimate,
     weights_digest,
     write_contact_sheet,
@@ -111,7 +109,7 @@ def assert_same_labels(one, other):
 
 def labelled(faces):
     """Numbers of the faces that have a label, whose ever."""
-    return [face for (face,) in faces.database.rows("SELECT face FROM labels ORDER BY face")]
+    return [face for (face,) in faces.database.rows("SELECT face FROM estimates ORDER BY face")]
 
 
 def test_points_are_those_of_the_landmarker(faces):
@@ -127,10 +125,8 @@ def test_points_are_those_of_the_landmarker(faces):
         again = landmarker(image, boxes=box, angles=first.angles)
         np.testing.assert_allclose(labels[index].points, again.points[0], atol=2e-3)
         assert labels[index].angle == pytest.approx(first.angles[0], abs=1e-3)
-    _, spread, disagreement, _ = numbers(labels)
-    assert (disagreement == 0).all()
-    assert (spread >= 0).all()
-    assert spread.mean() > 0.1
+        assert labels[index].face_score == pytest.approx(again.face_scores[0], abs=1e-4)
+        np.testing.assert_allclose(labels[index].scores, again.scores[0], atol=1e-3)
 
 
 class OneOfTwo(Processes):
@@ -239,16 +235,7 @@ class Seeing(torch.nn.Module):
     arguments: ClassVar = {"mean_face": [[0.25, 0.5], [0.75, 0.5]]}
 
     def predict(self, crops):
-        points = self.count_votes(self.normalize(crops)).points_unit
-        return Prediction(points, torch.ones(len(points), 2), torch.ones(len(points)))
-
-    def normalize(self, crops):
-        return crops.float()
-
-    def forward(self, images):
-        return images
-
-    def count_votes(self, images):
+        images = crops.float()
         grid = (torch.arange(64) + 0.5) / 64
         points = []
         for channel in (0, 1):
@@ -262,8 +249,7 @@ class Seeing(torch.nn.Module):
         self.mirrored.append(swap.tolist())
         points = torch.where(swap[:, None, None], points.flip(1), points)
         points[..., 0] += SHIFT * self.box_side_unit
-        spread = torch.tensor([[1.0, 3.0]]).expand(len(points), 2)
-        return Votes(points, spread, spread)
+        return Prediction(points, torch.tensor([[0.2, 0.6]]).expand(len(points), 2), torch.ones(len(points)))
 
 
 def dots(tmp_path, quarters=0):
@@ -301,14 +287,14 @@ def test_mirrored_views_are_undone_to_where_the_labels_of_upright_ones_sit(tmp_p
         *(False, False, True, False, True, False),
     ]
     one, two, five = found
-    np.testing.assert_allclose(one.spread, [1, 3])
-    np.testing.assert_allclose(two.spread, [2, 2])  # of a mirrored view the spreads change places
-    np.testing.assert_allclose(five.spread, [9 / 5, 11 / 5], rtol=1e-6)
+    np.testing.assert_allclose(one.scores, [0.2, 0.6])
+    np.testing.assert_allclose(two.scores, [0.4, 0.4])  # of a mirrored view the scores change places
+    np.testing.assert_allclose(five.scores, [0.36, 0.44], rtol=1e-6)
 
 
-def test_disagreement_is_the_distance_of_the_views_in_box_sizes():
+def test_points_and_scores_are_the_mean_of_the_views():
     class Moving:
-        """Points of a square, a pixel further right in each view, whatever it shows."""
+        """Points of a square, a pixel further right in each view and less sure, whatever it shows."""
 
         input_size = 64
 
@@ -318,7 +304,8 @@ def test_disagreement_is_the_distance_of_the_views_in_box_sizes():
         def __call__(self, images, crops):
             self.views += 1
             square = np.array([[0.0, 0], [10, 0], [0, 10], [10, 10]]) + np.array([self.views - 1, 0])
-            return np.stack([square] * len(crops)), np.ones((len(crops), 4))
+            count, score = len(crops), 1 - self.views / 10
+            return np.stack([square] * count), np.full((count, 4), score), np.full(count, score / 2)
 
     looker = Teacher(LoadedModel(teacher(), LAYOUT, 1.25, {}), label_shift=0.0, views=3)
     looker.layout = layout_from_dict({"name": "four", "num_points": 4})
@@ -326,8 +313,9 @@ def test_disagreement_is_the_distance_of_the_views_in_box_sizes():
     image = np.zeros((20, 20, 3), np.uint8)
     looker.landmarker = FakeLandmarker(LAYOUT, lambda face, box: np.repeat([[0.0, 0], [10, 10]], [34, 34], axis=0))
     found = looker.estimate([image], np.array([[0.0, 0, 10, 10]]), np.zeros(1), range(1))
-    np.testing.assert_allclose(found.points[0, :, 0], [1, 11, 1, 11])  # of three views
-    np.testing.assert_allclose(found.disagreement[0], np.sqrt(2 / 3) / 10, rtol=1e-5)
+    np.testing.assert_allclose(found.points[0, :, 0], [1, 11, 1, 11])
+    np.testing.assert_allclose(found.scores, [[0.8] * 4], rtol=1e-6)
+    np.testing.assert_allclose(found.face_score, [0.4], rtol=1e-6)
 
 
 def test_samples_train_as_labelled_faces_do(faces):
@@ -345,26 +333,20 @@ def test_samples_train_as_labelled_faces_do(faces):
 
 def test_a_selection_weighs_and_skips(faces):
     labels = label(faces, views=2)
-    confidences = np.stack([labels.confidence(index) for index in range(COUNT)])
-    assert confidences.shape == (COUNT, 68)
-    assert ((confidences > 0) & (confidences <= 1)).all()
-    np.testing.assert_allclose(labels.face_confidence, confidences.mean(axis=1), rtol=1e-6)
-    least = float(np.median(labels.face_confidence))
+    scores = np.stack([labels[index].scores for index in range(COUNT)])
+    assert scores.shape == (COUNT, 68)
+    assert ((scores >= 0) & (scores <= 1)).all()
+    np.testing.assert_array_equal(labels.face_scores, [labels[index].face_score for index in range(COUNT)])
+    least = float(np.median(labels.face_scores))
     chosen = labels.samples(Selection(weighted=True, min_face=least))
-    kept = np.flatnonzero(labels.face_confidence >= least)
+    kept = np.flatnonzero(labels.face_scores >= least)
+    assert 0 < len(kept) < COUNT
     assert [sample.name for sample in chosen] == [faces.name(index) for index in kept]
     for sample, index in zip(chosen, kept.tolist(), strict=True):
         np.testing.assert_array_equal(sample.points, labels[index].points)
-        np.testing.assert_array_equal(sample.weight, confidences[index])
-    with pytest.raises(ValueError, match=r"min_face is a confidence and lies in \[0, 1\], got 3"):
+        np.testing.assert_array_equal(sample.weight, scores[index])
+    with pytest.raises(ValueError, match=r"min_face is a score and lies in \[0, 1\], got 3"):
         Selection(min_face=3)
-
-
-def test_confidence_falls_with_spread_and_with_disagreement():
-    spread, disagreement = np.array([0.0, 0.1, 0.5, 0.5]), np.array([0.0, 0.0, 0.0, 0.05])
-    sure = confidence(Estimate(np.zeros((4, 2)), spread, disagreement, np.zeros(())), cell=0.2)
-    assert sure[0] == 1
-    assert (np.diff(sure) < 0).all()
 
 
 def test_a_loader_process_opens_the_store_itself_and_gets_no_arrays(faces):
@@ -389,8 +371,8 @@ def test_the_table_holds_every_number(faces, tmp_path):
         points = np.array([[float(row[f"x_{n}"]), float(row[f"y_{n}"])] for n in range(68)])
         in_photo = CORNER + labels[index].points.astype(np.float64) / ZOOM
         np.testing.assert_allclose(points, in_photo, atol=6e-4)
-        assert [float(row[f"confidence_{n}"]) for n in range(68)] == pytest.approx(labels.confidence(index), abs=6e-4)
-        assert float(row["confidence"]) == pytest.approx(labels.face_confidence[index], abs=6e-4)
+        assert [float(row[f"score_{n}"]) for n in range(68)] == pytest.approx(labels[index].scores, abs=6e-4)
+        assert float(row["score"]) == pytest.approx(labels[index].face_score, abs=6e-4)
         box = [float(row[name]) for name in ("x0", "y0", "x1", "y1")]
         assert box == pytest.approx(tight_box(in_photo), abs=6e-3)
         assert box_size(np.array(box)) > 0
@@ -408,7 +390,7 @@ def test_the_contact_sheet_goes_from_sure_to_unsure(faces, tmp_path, monkeypatch
     write_contact_sheet(labels, tmp_path / "contact_sheet.png", count=4)
     assert len(captions) == 4
     assert captions == sorted(captions, reverse=True)
-    sure = labels.face_confidence
+    sure = labels.face_scores
     assert captions[::3] == pytest.approx([sure.max(), sure.min()], abs=0.006)
     sheet = cv2.imread(str(tmp_path / "contact_sheet.png"))
     assert sheet.shape == (186, 660, 3)

@@ -46,7 +46,7 @@ def test_what_a_run_leaves(whole):
         folder = whole / record["name"] / "pseudo_labels"
         assert {path.name for path in folder.iterdir()} == {"table.csv", "contact_sheet.png", "summary.json"}
         assert record["unlabelled"] > 0
-        assert 0 <= record["confidence"]["p5"] <= record["confidence"]["p95"] <= 1
+        assert 0 <= record["scores"]["p5"] <= record["scores"]["p95"] <= 1
     assert list(whole.glob("events.*"))
     best = checkpoint.read(whole / "best.pt")
     assert best["training"]["stages"] == records(whole)

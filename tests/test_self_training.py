@@ -79,7 +79,7 @@ def test_all_curricula_cost_the_same_when_told_to():
         ([{**STAGES[0], "pseudo": "no"}], {}, "stage labels: pseudo must be true or false, got 'no'"),
         ([STAGES[0], {**STAGES[1], "labelled_share": 1.5}], {}, r"stage coarse: labelled_share must lie in \[0, 1\]"),
         ([STAGES[0], {**STAGES[1], "select": {"least": 1}}], {}, "'curriculum.stages.1.select': .*'least'"),
-        ([STAGES[0], {**STAGES[1], "select": {"min_face": "high"}}], {}, "min_face is a confidence"),
+        ([STAGES[0], {**STAGES[1], "select": {"min_face": "high"}}], {}, "min_face is a score"),
         ([STAGES[0], {**STAGES[1], "select": {"weighted": "much"}}], {}, "weighted must be true or false"),
     ],
 )

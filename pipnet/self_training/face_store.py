@@ -43,8 +43,6 @@ CREATE TABLE damaged (line BLOB);
 CREATE TABLE selections (digest TEXT PRIMARY KEY, first INTEGER, count INTEGER);
 CREATE TABLE selected (id INTEGER PRIMARY KEY, photo BLOB, number INTEGER);
 CREATE TABLE labellings (id INTEGER PRIMARY KEY, request TEXT UNIQUE);
-CREATE TABLE labels (labelling INTEGER, face INTEGER, angle REAL, confidence REAL, points BLOB, spread BLOB,
-    disagreement BLOB, PRIMARY KEY (labelling, face));
 """
 
 

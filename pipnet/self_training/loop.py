@@ -24,7 +24,7 @@ from pipnet.self_training.face_store import UnlabelledFaces
 from pipnet.self_training.pseudo_labels import PseudoLabels, Teacher, estimate
 from pipnet.self_training.stages import StageRecords, report_labels, report_stage
 from pipnet.training.distributed import Processes
-from pipnet.training.setup import TrainingData, build_network, calibrate_checkpoint, train_network
+from pipnet.training.setup import TrainingData, build_network, calibrate_checkpoint, scores_of, train_network
 from pipnet.training.validation import Validation
 
 # Stages draw from streams of their own. That of the first is the training's, so that it gives what a training gives.
@@ -100,7 +100,7 @@ class SelfTraining:
         validation = Validation(FaceCrops(self.training_data.held_out, loaded.layout, **crop), loaded.layout)
         figures = validation(loaded.net.to(self.processes.device), self.processes.device)
         record = {"number": 0, "name": TEACHER_COPY.parent.name, "epochs": 0, "images": 0, **figures}
-        record |= {"weights": TEACHER_COPY.as_posix(), "confidence": None}
+        record |= {"weights": TEACHER_COPY.as_posix(), "scores": None}
         report_stage(self.folder, record)
         return record
 
@@ -142,7 +142,7 @@ class SelfTraining:
                 "labelled": len(self.training_data.faces),
                 "unlabelled": 0 if pseudo is None else len(pseudo.samples(stage.select)),
                 "weights": f"{name}/{weights}.pt",
-                "confidence": None if pseudo is None else report_labels(self.folder, name, number, pseudo),
+                "scores": None if pseudo is None else report_labels(self.folder, name, number, pseudo),
                 "seed": seed,
             }
             report_stage(self.folder, record)
@@ -155,6 +155,9 @@ class SelfTraining:
         assert self.unlabelled is not None
         model = self._teacher()
         model.net.to(self.processes.device)
+        if not model.net.confidence.calibrated:
+            path = self._teacher_path()
+            model.net.calibrate(self.processes.from_main(lambda: scores_of(model, self.training_data, source=path)))
         shift = label_shift_of(model, otherwise=self.training_data.faces.label_shift)
         seed = self.seed + number * _SEED_STEP + _VIEWS
         labels = estimate(

@@ -23,7 +23,7 @@ from pipnet.data.images import write_image
 from pipnet.data.report import Color, contact_sheet, face_tile
 from pipnet.data.sample import Sample
 from pipnet.files import replacing
-from pipnet.geometry import Crop, affine_crop, box_size, crop_of_square, crop_squares, tight_box, turned
+from pipnet.geometry import Crop, affine_crop, crop_of_square, crop_squares, tight_box, turned
 from pipnet.inference.detections import Detections
 from pipnet.inference.landmarker import FaceLandmarker
 from pipnet.model.checkpoint import LoadedModel
@@ -35,7 +35,9 @@ CHUNK = 1024  # faces that are labelled and written at once: what a kill costs
 _READERS = 4  # threads that decode crops while the network computes
 _TURN, _SHIFT, _ZOOM = 10.0, 0.04, 0.08  # of further views: degrees, fraction of the crop's side, log
 _LEAST_EXTENT = 1e-3  # pixels; points that fall on one another give no box
-_TOLERANCE = 0.05  # of the box: where a point this unsure has a confidence of 1/e
+# Its own since 0.5: stores of 0.4 lack it, and keep labels with numbers that this version has no use for.
+_SCHEMA = """CREATE TABLE IF NOT EXISTS estimates (labelling INTEGER, face INTEGER, angle REAL, face_score REAL,
+    points BLOB, scores BLOB, PRIMARY KEY (labelling, face))"""
 _TILE = 160  # pixels
 # From points that are hardly known to sure ones: red, orange, yellow, green.
 _COLORS: tuple[Color, ...] = ((240, 50, 50), (250, 150, 40), (245, 225, 60), (70, 230, 90))
@@ -46,8 +48,8 @@ class Selection:
     """Which pseudo-labels are trained on, and how much they count.
 
     Args:
-        weighted: Points count by their confidence; else all count fully.
-        min_face: Faces whose points have less confidence on average are skipped.
+        weighted: Points count by their scores; else all count fully.
+        min_face: Faces with a lower score are skipped.
 
     Raises:
         ValueError: A limit that is not in [0, 1].
@@ -58,7 +60,7 @@ class Selection:
 
     def __post_init__(self) -> None:
         if not (isinstance(self.min_face, int | float) and 0 <= self.min_face <= 1):
-            raise ValueError(f"min_face is a confidence and lies in [0, 1], got {self.min_face!r}")
+            raise ValueError(f"min_face is a score and lies in [0, 1], got {self.min_face!r}")
         if not isinstance(self.weighted, bool):
             raise ValueError(f"weighted must be true or false, got {self.weighted!r}")
 
@@ -66,19 +68,10 @@ class Selection:
 class Estimate(NamedTuple):
     """What a teacher says of faces."""
 
-    points: np.ndarray  # (F, N, 2) float32, pixels of the crops
-    spread: np.ndarray  # (F, N) float32, cells: how far the votes for a point lie apart, mean over the views
-    disagreement: np.ndarray  # (F, N) float32, fraction of the box: how far the views lie apart, root mean square
+    points: np.ndarray  # (F, N, 2) float32, pixels of the crops, mean over the views
+    scores: np.ndarray  # (F, N) float32 in [0, 1], of the points, mean over the views; see pipnet.model.confidence
+    face_score: np.ndarray  # (F,) float32 in [0, 1], likewise
     angle: np.ndarray  # (F,) float32, degrees: how far the face was turned clockwise where it was cut
-
-
-def confidence(labels: Estimate, cell: float) -> np.ndarray:
-    """How sure points are, ``(..., N)`` float32 in [0, 1]: ``exp(-hypot(disagreement, spread) / 0.05)``.
-
-    Both are fractions of the box, ``cell`` is the side of a cell as one: a point whose views, or votes, lie apart by
-    5 % of the face's size has 0.37.
-    """
-    return np.exp(-np.hypot(labels.disagreement, labels.spread * np.float32(cell)) / np.float32(_TOLERANCE))
 
 
 class PseudoLabels:
@@ -90,6 +83,7 @@ class PseudoLabels:
     def __init__(self, faces: UnlabelledFaces, about: dict[str, Any]) -> None:
         self.faces, self.about = faces, about
         with faces.database.writing() as connection:
+            connection.execute(_SCHEMA)
             connection.execute("INSERT OR IGNORE INTO labellings (request) VALUES (?)", [json.dumps(about)])
             found = connection.execute("SELECT id FROM labellings WHERE request = ?", [json.dumps(about)])
             self._labelling = found.fetchone()[0]
@@ -99,32 +93,28 @@ class PseudoLabels:
 
     def __getitem__(self, index: int) -> Estimate:
         """What is said of one face, without the leading F."""
-        query = "SELECT points, spread, disagreement, angle FROM labels WHERE labelling = ? AND face = ?"
-        found = self.faces.database.rows(query, [self._labelling, range(len(self))[index]])[0]
-        points, spread, disagreement = (np.frombuffer(part, "<f4") for part in found[:3])
-        return Estimate(points.reshape(-1, 2), spread, disagreement, np.array(found[3], np.float32))
+        query = "SELECT points, scores, face_score, angle FROM estimates WHERE labelling = ? AND face = ?"
+        points, scores, *numbers = self.faces.database.rows(query, [self._labelling, range(len(self))[index]])[0]
+        scores = np.frombuffer(scores, "<f4")
+        return Estimate(np.frombuffer(points, "<f4").reshape(-1, 2), scores, *np.array(numbers, np.float32))
 
     def hold(self, rows: range) -> bool:
         """Whether all of some consecutive faces are labelled."""
-        query = "SELECT count(*) FROM labels WHERE labelling = ? AND face BETWEEN ? AND ?"
+        query = "SELECT count(*) FROM estimates WHERE labelling = ? AND face BETWEEN ? AND ?"
         return self.faces.database.rows(query, [self._labelling, rows.start, rows.stop - 1]) == [(len(rows),)]
 
     def write(self, rows: range, labels: Estimate) -> None:
         """Write the labels of consecutive faces, all or none."""
-        sure = confidence(labels, self.about["cell"]).mean(axis=1)
+        numbers = labels.angle.tolist(), labels.face_score.tolist()
         with self.faces.database.writing() as connection:
-            for row, angle, mean, *parts in zip(rows, labels.angle.tolist(), sure.tolist(), *labels[:3], strict=True):
-                values = (self._labelling, row, angle, mean, *(part.astype("<f4").tobytes() for part in parts))
-                connection.execute("REPLACE INTO labels VALUES (?, ?, ?, ?, ?, ?, ?)", values)
-
-    def confidence(self, index: int) -> np.ndarray:
-        """How sure the points of a face are, ``(N,)`` float32 in [0, 1]; see :func:`confidence`."""
-        return confidence(self[index], self.about["cell"])
+            for row, angle, score, *parts in zip(rows, *numbers, labels.points, labels.scores, strict=True):
+                values = (self._labelling, row, angle, score, *(part.astype("<f4").tobytes() for part in parts))
+                connection.execute("REPLACE INTO estimates VALUES (?, ?, ?, ?, ?, ?)", values)
 
     @property
-    def face_confidence(self) -> np.ndarray:
-        """Mean confidence of each face's points, ``(F,)`` float32."""
-        query = "SELECT confidence FROM labels WHERE labelling = ? ORDER BY face"
+    def face_scores(self) -> np.ndarray:
+        """Score of each face, ``(F,)`` float32."""
+        query = "SELECT face_score FROM estimates WHERE labelling = ? ORDER BY face"
         found = self.faces.database.each(query, [self._labelling])
         return np.fromiter((value for (value,) in found), np.float32, len(self))
 
@@ -141,7 +131,7 @@ class PseudoSamples(Sequence[Sample]):
 
     def __init__(self, labels: PseudoLabels, select: Selection) -> None:
         self.labels, self.select = labels, select
-        self._rows = np.flatnonzero(labels.face_confidence >= select.min_face) if select.min_face else None
+        self._rows = np.flatnonzero(labels.face_scores >= select.min_face) if select.min_face else None
 
     def __len__(self) -> int:
         return len(self.labels) if self._rows is None else len(self._rows)
@@ -152,7 +142,7 @@ class PseudoSamples(Sequence[Sample]):
         row = index if self._rows is None else int(self._rows[index])
         faces, label = self.labels.faces, self.labels[row]
         points, angle = label.points.astype(np.float64), float(label.angle)
-        weight = confidence(label, self.labels.about["cell"]) if self.select.weighted else None
+        weight = label.scores.copy() if self.select.weighted else None  # to be writable
         box = tight_box(points, angle) if angle else tight_box(points)
         return Sample(faces.image(row), points, faces.name(row), box=box, weight=weight, angle=angle)
 
@@ -205,19 +195,15 @@ class Teacher:
         shift = self.label_shift * squares[:, 2] / self.crop_scale  # (B,), pixels
         right = turned(np.stack([2 * shift, np.zeros_like(shift)], axis=1), angles)
         mirror = np.array(self.layout.mirror)
-        points, spreads = [], []
+        views = []
         for view in range(self.views):
-            seen, spread = self.see(
-                images, [self._crop(*face, view) for face in zip(squares, angles, names, strict=True)]
-            )
+            crops = [self._crop(*face, view) for face in zip(squares, angles, names, strict=True)]
+            points, scores, face_scores = self.see(images, crops)
             if view % 2 == 1:
-                seen, spread = seen[:, mirror] + right[:, None], spread[:, mirror]
-            points.append(seen)
-            spreads.append(spread)
-        mean = np.mean(points, axis=0)  # (B, N, 2)
-        apart = np.sqrt(np.square(np.array(points) - mean).sum(axis=-1).mean(axis=0))  # (B, N)
-        size = np.maximum(box_size(tight_box(mean)), _LEAST_EXTENT)[:, None]
-        return Estimate(*(part.astype(np.float32) for part in (mean, np.mean(spreads, axis=0), apart / size, angles)))
+                points, scores = points[:, mirror] + right[:, None], scores[:, mirror]
+            views.append((points, scores, face_scores))
+        means = (np.mean(part, axis=0) for part in zip(*views, strict=True))
+        return Estimate(*(part.astype(np.float32) for part in (*means, angles)))
 
     def _crop(self, square: np.ndarray, angle: float, name: int, view: int) -> Crop:
         """What a view shows: the first is the plain crop, the second that mirrored, further ones are moved as well."""
@@ -229,15 +215,13 @@ class Teacher:
         side *= float(np.exp(_ZOOM * zoom))
         return affine_crop(centre, (side, side), self.net.input_size, angle=_TURN * turn - angle, mirror=view % 2 == 1)
 
-    def see(self, images: list[np.ndarray], crops: list[Crop]) -> tuple[np.ndarray, np.ndarray]:
-        """Points ``(B, N, 2)`` float64, pixels of the images, and the spread of their votes ``(B, N)``, cells."""
+    def see(self, images: list[np.ndarray], crops: list[Crop]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Points ``(B, N, 2)`` float64, pixels of the images; their scores ``(B, N)``, and the faces' ``(B,)``."""
         pixels = np.stack([crop.warp(image) for crop, image in zip(crops, images, strict=True)])
         batch = torch.from_numpy(pixels).to(next(self.net.parameters()).device).permute(0, 3, 1, 2)
-        with torch.inference_mode():
-            votes = self.net.count_votes(self.net(self.net.normalize(batch)))
-        units = votes.points_unit.cpu().numpy().astype(np.float64)
-        points = np.stack([crop.from_unit(unit) for crop, unit in zip(crops, units, strict=True)])
-        return points, votes.spread.cpu().numpy()
+        units, scores, face_scores = (part.cpu().numpy() for part in self.net.predict(batch))
+        points = [crop.from_unit(unit.astype(np.float64)) for crop, unit in zip(crops, units, strict=True)]
+        return np.stack(points), scores, face_scores
 
 
 def estimate(teacher: Teacher, faces: UnlabelledFaces, processes: Processes) -> PseudoLabels:
@@ -257,7 +241,7 @@ def estimate(teacher: Teacher, faces: UnlabelledFaces, processes: Processes) -> 
         "faces": faces.digest,
         "count": len(faces),
         "layout": teacher.layout.name,
-        "cell": teacher.crop_scale / teacher.net.grid,  # side of a cell in longer sides of the box
+        "confidence": teacher.net.arguments.get("confidence"),
         "label_shift": teacher.label_shift,
         "views": teacher.views,
         "seed": teacher.seed,
@@ -295,12 +279,12 @@ def write_table(labels: PseudoLabels, path: str | Path) -> None:
     """Write every pseudo-label as a row of a CSV file.
 
     Columns: ``image`` (what the photo was called; bytes that are no UTF-8 stay as they are), ``face`` (its name),
-    ``x0 y0 x1 y1`` (tight box of the points), ``confidence`` (mean over the points), and ``x_n y_n confidence_n`` of
-    each point. Coordinates are pixels of the upright photo.
+    ``x0 y0 x1 y1`` (tight box of the points), ``score`` of the face, and ``x_n y_n score_n`` of each point.
+    Coordinates are pixels of the upright photo.
     """
     faces = labels.faces
-    head = ["image", "face", "x0", "y0", "x1", "y1", "confidence"]
-    head += [f"{name}_{n}" for n in range(len(labels[0].points)) for name in ("x", "y", "confidence")]
+    head = ["image", "face", "x0", "y0", "x1", "y1", "score"]
+    head += [f"{name}_{n}" for n in range(len(labels[0].points)) for name in ("x", "y", "score")]
     with (
         replacing(path) as temporary,
         temporary.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
@@ -310,25 +294,23 @@ def write_table(labels: PseudoLabels, path: str | Path) -> None:
         for index in range(len(labels)):
             label = labels[index]
             image, points = faces.in_photo(index, label.points.astype(np.float64))
-            sure = confidence(label, labels.about["cell"])
-            each = np.column_stack([points, sure]).ravel()
-            numbers = [*(f"{value:.2f}" for value in tight_box(points)), f"{sure.mean():.3f}"]
+            each = np.column_stack([points, label.scores]).ravel()
+            numbers = [*(f"{value:.2f}" for value in tight_box(points)), f"{label.face_score:.3f}"]
             writer.writerow([image, faces.name(index), *numbers, *(f"{value:.3f}" for value in each)])
 
 
 def write_contact_sheet(labels: PseudoLabels, path: str | Path, count: int = 48) -> None:
-    """Draw ``count`` faces with their points, evenly chosen from the most confident to the least.
+    """Draw ``count`` faces with their points, evenly chosen from the highest score to the lowest.
 
-    The surest points are green, then yellow, orange and red (confidence below 1/4). Under each face stands the mean
-    confidence of its points.
+    The surest points are green, then yellow, orange and red (score below 1/4). Under each face stands its score.
     """
-    sure = labels.face_confidence
+    sure = labels.face_scores
     order = np.argsort(-sure, kind="stable")
     chosen = order[np.linspace(0, len(order) - 1, min(count, len(order))).round().astype(int)].tolist()
     tiles = []
     for index in chosen:
         points = labels[index].points.astype(np.float64)
-        step = np.minimum((labels.confidence(index) * len(_COLORS)).astype(int), len(_COLORS) - 1)  # (N,)
+        step = np.minimum((labels[index].scores * len(_COLORS)).astype(int), len(_COLORS) - 1)  # (N,)
         layers = [(np.where(step[:, None] == number, points, np.nan), color) for number, color in enumerate(_COLORS)]
         (top, color), below = layers[0], layers[1:]
         image, box = labels.faces.image(index), tight_box(points)

@@ -123,8 +123,8 @@ _MOST_FACES = 20_000  # that the percentiles and the histogram are made of, even
 def report_labels(run: Path, name: str, number: int, labels: PseudoLabels) -> dict[str, float]:
     """Write table, contact sheet and summary of a stage's pseudo-labels, once, and show them in TensorBoard.
 
-    The files go into ``NAME/pseudo_labels``. Returns percentiles of the confidence of the points, ``p5`` to ``p95``,
-    and ``mean``.
+    The files go into ``NAME/pseudo_labels``. Returns percentiles of the scores of the points, ``p5`` to ``p95``, and
+    ``mean``.
     """
     folder = run / name / "pseudo_labels"
     summary, sheet = folder / "summary.json", folder / "contact_sheet.png"
@@ -132,21 +132,21 @@ def report_labels(run: Path, name: str, number: int, labels: PseudoLabels) -> di
     if summary.is_file():  # written last
         before = json.loads(summary.read_text(encoding="utf-8"))
         if {**before, **about} == before:
-            return before["confidence"]
+            return before["scores"]
     folder.mkdir(parents=True, exist_ok=True)
     for leftover in folder.glob(".*-*.*"):  # of a process that was killed while it wrote
         leftover.unlink(missing_ok=True)
-    confidence = np.stack([labels.confidence(n) for n in range(0, len(labels), -(-len(labels) // _MOST_FACES))])
-    percentiles = {f"p{p}": float(np.percentile(confidence, p)) for p in _PERCENTILES}
-    percentiles["mean"] = float(confidence.mean())
+    scores = np.stack([labels[n].scores for n in range(0, len(labels), -(-len(labels) // _MOST_FACES))])
+    percentiles = {f"p{p}": float(np.percentile(scores, p)) for p in _PERCENTILES}
+    percentiles["mean"] = float(scores.mean())
     write_table(labels, folder / "table.csv")
     write_contact_sheet(labels, sheet)
     with SummaryWriter(str(run), purge_step=number) as writer:
         for key, value in percentiles.items():
-            writer.add_scalar(f"confidence/{key}", value, number)
-        writer.add_histogram("confidence", confidence, number)
+            writer.add_scalar(f"scores/{key}", value, number)
+        writer.add_histogram("scores", scores, number)
         writer.add_image("pseudo_labels", read_image(sheet), number, dataformats="HWC")
-    _write(summary, about | {"confidence": percentiles})
+    _write(summary, about | {"scores": percentiles})
     return percentiles
 
 
@@ -159,9 +159,10 @@ def report_stage(folder: Path, record: dict[str, Any]) -> None:
 
 def stage_table(stages: list[dict[str, Any]]) -> str:
     """The stages of a run as text."""
-    lines = [f"{'stage':14} {'images':>8} {'val NME':>9} {'by box':>8} {'confidence (median)':>21}"]
+    lines = [f"{'stage':14} {'images':>8} {'val NME':>9} {'by box':>8} {'scores (median)':>17}"]
     for stage in stages:
-        median = "-" if stage["confidence"] is None else f"{stage['confidence']['p50']:.3f}"
+        scores = stage.get("scores")  # 0.4 had something else
+        median = "-" if scores is None else f"{scores['p50']:.3f}"
         figures = f"{stage['images']:8d} {stage['val_nme']:9.3f} {stage['val_nme_box']:8.3f}"
-        lines.append(f"{stage['name']:14} {figures} {median:>21}")
+        lines.append(f"{stage['name']:14} {figures} {median:>17}")
     return "\n".join([*lines, f"{'all':14} {sum(stage['images'] for stage in stages):8d}"])

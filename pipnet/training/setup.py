@@ -19,6 +19,7 @@ from pipnet.data.dataset import FaceCrops, MixedFaces
 from pipnet.data.sample import Sample
 from pipnet.layouts import PointLayout
 from pipnet.model import checkpoint
+from pipnet.model.checkpoint import LoadedModel
 from pipnet.model.network import LandmarkNet
 from pipnet.model.networks import DEFAULT, network_class
 from pipnet.training.calibration import calibrate
@@ -113,15 +114,20 @@ def calibrate_checkpoint(path: Path, training_data: TrainingData) -> None:
     best = checkpoint.load(path)
     if best.net.confidence.calibrated:  # a finished training that was asked for again
         return
+    best.net.calibrate(scores_of(best, training_data, source=path))
+    if best.net.confidence.calibrated:
+        checkpoint.save(path, best.net, layout=best.layout, crop_scale=best.crop_scale, training=best.training)
+
+
+def scores_of(model: LoadedModel, training_data: TrainingData, *, source: Path) -> dict[str, Any] | None:
+    """The calibration of a network's scores on the validation faces; None, and a sentence, if they don't allow it."""
     augment = training_data.faces.augment
     assert augment is not None
     try:
-        scores = calibrate(best.net, training_data.held_out, best.layout, crop_scale=best.crop_scale, augment=augment)
+        return calibrate(model.net, training_data.held_out, model.layout, crop_scale=model.crop_scale, augment=augment)
     except ValueError as error:  # a few faces of a first try
-        print(f"the scores of {path} only rank points, they are not calibrated: {error}")
-        return
-    best.net.calibrate(scores)
-    checkpoint.save(path, best.net, layout=best.layout, crop_scale=best.crop_scale, training=best.training)
+        print(f"the scores of {source} only rank points, they are not calibrated: {error}")
+        return None
 
 
 def training_record(config: Mapping[str, Any], training_data: TrainingData) -> dict[str, Any]:
