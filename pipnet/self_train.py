@@ -73,10 +73,11 @@ def self_train(settings: dict[str, Any], processes: Processes) -> Path:
     net = build_network(settings, training_data, seed=settings["seed"])
     # What would fail after the first hour of work is said before it.
     for stage in curriculum.stages:
-        if stage.pool_factor > 1 and not isinstance(net, PIPNet):
+        if (stage.pool_factor > 1 or stage.shrink) and not isinstance(net, PIPNet):
+            key, what = ("shrink", "a second head") if stage.shrink else ("pool_factor", "a coarse task")
             raise ValueError(
-                f"curriculum: stage {stage.name} has pool_factor: {stage.pool_factor}, a coarse task that only PIPNet"
-                " has; choose a curriculum without, such as curriculum=none or pool_factor: 1"
+                f"curriculum: stage {stage.name} has {key}, {what} that only PIPNet has; choose a curriculum without,"
+                " such as curriculum=none"
             )
         if net.grid % stage.pool_factor:
             raise ValueError(
@@ -84,7 +85,7 @@ def self_train(settings: dict[str, Any], processes: Processes) -> Path:
                 f" not divide the {net.grid} x {net.grid} of the network;"
                 " choose another pool_factor, input_size or net_stride"
             )
-    if teacher is not None and curriculum.stages[1].start == "teacher":
+    if teacher is not None and curriculum.start_of(1) == 0:
         checkpoint.load_weights(net, checkpoint.read(teacher)["weights"], source=f"teacher {teacher}")
     records = StageRecords(folder, config, processes)
     if processes.is_main:

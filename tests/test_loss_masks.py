@@ -6,7 +6,7 @@ import torch
 from torch.nn import functional
 
 from pipnet.model.codec import PIPOutput, encode
-from pipnet.model.loss import PIPLoss
+from pipnet.model.loss import PIPLoss, Shrink
 from pipnet.model.pipnet import PIPNet
 
 NAN = float("nan")
@@ -78,6 +78,60 @@ def test_terms_are_weighted_means_over_cells_and_points_of_every_task():
     terms = terms_of(output, points, weight=weight, pool_factor=pool_factor)
     expected = by_definition(output, points, weight, pool_factor)
     np.testing.assert_allclose([term.item() for term in terms.values()], expected, rtol=1e-5)
+
+
+def second_by_definition(output, points, weight, shrink):
+    """The terms of the second head with loops, for faces that all go to it."""
+    squares, own, near, own_weight, near_weight = 0.0, np.zeros(2), np.zeros(2), 0.0, 0.0
+    score, x, y, nx, ny = (maps.detach().double().numpy() for maps in output[:5])
+    for face in range(len(points)):
+        for i in range(3):
+            w, place = float(weight[face, i]), points[face, i].double().numpy() * GRID
+            column, row = np.minimum(place.astype(int), GRID - 1)
+            wanted = np.zeros((GRID, GRID))
+            for r in range(GRID):
+                for c in range(GRID):
+                    wanted[r, c] = np.exp(-((place - [c + 0.5, r + 0.5]) ** 2).sum() / (2 * (shrink.blur * GRID) ** 2))
+            squares += w * ((score[face, i] - wanted / wanted.sum()) ** 2).mean()
+            j = int(NEIGHBORS[i, 0])
+            both = w * float(weight[face, j])
+            other = points[face, j].double().numpy() * GRID - [column, row]
+            off = np.abs(np.array([x[face, i, row, column], y[face, i, row, column]]) - (place - [column, row])) / GRID
+            aside = np.abs(np.array([nx[face, i, 0, row, column], ny[face, i, 0, row, column]]) - other) / GRID
+            own += w * off**shrink.power / shrink.power * GRID
+            near += both * aside**shrink.power / shrink.power * GRID
+            own_weight, near_weight = own_weight + w, near_weight + both
+    return [shrink.weight * term for term in (10 * squares / own_weight, *own / own_weight, *near / near_weight)]
+
+
+@pytest.mark.parametrize("shrink", [Shrink(0.1, 2.4, 0.1), Shrink(0.02, 1, 1)])
+def test_the_second_head_learns_softly_from_its_faces_alone(shrink):
+    first, second = random_output(4, requires_grad=True), random_output(4, seed=9, requires_grad=True)
+    points = torch.rand(4, 3, 2, generator=torch.Generator().manual_seed(1))
+    weight = torch.rand(4, 3, generator=torch.Generator().manual_seed(2))
+    pool_factor = torch.tensor([0, 1, 0, 1])
+    mine = pool_factor == 0
+    targets = encode(points, NEIGHBORS, GRID, weight=weight, pool_factor=pool_factor)
+    terms = PIPLoss(shrink=shrink)(first._replace(second=second), targets)
+    softened = [terms[name].item() for name in terms if name.startswith("second")]
+    expected = second_by_definition(rows(second, mine), points[mine], weight[mine], shrink)
+    np.testing.assert_allclose(softened, expected, rtol=1e-5)
+    labelled = terms_of(rows(first, ~mine), points[~mine], weight=weight[~mine])
+    for name, term in labelled.items():
+        torch.testing.assert_close(terms[name], term, rtol=1e-6, atol=0)
+    sum(terms.values()).backward()
+    for maps, of in ((first, ~mine), (second, mine)):
+        assert all((part.grad[of] != 0).any() and (part.grad[~of] == 0).all() for part in maps[:5])
+
+
+def test_a_weak_blur_and_power_1_are_the_labelled_faces_loss():
+    output = random_output(3)
+    points = (torch.randint(0, GRID, (3, 3, 2), generator=torch.Generator().manual_seed(1)) + 0.4) / GRID
+    targets = encode(points, NEIGHBORS, GRID, pool_factor=torch.zeros(3, dtype=torch.int64))
+    terms = PIPLoss(shrink=Shrink(0.02, 1, 1))(random_output(3, seed=5)._replace(second=output), targets)
+    for name, term in terms_of(output, points).items():
+        torch.testing.assert_close(terms[f"second_{name}"], term, rtol=1e-5, atol=1e-6)
+        assert terms[name] == 0
 
 
 def test_ones_change_no_bit():

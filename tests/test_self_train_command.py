@@ -63,11 +63,29 @@ def test_asked_for_again_it_does_nothing(whole, capfd):
     assert "2_full" in capfd.readouterr().out
 
 
+SECOND_HEAD = (
+    STAGES[0],
+    {"name": "pretrain", "epochs": 1, "labelled_share": 0},
+    {"name": "round_1", "epochs": 1, "pseudo": False, "start": "pretrain"},
+    {
+        "name": "round_2",
+        "epochs": 1,
+        "teacher": "round_1",
+        "start": "pretrain",
+        "shrink": {"blur": 0.1, "power": 2, "weight": 1},
+    },
+)
+
+
 @pytest.mark.slow
-def test_killed_in_every_stage_and_given_again(whole, tmp_path):
+@pytest.mark.parametrize("listed", [STAGES, SECOND_HEAD], ids=["coarse", "second_head"])
+def test_killed_in_every_stage_and_given_again(request, tmp_path_factory, listed):
+    folder, tmp_path = (tmp_path_factory.mktemp(name) for name in ("whole", "killed"))
+    whole = request.getfixturevalue("whole") if listed is STAGES else self_train_here(folder, stages(*listed)).parent
     moments, finished = random.Random(0), []
-    for sign in (f"face_store/{FILE}", "1_coarse/last.pt", "2_full/last.pt"):
-        process = start(self_train_here, tmp_path, stages(*STAGES), "fit.save_minutes=0")
+    later = [f"{number}_{stage['name']}/last.pt" for number, stage in enumerate(listed) if number]
+    for sign in (f"face_store/{FILE}", *later):
+        process = start(self_train_here, tmp_path, stages(*listed), "fit.save_minutes=0")
         while process.is_alive() and not (tmp_path / sign).exists():
             time.sleep(0.001)
         time.sleep(moments.uniform(0, 0.1))
@@ -77,7 +95,7 @@ def test_killed_in_every_stage_and_given_again(whole, tmp_path):
         finished.append(len(records(tmp_path)))
     assert finished == sorted(finished)
     assert not (tmp_path / "best.pt").exists(), "the last kill came before the end"
-    done = run("pipnet.self_train", *ARGUMENTS, stages(*STAGES), f"folder={tmp_path}")
+    done = run("pipnet.self_train", *ARGUMENTS, stages(*listed), f"folder={tmp_path}")
     assert done.returncode == 0, done.stderr
     assert_same(weights(whole), weights(tmp_path))
     assert not list(tmp_path.glob(".*.pt")), "what a kill left half written is swept up"

@@ -16,6 +16,7 @@ from pipnet.self_training.loop import label_shift_of
 from pipnet.train import build_training_data
 from pipnet.training.setup import build_network
 
+SHRINK = {"blur": 0.03, "power": 2, "weight": 0.1}
 LABELS = Stage("labels", 60, pseudo=False)
 
 
@@ -42,6 +43,32 @@ def test_the_papers_curriculum_and_its_control():
     assert {stage.pool_factor for stage in none.stages} == {1}
 
 
+def test_stld_goes_on_from_its_pretraining_and_learns_from_its_own_rounds():
+    stld = curriculum_of(config("nowhere", "curriculum=stld")["curriculum"])
+    listed = [stage.name for stage in stld.stages]
+    started = [None if (of := stld.start_of(n)) is None else listed[of] for n in range(len(listed))]
+    assert dict(zip(listed, started, strict=True)) == {
+        "labels": None,
+        "pretrain_1": None,
+        "round_1": "pretrain_1",
+        "pretrain_2": "pretrain_1",
+        "round_2": "pretrain_2",
+        "pretrain_3": "pretrain_2",
+        "round_3": "pretrain_3",
+        "pretrain_4": "pretrain_3",
+        "round_4": "pretrain_4",
+    }
+    taught = {stage.name: listed[stld.teacher_of(n)] for n, stage in enumerate(stld.stages) if stage.pseudo}
+    assert taught == {
+        "pretrain_1": "labels",
+        **{f"{what}_{n}": f"round_{n - 1}" for n in (2, 3, 4) for what in ("pretrain", "round")},
+    }
+    soft = [stage.shrink for stage in stld.stages if stage.shrink is not None]
+    # The authors' deviations: cells of 4 pixels, 256 pixels a side.
+    np.testing.assert_allclose([shrink.blur * 64 for shrink in soft], [2.2, 1.8, 1.5], atol=0.003)
+    assert [(shrink.power, shrink.weight) for shrink in soft] == [(2.4, 0.1), (1.6, 1), (1, 1)]
+
+
 def test_the_last_stage_runs_until_it_has_converged():
     once = Curriculum((LABELS, Stage("full", 60)), most=5, tolerance=2.0)
     assert names(once, 9, 8, 7, 6.9, 6, 5) == ["0_labels", "1_full", "2_full_2", "3_full_3"]
@@ -54,7 +81,7 @@ def test_the_last_stage_runs_until_it_has_converged():
 
 def test_all_curricula_cost_the_same_when_told_to():
     budget = ("self_training.epoch_faces=10", "self_training.images=288", "fit.batch_size=4")
-    for name in ("paper", "none", "labels", "ours"):
+    for name in ("paper", "none", "labels", "ours", "stld"):
         curriculum = build_curriculum(config("nowhere", f"curriculum={name}", *budget))
         assert sum(stage.epochs for stage in curriculum.stages) == 36, name
         assert min(stage.epochs for stage in curriculum.stages) >= 1
@@ -74,7 +101,17 @@ def test_all_curricula_cost_the_same_when_told_to():
         (STAGES[1:], {}, "stage coarse comes first"),
         ([{"name": "labels", "pseudo": False}], {}, "'curriculum.stages.0': .*'epochs'"),
         ([{**STAGES[0], "pools": 2}], {}, "'curriculum.stages.0': .*'pools'"),
-        ([{**STAGES[0], "pool_factor": 2}], {}, "stage labels has pseudo: false"),
+        ([{**STAGES[0], "pool_factor": 2}], {}, "stage labels has pseudo: false, so pool_factor means nothing"),
+        ([{**STAGES[0], "teacher": "full"}], {}, "stage labels has pseudo: false, so teacher means nothing"),
+        (
+            [STAGES[0], {**STAGES[2], "start": "coarse"}],
+            {},
+            "start must name one earlier stage, of labels; got 'coarse'",
+        ),
+        ([STAGES[0], {**STAGES[2], "teacher": "full"}], {}, "stage full: teacher must name one earlier stage"),
+        ([STAGES[0], {**STAGES[1], "shrink": SHRINK}], {}, "stage coarse: shrink needs pool_factor: 1"),
+        ([STAGES[0], {**STAGES[2], "shrink": {**SHRINK, "power": 0.5}}], {}, "power must be at least 1, got 0.5"),
+        ([STAGES[0], {**STAGES[2], "shrink": {**SHRINK, "blur": "no"}}], {}, "blur must be a number above 0, got 'no'"),
         ([{**STAGES[0], "name": "../out"}], {}, "stage's name"),
         ([{**STAGES[0], "pseudo": "no"}], {}, "stage labels: pseudo must be true or false, got 'no'"),
         ([STAGES[0], {**STAGES[1], "labelled_share": 1.5}], {}, r"stage coarse: labelled_share must lie in \[0, 1\]"),

@@ -23,7 +23,7 @@ class FaceCrop(TypedDict):
     image: Tensor  # uint8 RGB (S, S, 3)
     points: Tensor  # float32 (N, 2), fractions of the crop
     weight: Tensor  # float32 (N,) in [0, 1], how much each point counts
-    pool_factor: int  # 1: trained on everything; p > 1: on the score map alone, max-pooled by p cells a side
+    pool_factor: int  # which task: 1 all, p > 1 the score map alone, max-pooled by p cells a side, 0 the second head's
 
 
 class FaceCrops(Dataset[FaceCrop]):
@@ -43,10 +43,10 @@ class FaceCrops(Dataset[FaceCrop]):
             sit right again. Measured by ``experiments/label_shift``.
         seed: Of the augmentation.
         pool_factor: Cells of the score map a side that are merged before training on them: the coarse tasks of
-            self-training, :class:`pipnet.model.loss.PIPLoss`. 1 is the full task.
+            self-training, :class:`pipnet.model.loss.PIPLoss`. 1 is the full task, 0 that of the second head.
 
     Raises:
-        ValueError: A face has another number of points than the layout, or ``pool_factor`` is not positive.
+        ValueError: A face has another number of points than the layout, or ``pool_factor`` is negative.
 
     Example:
         >>> from pipnet.layouts import layout_from_dict
@@ -68,8 +68,8 @@ class FaceCrops(Dataset[FaceCrop]):
         seed: int = 0,
         pool_factor: int = 1,
     ) -> None:
-        if pool_factor < 1:
-            raise ValueError(f"pool_factor must be at least 1 cell, got {pool_factor}")
+        if pool_factor < 0:
+            raise ValueError(f"pool_factor must be a number of cells, or 0 for the second head, got {pool_factor}")
         for sample in samples if isinstance(samples, list) else [samples[0]] if len(samples) else []:
             if len(sample.points) != layout.num_points:
                 raise ValueError(
@@ -186,7 +186,8 @@ class MixedFaces(Dataset[FaceCrop]):
         unlabelled: Faces with pseudo-labels, or None: then this is ``labelled`` in epochs of another length.
         labelled_share: Part of an epoch that is labelled, in [0, 1]. None is their part of the faces.
         length: Faces an epoch. None is the plain union of both sets, as in the paper (section 3.4); with a
-            ``labelled_share`` it is so many that each labelled face comes once, however many others there are.
+            ``labelled_share`` it is so many that each labelled face comes once, however many others there are, and
+            with a share of 0 that each unlabelled face does.
 
     Raises:
         ValueError: A share that is not in [0, 1], a length that is not positive, or a share of a set without faces.
@@ -212,7 +213,8 @@ class MixedFaces(Dataset[FaceCrop]):
         self.counts = counts
         share = counts["labelled"] / faces if labelled_share is None else labelled_share
         if length is None:
-            length = round(counts["labelled"] / labelled_share) if labelled_share and counts["labelled"] else faces
+            once = counts["labelled"] / labelled_share if labelled_share else counts["unlabelled"]
+            length = faces if labelled_share is None or not once else round(once)
         self.length = length
         labelled_part = round(self.length * share)
         self.parts = {"labelled": labelled_part, "unlabelled": self.length - labelled_part}

@@ -19,6 +19,7 @@ from pipnet.model.network import LandmarkNet
 from pipnet.model.networks import DEFAULT, network_class, network_name
 
 FORMAT = 1
+SECOND_HEAD = "second_head."  # begins the names of weights that only training uses
 
 
 class CheckpointError(ValueError):
@@ -69,7 +70,9 @@ def save(
     """
     if layout.num_points != net.num_points:
         raise ValueError(f"layout {layout.name} has {layout.num_points} points, the network {net.num_points}")
-    weights = {name: values.detach().cpu() for name, values in net.state_dict().items()}
+    weights = {
+        name: values.detach().cpu() for name, values in net.state_dict().items() if not name.startswith(SECOND_HEAD)
+    }
     if half:
         weights = {name: values.half() if values.is_floating_point() else values for name, values in weights.items()}
     content: dict[str, Any] = {
@@ -179,11 +182,15 @@ def _network_of(content: Mapping[str, Any]) -> str:
 
 
 def load_weights(net: LandmarkNet, weights: Mapping[str, Tensor], *, source: str) -> None:
-    """Put weights into a network; every key and shape must match, see :func:`check_fit`."""
+    """Put weights into a network; every key and shape must match, see :func:`check_fit`.
+
+    Those of a second head may be missing, and stay as they are: they are not in every file.
+    """
     own = net.state_dict()
     weights = {re.sub(r"^trunk\.", "backbone.", key): values for key, values in weights.items()}  # its name up to 0.4
-    check_fit({key: tuple(values.shape) for key, values in own.items()}, weights, source=source)
-    net.load_state_dict({key: values.to(own[key].dtype) for key, values in weights.items()})
+    wanted = {key: values for key, values in own.items() if key in weights or not key.startswith(SECOND_HEAD)}
+    check_fit({key: tuple(values.shape) for key, values in wanted.items()}, weights, source=source)
+    net.load_state_dict(own | {key: values.to(own[key].dtype) for key, values in weights.items()})
 
 
 def check_fit(shapes: Mapping[str, tuple[int, ...]], weights: Mapping[str, Tensor], *, source: str) -> None:

@@ -30,8 +30,9 @@ Merge = Literal["exact", "padded", "none"]
 class PIPOutput(NamedTuple):
     """Maps of a batch as the head gives them; offsets in cells, from the top-left corner of the cell they stand in.
 
-    ``coarse`` is there in self-training only: for each pool factor p > 1 of the batch, the score maps of the faces with
-    that factor, in their order, made from features max-pooled by p cells a side.
+    Two parts are there in self-training only. ``coarse``: for each pool factor p > 1 of the batch, the score maps of
+    the faces with that factor, in their order, made from features max-pooled by p cells a side. ``second``: the maps of
+    the second head, for all faces.
     """
 
     score_map: Tensor  # (B, N, H, W)
@@ -40,12 +41,14 @@ class PIPOutput(NamedTuple):
     neighbor_x: Tensor  # (B, N, C, H, W)
     neighbor_y: Tensor  # (B, N, C, H, W)
     coarse: Mapping[int, Tensor] = MappingProxyType({})  # p to (B_p, N, H / p, W / p)
+    second: PIPOutput | None = None
 
     def float(self) -> PIPOutput:
         """All maps in float32, whatever precision the network ran in."""
         coarse = {pool_factor: maps.float() for pool_factor, maps in self.coarse.items()}
         score, x, y, neighbor_x, neighbor_y = (maps.float() for maps in self[:5])
-        return PIPOutput(score, x, y, neighbor_x, neighbor_y, coarse)
+        second = None if self.second is None else self.second.float()
+        return PIPOutput(score, x, y, neighbor_x, neighbor_y, coarse, second)
 
 
 class PIPTargets(NamedTuple):
@@ -55,8 +58,9 @@ class PIPTargets(NamedTuple):
     trained. A neighbour that is not labelled has ``neighbor_valid`` False.
 
     ``weight`` and ``neighbor_weight`` in [0, 1] say how much the valid ones count; None is 1. ``pool_factor`` says what
-    a face is trained on: 1 is everything; p > 1 is the score map alone, of features max-pooled by p cells a side. None
-    is 1. It decides which kernels run, so it stays in host memory, where reading it waits for nothing.
+    a face is trained on: 1 is everything; p > 1 is the score map alone, of features max-pooled by p cells a side; 0 is
+    everything in the maps of the second head. None is 1. It decides which kernels run, so it stays in host memory,
+    where reading it waits for nothing.
     """
 
     cell: Tensor  # (B, N) int64, row * W + column

@@ -93,11 +93,8 @@ class PIPNet(LandmarkNet):
         self.net_stride = net_stride
         self.backbone = built.module
         self.neck, channels = _neck(built.channels, built.stride, net_stride)
-        self.head = nn.Conv2d(channels, self.num_points * (3 + 2 * num_neighbors), kernel_size=1)
-        nn.init.normal_(self.head.weight, std=0.001)
-        assert self.head.bias is not None
-        nn.init.zeros_(self.head.bias)
-
+        self.head = _head(channels, self.num_points * (3 + 2 * num_neighbors))
+        self.second_head: nn.Conv2d | None = None
         self.calibrate(confidence)
 
         # Everything below follows from the arguments, so it is not stored with the weights.
@@ -115,7 +112,8 @@ class PIPNet(LandmarkNet):
         Args:
             images: ``(B, 3, S, S)`` float, from :meth:`normalize`.
             pool_factor: ``(B,)`` int64 on the CPU, in self-training: faces with p > 1 get a coarse score map as well,
-                by the same score layer on features max-pooled by p cells a side.
+                by the same score layer on features max-pooled by p cells a side. If there is a second head, all faces
+                get its maps.
 
         Raises:
             ValueError: A pool factor does not divide the grid.
@@ -124,17 +122,29 @@ class PIPNet(LandmarkNet):
             Coarse maps: paper section 3.4; the authors' ``lib/networks_gssl.py``, which pools by 2 and by 2 again.
         """
         features = self.neck(self.backbone(images))
-        maps = self.head(features)
+        output = self._maps(self.head(features))
+        if pool_factor is None:
+            return output
+        second = None if self.second_head is None else self._maps(self.second_head(features))
+        return output._replace(coarse=self._coarse_scores(features, pool_factor), second=second)
+
+    def add_second_head(self) -> None:
+        """Give faces with pool factor 0 a head of their own, with random weights.
+
+        Training alone has it: no checkpoint of the network keeps it.
+        """
+        self.second_head = _head(self.head.in_channels, self.head.out_channels).to(self.device)
+
+    def _maps(self, channels: Tensor) -> PIPOutput:
         n, c = self.num_points, self.num_neighbors
-        score, x, y, neighbor_x, neighbor_y = maps.split([n, n, n, n * c, n * c], dim=1)
+        score, x, y, neighbor_x, neighbor_y = channels.split([n, n, n, n * c, n * c], dim=1)
         grouped = (n, c)  # landmark-major, as the authors order their channels
-        coarse = {} if pool_factor is None else self._coarse_scores(features, pool_factor)
-        return PIPOutput(score, x, y, neighbor_x.unflatten(1, grouped), neighbor_y.unflatten(1, grouped), coarse)
+        return PIPOutput(score, x, y, neighbor_x.unflatten(1, grouped), neighbor_y.unflatten(1, grouped))
 
     def _coarse_scores(self, features: Tensor, pool_factor: Tensor) -> dict[int, Tensor]:
         scores = {}
         assert self.head.bias is not None
-        for p in sorted(set(pool_factor.tolist()) - {1}):
+        for p in sorted(set(pool_factor.tolist()) - {0, 1}):
             if self.grid % p:
                 raise ValueError(
                     f"pool factor {p} does not divide the {self.grid} x {self.grid} cells of the score map"
@@ -159,6 +169,14 @@ class PIPNet(LandmarkNet):
         decoded = decode(output.float())
         merged = merge(decoded, self.vote_index, self.vote_weight)
         return Votes(merged.points, merged.spread * self.grid, decoded.peak)
+
+
+def _head(channels: int, outputs: int) -> nn.Conv2d:
+    head = nn.Conv2d(channels, outputs, kernel_size=1)
+    nn.init.normal_(head.weight, std=0.001)
+    assert head.bias is not None
+    nn.init.zeros_(head.bias)
+    return head
 
 
 def _neck(channels: int, stride: int, net_stride: int) -> tuple[nn.Module, int]:

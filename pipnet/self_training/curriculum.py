@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
+from pipnet.model.loss import Shrink
 from pipnet.self_training.pseudo_labels import Selection
 from pipnet.training.setup import called
 
@@ -22,9 +23,12 @@ class Stage:
         name: Part of its folder's name.
         epochs: Of this stage.
         pseudo: Whether it learns from unlabelled faces too, with pseudo-labels of the stage before.
+        teacher: The earlier stage whose network makes the pseudo-labels; None is the stage before.
         pool_factor: Cells of the score map a side that are merged for unlabelled faces: above 1 they train nothing
             else.
-        start: ``"backbone"`` starts as any training does, ``"teacher"`` from the weights of the stage before.
+        shrink: How unlabelled faces teach a second head, instead of the one that is kept; None: they don't.
+        start: ``"backbone"`` starts as any training does, ``"teacher"`` from the teacher's weights (without
+            pseudo-labels those of the stage before), anything else names the earlier stage that it starts from.
         labelled_share: Part of an epoch that is labelled; None is their part of all faces.
         views: Augmented views of each unlabelled face, whose mean a pseudo-label is.
         select: Which pseudo-labels are used and how much they count; None uses all, fully.
@@ -36,8 +40,10 @@ class Stage:
     name: str
     epochs: int
     pseudo: bool = True
+    teacher: str | None = None
     pool_factor: int = 1
-    start: Literal["backbone", "teacher"] = "backbone"
+    shrink: Shrink | None = None
+    start: str = "backbone"
     labelled_share: float | None = None
     views: int = 1
     select: Selection | None = None
@@ -51,11 +57,10 @@ class Stage:
         share_fits = share is None or (_is_number(share) and 0 <= share <= 1)
         _check(share_fits, f"{where}: labelled_share must lie in [0, 1], got {share!r}")
         _check_flag(self.pseudo, f"{where}: pseudo")
-        _check(self.start in ("backbone", "teacher"), f"{where}: start must be backbone or teacher, got {self.start!r}")
-        _check(
-            self.pseudo or (self.pool_factor == 1 and share is None and self.select is None),
-            f"{where} has pseudo: false, so pool_factor, labelled_share and select mean nothing",
-        )
+        for name in ("pool_factor", "labelled_share", "select", "teacher", "shrink"):
+            unset = getattr(self, name) in (None, 1)
+            _check(self.pseudo or unset, f"{where} has pseudo: false, so {name} means nothing")
+        _check(self.shrink is None or self.pool_factor == 1, f"{where}: shrink needs pool_factor: 1")
 
 
 @dataclass(frozen=True)
@@ -83,11 +88,42 @@ class Curriculum:
             f"{where}, when there is no network that could make pseudo-labels; begin with one that has pseudo: false",
         )
         _check(self.stages[0].start == "backbone", f"{where}, its start must be backbone")
+        for number, stage in enumerate(self.stages):
+            for key, name in self._named(stage):
+                earlier = [other.name for other in self.stages[:number]]
+                _check(
+                    earlier.count(name) == 1,
+                    f"stage {stage.name}: {key} must name one earlier stage, of {', '.join(earlier)}; got {name!r}",
+                )
         _check_whole(self.most, "repeat.most")
         _check(_is_number(self.tolerance), f"repeat.tolerance must be a number, got {self.tolerance!r}")
         _check_flag(self.one_schedule, "one_schedule")
         known_end = self.most == 1 or not self.one_schedule
         _check(known_end, "one_schedule needs repeat.most 1: a schedule must know its end")
+
+    @staticmethod
+    def _named(stage: Stage) -> list[tuple[str, str]]:
+        """Earlier stages that one names, by the key."""
+        named = [("teacher", stage.teacher), ("start", stage.start)]
+        return [(key, name) for key, name in named if name not in (None, "backbone", "teacher")]
+
+    def teacher_of(self, number: int) -> int:
+        """Number of the stage whose network makes the pseudo-labels of a stage."""
+        return self._earlier(self.stage(number).teacher, number)
+
+    def start_of(self, number: int) -> int | None:
+        """Number of the stage from whose weights a stage starts; None where it starts from the backbone's."""
+        start = self.stage(number).start
+        if start == "backbone":
+            return None
+        return self.teacher_of(number) if start == "teacher" else self._earlier(start, number)
+
+    def stage(self, number: int) -> Stage:
+        """The stage of a number: from the last one on it is the last one, which may be repeated."""
+        return self.stages[min(number, len(self.stages) - 1)]
+
+    def _earlier(self, name: str | None, number: int) -> int:
+        return number - 1 if name is None else [stage.name for stage in self.stages].index(name)
 
     @property
     def learns_unlabelled(self) -> bool:
@@ -165,8 +201,9 @@ def curriculum_of(config: Mapping[str, Any]) -> Curriculum:
         values: dict[str, Any] = {
             str(_OF_0_4.get(key, key)): _OF_0_4.get(str(value), value) for key, value in written.items()
         }
-        if values.get("select") is not None:
-            values["select"] = called(Selection, f"curriculum.stages.{number}.select", values["select"])
+        for key, kind in (("select", Selection), ("shrink", Shrink)):
+            if values.get(key) is not None:
+                values[key] = called(kind, f"curriculum.stages.{number}.{key}", values[key])
         stages.append(called(Stage, f"curriculum.stages.{number}", values))
     return called(Curriculum, "curriculum", {**repeat, "stages": tuple(stages)}, **options)
 

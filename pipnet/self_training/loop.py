@@ -112,8 +112,10 @@ class SelfTraining:
         pseudo = self._label(name, number, stage) if stage.pseudo else None
         faces = self._faces(stage, seed, pseudo)
         net = build_network(self.settings, self.training_data, seed=seed)
-        if stage.start == "teacher":
-            checkpoint.load_weights(net, self._teacher().net.state_dict(), source=str(self._teacher_path()))
+        start = self.curriculum.start_of(number)
+        if start is not None:
+            path = self._weights_of(start)
+            checkpoint.load_weights(net, checkpoint.load(path).net.state_dict(), source=str(path))
         record = {**self.record, "stage": name, "stages": self.records.stages}
         result = train_network(
             self.settings,
@@ -126,6 +128,7 @@ class SelfTraining:
             span=self.curriculum.span(number, first=0 if self.teacher is None else 1),
             seed=seed,
             record=record,
+            shrink=stage.shrink,
         )
 
         def finished() -> dict[str, Any]:
@@ -153,10 +156,10 @@ class SelfTraining:
     def _label(self, name: str, number: int, stage: Stage) -> PseudoLabels:
         """All unlabelled faces, by the teacher."""
         assert self.unlabelled is not None
-        model = self._teacher()
+        path = self._weights_of(self.curriculum.teacher_of(number))
+        model = checkpoint.load(path)
         model.net.to(self.processes.device)
         if not model.net.confidence.calibrated:
-            path = self._teacher_path()
             model.net.calibrate(self.processes.from_main(lambda: scores_of(model, self.training_data, source=path)))
         shift = label_shift_of(model, otherwise=self.training_data.faces.label_shift)
         seed = self.seed + number * _SEED_STEP + _VIEWS
@@ -182,20 +185,19 @@ class SelfTraining:
         chosen = pseudo.samples(stage.select)
         if not len(chosen):
             raise ValueError(f"stage {stage.name}: no pseudo-label is as sure as select wants; lower min_face")
-        unlabelled = FaceCrops(chosen, seed=seed + _UNLABELLED, pool_factor=stage.pool_factor, **shared)
+        task = stage.pool_factor if stage.shrink is None else 0
+        unlabelled = FaceCrops(chosen, seed=seed + _UNLABELLED, pool_factor=task, **shared)
         return MixedFaces(labelled, unlabelled, labelled_share=stage.labelled_share, length=length)
 
-    def _teacher_path(self) -> Path:
-        return self.folder / self.records.stages[-1]["weights"]
-
-    def _teacher(self) -> LoadedModel:
-        return checkpoint.load(self._teacher_path())
+    def _weights_of(self, number: int) -> Path:
+        """The checkpoint of a finished stage that the next ones use."""
+        return self.folder / self.records.stages[number]["weights"]
 
     def _finish(self) -> None:
         path = self.folder / "best.pt"
         stages = self.records.stages
         if not path.is_file() or checkpoint.read(path)["training"].get("stages") != stages:
-            last = self._teacher()
+            last = checkpoint.load(self._weights_of(-1))
             images = sum(stage["images"] for stage in stages)
             training = {**last.training, **self.record, "stages": stages, "images": images}
             checkpoint.save(path, last.net, layout=last.layout, crop_scale=last.crop_scale, training=training)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from pipnet.data.images import read_image
 from pipnet.files import replacing
+from pipnet.model.loss import Shrink
 from pipnet.self_training.curriculum import curriculum_of
 from pipnet.self_training.pseudo_labels import PseudoLabels, Selection, write_contact_sheet, write_table
 from pipnet.training.distributed import Processes
@@ -90,8 +91,10 @@ class StageRecords:
 def _by_number(config: dict[str, Any]) -> dict[str, Any]:
     """The curriculum with its defaults, its stages a mapping, so that a message can name the value that differs."""
     curriculum = curriculum_of(config["curriculum"])
+    none = dict.fromkeys(field.name for field in fields(Shrink))
     stages = {
-        str(number): asdict(stage) | {"select": asdict(stage.select or Selection())}
+        str(number): asdict(stage)
+        | {"select": asdict(stage.select or Selection()), "shrink": asdict(stage.shrink) if stage.shrink else none}
         for number, stage in enumerate(curriculum.stages)
     }
     repeat = {"most": curriculum.most, "tolerance": curriculum.tolerance}

@@ -20,8 +20,10 @@ from pipnet.data.sample import Sample
 from pipnet.layouts import PointLayout
 from pipnet.model import checkpoint
 from pipnet.model.checkpoint import LoadedModel
+from pipnet.model.loss import Shrink
 from pipnet.model.network import LandmarkNet
 from pipnet.model.networks import DEFAULT, network_class
+from pipnet.model.pipnet import PIPNet
 from pipnet.training.calibration import calibrate
 from pipnet.training.distributed import Processes
 from pipnet.training.optimization import Schedule, build_optimizer, freeze_backbone
@@ -74,15 +76,21 @@ def train_network(
     processes: Processes,
     epochs: int | None = None,
     span: tuple[int, int] | None = None,
+    shrink: Shrink | None = None,
 ) -> FitResult:
     """Train a network as a config says, see :func:`pipnet.training.trainer.fit`.
 
     ``epochs`` replaces ``fit.epochs``; ``span`` says where in a longer schedule this training stands: epochs before it,
-    and in all.
+    and in all. With ``shrink`` a :class:`pipnet.model.pipnet.PIPNet` gets a second head, which learns by it.
     """
     fitting = called(FitSettings, "fit", settings["fit"] | ({} if epochs is None else {"epochs": epochs}))
     begin, whole = span or (0, fitting.epochs)
     loss = settings.get("loss", {})  # loss=null where a network's own needs no numbers
+    more: dict[str, Any] = {}
+    if shrink is not None:
+        assert isinstance(net, PIPNet)
+        net.add_second_head()
+        more["shrink"] = shrink
     net = processes.place(net)
     freeze_backbone(net, fitting.frozen_blocks)
     return fit(
@@ -91,7 +99,7 @@ def train_network(
         fitting,
         optimizer=called(build_optimizer, "optim", settings["optim"], net=net),
         schedule=called(Schedule, "schedule", settings["schedule"], epochs=whole, begin=begin),
-        loss=called(net.loss_class(), "loss", loss, total_count=processes.mean_count),
+        loss=called(net.loss_class(), "loss", loss, total_count=processes.mean_count, **more),
         validation=training_data.validation,
         processes=processes,
         folder=folder,

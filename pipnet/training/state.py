@@ -100,6 +100,7 @@ class TrainingState:
             "net": self.net.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "averaged": None if self.average is None else int(self.average.n_averaged),
+            "second_head": _second_head(self.chosen),
             "torch_rng": torch.get_rng_state(),
             "epoch": state.epoch,
             "batch": state.batch,
@@ -132,7 +133,8 @@ class TrainingState:
         refuse_another_setting(config, self.record.get("config", {}), source=self.last_path)
         checkpoint.load_weights(self.net, resume["net"], source=str(self.last_path))
         if self.average is not None:
-            checkpoint.load_weights(self.chosen, content["weights"], source=str(self.last_path))
+            weights = content["weights"] | resume.get("second_head", {})
+            checkpoint.load_weights(self.chosen, weights, source=str(self.last_path))
             self.average.n_averaged.fill_(resume["averaged"])
         self.optimizer.load_state_dict(resume["optimizer"])
         torch.set_rng_state(resume["torch_rng"])
@@ -146,6 +148,11 @@ class TrainingState:
             for leftover in self.folder.glob(f".{name}-*.pt"):
                 leftover.unlink(missing_ok=True)
         return checkpoint.read(self.last_path) if self.last_path.is_file() else None
+
+
+def _second_head(net: LandmarkNet) -> dict[str, torch.Tensor]:
+    """Weights that the checkpoint of a network leaves out."""
+    return {name: values for name, values in net.state_dict().items() if name.startswith(checkpoint.SECOND_HEAD)}
 
 
 def refuse_another_setting(before: Mapping[str, Any], now: Mapping[str, Any], *, source: Path) -> None:
