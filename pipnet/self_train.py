@@ -74,10 +74,16 @@ def self_train(settings: dict[str, Any], processes: Processes) -> Path:
     # What would fail after the first hour of work is said before it.
     for stage in curriculum.stages:
         if (stage.pool_factor > 1 or stage.shrink) and not isinstance(net, PIPNet):
-            key, what = ("shrink", "a second head") if stage.shrink else ("pool_factor", "a coarse task")
+            coarse = f"pool_factor: {stage.pool_factor}", "a coarse task"
+            key, what = ("shrink", "a second head") if stage.shrink else coarse
             raise ValueError(
                 f"curriculum: stage {stage.name} has {key}, {what} that only PIPNet has; choose a curriculum without,"
                 " such as curriculum=none"
+            )
+        if stage.online and not settings["fit"]["ema_decay"]:
+            raise ValueError(
+                f"curriculum: stage {stage.name} has online: true, whose teacher is the moving average of the weights;"
+                " set fit.ema_decay, such as 0.998"
             )
         if net.grid % stage.pool_factor:
             raise ValueError(

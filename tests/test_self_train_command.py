@@ -77,15 +77,30 @@ SECOND_HEAD = (
 )
 
 
+ONLINE = (
+    STAGES[0],
+    {
+        "name": "taught",
+        "epochs": 1,
+        "start": "teacher",
+        "online": True,
+        "labelled_share": 0.5,
+        "select": {"weighted": True, "balanced": True},
+    },
+    {"name": "end", "epochs": 1, "pseudo": False, "start": "teacher"},
+)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("listed", [STAGES, SECOND_HEAD], ids=["coarse", "second_head"])
+@pytest.mark.parametrize("listed", [STAGES, SECOND_HEAD, ONLINE], ids=["coarse", "second_head", "online"])
 def test_killed_in_every_stage_and_given_again(request, tmp_path_factory, listed):
+    more = (stages(*listed), *(["fit.ema_decay=0.9"] if listed is ONLINE else []))
     folder, tmp_path = (tmp_path_factory.mktemp(name) for name in ("whole", "killed"))
-    whole = request.getfixturevalue("whole") if listed is STAGES else self_train_here(folder, stages(*listed)).parent
+    whole = request.getfixturevalue("whole") if listed is STAGES else self_train_here(folder, *more).parent
     moments, finished = random.Random(0), []
     later = [f"{number}_{stage['name']}/last.pt" for number, stage in enumerate(listed) if number]
     for sign in (f"face_store/{FILE}", *later):
-        process = start(self_train_here, tmp_path, stages(*listed), "fit.save_minutes=0")
+        process = start(self_train_here, tmp_path, *more, "fit.save_minutes=0")
         while process.is_alive() and not (tmp_path / sign).exists():
             time.sleep(0.001)
         time.sleep(moments.uniform(0, 0.1))
@@ -95,7 +110,7 @@ def test_killed_in_every_stage_and_given_again(request, tmp_path_factory, listed
         finished.append(len(records(tmp_path)))
     assert finished == sorted(finished)
     assert not (tmp_path / "best.pt").exists(), "the last kill came before the end"
-    done = run("pipnet.self_train", *ARGUMENTS, stages(*listed), f"folder={tmp_path}")
+    done = run("pipnet.self_train", *ARGUMENTS, *more, f"folder={tmp_path}")
     assert done.returncode == 0, done.stderr
     assert_same(weights(whole), weights(tmp_path))
     assert not list(tmp_path.glob(".*.pt")), "what a kill left half written is swept up"
@@ -168,7 +183,7 @@ def test_two_processes_self_train_as_one(tmp_path):
     done = run_two(self_train_worker.train, tmp_path / "two")
     assert done.returncode == 0, done.stderr
     one, two = (weights(tmp_path / name) for name in ("one", "two"))
-    assert list(one) == list(two) == ["best", "0_labels", "1_full"]
+    assert list(one) == list(two) == ["best", "0_labels", "1_full", "2_soft", "3_taught"]
     for stage in one:
         for key in one[stage]:
             torch.testing.assert_close(two[stage][key], one[stage][key], rtol=1e-3, atol=1e-4, msg=f"{stage} {key}")

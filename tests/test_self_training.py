@@ -135,6 +135,7 @@ def test_a_curriculum_that_does_not_fit_is_one_sentence(listed, more, message):
         (["curriculum=labels", "teacher=shipped"], "takes the place of the first stage"),
         (["teacher=nowhere.pt"], "no checkpoint nowhere.pt"),
         ([stages(STAGES[0], {**STAGES[1], "pool_factor": 3})], "stage coarse merges 3 x 3 cells, which does not"),
+        ([stages(STAGES[0], {"name": "taught", "epochs": 1, "online": True}), "fit.ema_decay=0"], "set fit.ema_decay"),
         (["self_training.epoch_faces=many"], "epoch_faces must be a whole number from 1, got 'many'"),
         (["self_training.teacher_weights=first"], "teacher_weights must be best or last"),
         (["self_training.images=100"], "needs self_training.epoch_faces"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 import numpy as np
 import torch
@@ -24,6 +24,10 @@ class FaceCrop(TypedDict):
     points: Tensor  # float32 (N, 2), fractions of the crop
     weight: Tensor  # float32 (N,) in [0, 1], how much each point counts
     pool_factor: int  # which task: 1 all, p > 1 the score map alone, max-pooled by p cells a side, 0 the second head's
+    taught: NotRequired[bool]  # whether the teacher gives it new labels; the rest is there where this is
+    plain: NotRequired[Tensor]  # uint8 RGB (S, S, 3), what the teacher sees; black where it gives none
+    to_crop: NotRequired[Tensor]  # float32 (2, 3), fractions of the plain crop to those of this one
+    mirrored: NotRequired[bool]  # whether this one is
 
 
 class FaceCrops(Dataset[FaceCrop]):
@@ -44,6 +48,8 @@ class FaceCrops(Dataset[FaceCrop]):
         seed: Of the augmentation.
         pool_factor: Cells of the score map a side that are merged before training on them: the coarse tasks of
             self-training, :class:`pipnet.model.loss.PIPLoss`. 1 is the full task, 0 that of the second head.
+        taught: Whether a teacher gives faces new labels while they are trained on, for which it gets their plain crops;
+            None for a training without such a teacher.
 
     Raises:
         ValueError: A face has another number of points than the layout, or ``pool_factor`` is negative.
@@ -67,6 +73,7 @@ class FaceCrops(Dataset[FaceCrop]):
         label_shift: float = 0.0,
         seed: int = 0,
         pool_factor: int = 1,
+        taught: bool | None = None,
     ) -> None:
         if pool_factor < 0:
             raise ValueError(f"pool_factor must be a number of cells, or 0 for the second head, got {pool_factor}")
@@ -83,6 +90,7 @@ class FaceCrops(Dataset[FaceCrop]):
         self.label_shift = label_shift
         self.seed = seed
         self.pool_factor = pool_factor
+        self.taught = taught
         self.all_count = torch.ones(layout.num_points)  # what most faces have for weight, once
 
     def __len__(self) -> int:
@@ -95,8 +103,9 @@ class FaceCrops(Dataset[FaceCrop]):
         image = read_image(sample.image)
         square = crop_squares(sample.box, self.crop_scale)[0]
         weight = self.all_count if sample.weight is None else sample.weight
+        right = np.zeros(2)  # source pixels that labels are moved
         if self.augment is None:
-            crop = crop_of_square(square, self.input_size, sample.angle)
+            crop, mirrored = crop_of_square(square, self.input_size, sample.angle), False
             pixels, points = crop.warp(image), crop.to_unit(sample.points)
         else:
             rng = np.random.default_rng([self.seed, epoch, index])
@@ -109,12 +118,20 @@ class FaceCrops(Dataset[FaceCrop]):
                 weight = weight if weight is self.all_count else weight[self.mirror]
             else:
                 points = crop.to_unit(sample.points)
-        return {
+        face: FaceCrop = {
             "image": torch.from_numpy(pixels),
             "points": torch.from_numpy(points.astype(np.float32)),
             "weight": torch.as_tensor(weight, dtype=torch.float32),
             "pool_factor": self.pool_factor,
         }
+        if self.taught is not None:
+            plain = crop_of_square(square, self.input_size, sample.angle)
+            corners = crop.to_unit(plain.from_unit(np.array([[0.0, 0], [1, 0], [0, 1]])) - right)
+            face["taught"] = self.taught
+            face["plain"] = torch.from_numpy(plain.warp(image) if self.taught else np.zeros_like(pixels))
+            face["to_crop"] = torch.from_numpy(np.c_[(corners[1:] - corners[0]).T, corners[0]].astype(np.float32))
+            face["mirrored"] = mirrored
+        return face
 
     @property
     def squares(self) -> np.ndarray:

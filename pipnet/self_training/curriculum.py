@@ -30,6 +30,8 @@ class Stage:
         start: ``"backbone"`` starts as any training does, ``"teacher"`` from the teacher's weights (without
             pseudo-labels those of the stage before), anything else names the earlier stage that it starts from.
         labelled_share: Part of an epoch that is labelled; None is their part of all faces.
+        online: Whether the moving average of the weights labels them anew while the network learns; it needs
+            ``fit.ema_decay``.
         views: Augmented views of each unlabelled face, whose mean a pseudo-label is.
         select: Which pseudo-labels are used and how much they count; None uses all, fully.
 
@@ -45,6 +47,7 @@ class Stage:
     shrink: Shrink | None = None
     start: str = "backbone"
     labelled_share: float | None = None
+    online: bool = False
     views: int = 1
     select: Selection | None = None
 
@@ -57,8 +60,9 @@ class Stage:
         share_fits = share is None or (_is_number(share) and 0 <= share <= 1)
         _check(share_fits, f"{where}: labelled_share must lie in [0, 1], got {share!r}")
         _check_flag(self.pseudo, f"{where}: pseudo")
-        for name in ("pool_factor", "labelled_share", "select", "teacher", "shrink"):
-            unset = getattr(self, name) in (None, 1)
+        _check_flag(self.online, f"{where}: online")
+        for name in ("pool_factor", "labelled_share", "select", "teacher", "shrink", "online"):
+            unset = getattr(self, name) in (None, 1, False)
             _check(self.pseudo or unset, f"{where} has pseudo: false, so {name} means nothing")
         _check(self.shrink is None or self.pool_factor == 1, f"{where}: shrink needs pool_factor: 1")
 

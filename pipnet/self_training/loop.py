@@ -21,7 +21,8 @@ from pipnet.model import checkpoint
 from pipnet.model.checkpoint import LoadedModel
 from pipnet.self_training.curriculum import Curriculum, Stage
 from pipnet.self_training.face_store import UnlabelledFaces
-from pipnet.self_training.pseudo_labels import PseudoLabels, Teacher, estimate
+from pipnet.self_training.online import OnlineTeacher
+from pipnet.self_training.pseudo_labels import PseudoLabels, Selection, Teacher, estimate
 from pipnet.self_training.stages import StageRecords, report_labels, report_stage
 from pipnet.training.distributed import Processes
 from pipnet.training.setup import TrainingData, build_network, calibrate_checkpoint, scores_of, train_network
@@ -109,7 +110,8 @@ class SelfTraining:
         batch_size, weights = self.settings["fit"]["batch_size"], self.options.teacher_weights
         if self.processes.is_main:
             print(f"stage {name}")
-        pseudo = self._label(name, number, stage) if stage.pseudo else None
+        teacher = self._teacher(number) if stage.pseudo else None
+        pseudo = self._label(name, number, stage, teacher) if teacher else None
         faces = self._faces(stage, seed, pseudo)
         net = build_network(self.settings, self.training_data, seed=seed)
         start = self.curriculum.start_of(number)
@@ -129,6 +131,7 @@ class SelfTraining:
             seed=seed,
             record=record,
             shrink=stage.shrink,
+            relabel=self._online(stage, teacher) if stage.online and teacher else None,
         )
 
         def finished() -> dict[str, Any]:
@@ -153,14 +156,23 @@ class SelfTraining:
 
         return self.processes.from_main(finished)
 
-    def _label(self, name: str, number: int, stage: Stage) -> PseudoLabels:
-        """All unlabelled faces, by the teacher."""
-        assert self.unlabelled is not None
+    def _teacher(self, number: int) -> LoadedModel:
+        """The network that labels for a stage, its scores calibrated on the validation faces."""
         path = self._weights_of(self.curriculum.teacher_of(number))
         model = checkpoint.load(path)
         model.net.to(self.processes.device)
         if not model.net.confidence.calibrated:
             model.net.calibrate(self.processes.from_main(lambda: scores_of(model, self.training_data, source=path)))
+        return model
+
+    def _online(self, stage: Stage, teacher: LoadedModel) -> OnlineTeacher:
+        """The average of the weights as a teacher; its scores are calibrated as those of the network it starts from."""
+        confidence = teacher.net.arguments.get("confidence")
+        return OnlineTeacher(teacher.layout, confidence, stage.select or Selection())
+
+    def _label(self, name: str, number: int, stage: Stage, model: LoadedModel) -> PseudoLabels:
+        """All unlabelled faces, by the teacher."""
+        assert self.unlabelled is not None
         shift = label_shift_of(model, otherwise=self.training_data.faces.label_shift)
         seed = self.seed + number * _SEED_STEP + _VIEWS
         labels = estimate(
@@ -179,14 +191,17 @@ class SelfTraining:
             "label_shift": known.label_shift,
             "augment": known.augment,
         }
-        labelled = FaceCrops(known.samples, seed=seed, **shared)
+        taught = {"labelled": False, "unlabelled": True} if stage.online else {}
+        labelled = FaceCrops(known.samples, seed=seed, taught=taught.get("labelled"), **shared)
         if pseudo is None:
             return labelled if length is None else MixedFaces(labelled, None, length=length)
         chosen = pseudo.samples(stage.select)
         if not len(chosen):
             raise ValueError(f"stage {stage.name}: no pseudo-label is as sure as select wants; lower min_face")
         task = stage.pool_factor if stage.shrink is None else 0
-        unlabelled = FaceCrops(chosen, seed=seed + _UNLABELLED, pool_factor=task, **shared)
+        unlabelled = FaceCrops(
+            chosen, seed=seed + _UNLABELLED, pool_factor=task, taught=taught.get("unlabelled"), **shared
+        )
         return MixedFaces(labelled, unlabelled, labelled_share=stage.labelled_share, length=length)
 
     def _weights_of(self, number: int) -> Path:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import cv2
 import numpy as np
 import torch
 
@@ -26,6 +27,8 @@ from pipnet.files import replacing
 from pipnet.geometry import Crop, affine_crop, crop_of_square, crop_squares, tight_box, turned
 from pipnet.inference.detections import Detections
 from pipnet.inference.landmarker import FaceLandmarker
+from pipnet.layouts import PointLayout, can_map, get_layout, map_points
+from pipnet.measurements import head_angles
 from pipnet.model.checkpoint import LoadedModel
 from pipnet.model.network import LandmarkNet
 from pipnet.self_training.face_store import UnlabelledFaces
@@ -37,7 +40,9 @@ _TURN, _SHIFT, _ZOOM = 10.0, 0.04, 0.08  # of further views: degrees, fraction o
 _LEAST_EXTENT = 1e-3  # pixels; points that fall on one another give no box
 # Its own since 0.5: stores of 0.4 lack it, and keep labels with numbers that this version has no use for.
 _SCHEMA = """CREATE TABLE IF NOT EXISTS estimates (labelling INTEGER, face INTEGER, angle REAL, face_score REAL,
-    points BLOB, scores BLOB, PRIMARY KEY (labelling, face))"""
+    yaw REAL, points BLOB, scores BLOB, PRIMARY KEY (labelling, face))"""
+YAW_BINS = (15, 30, 60)  # degrees between the bins
+_MOST_REPEATS = 4
 _TILE = 160  # pixels
 # From points that are hardly known to sure ones: red, orange, yellow, green.
 _COLORS: tuple[Color, ...] = ((240, 50, 50), (250, 150, 40), (245, 225, 60), (70, 230, 90))
@@ -50,6 +55,8 @@ class Selection:
     Args:
         weighted: Points count by their scores; else all count fully.
         min_face: Faces with a lower score are skipped.
+        balanced: Heads that are turned are drawn more often, each up to four times, so that those of
+            :data:`YAW_BINS` come as often as each other where there are enough.
 
     Raises:
         ValueError: A limit that is not in [0, 1].
@@ -57,12 +64,14 @@ class Selection:
 
     weighted: bool = False
     min_face: float = 0.0
+    balanced: bool = False
 
     def __post_init__(self) -> None:
         if not (isinstance(self.min_face, int | float) and 0 <= self.min_face <= 1):
             raise ValueError(f"min_face is a score and lies in [0, 1], got {self.min_face!r}")
-        if not isinstance(self.weighted, bool):
-            raise ValueError(f"weighted must be true or false, got {self.weighted!r}")
+        for name in ("weighted", "balanced"):
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(f"{name} must be true or false, got {getattr(self, name)!r}")
 
 
 class Estimate(NamedTuple):
@@ -72,6 +81,7 @@ class Estimate(NamedTuple):
     scores: np.ndarray  # (F, N) float32 in [0, 1], of the points, mean over the views; see pipnet.model.confidence
     face_score: np.ndarray  # (F,) float32 in [0, 1], likewise
     angle: np.ndarray  # (F,) float32, degrees: how far the face was turned clockwise where it was cut
+    yaw: np.ndarray  # (F,) float32, degrees: how far the head looks aside; NaN where the points can't tell
 
 
 class PseudoLabels:
@@ -93,7 +103,7 @@ class PseudoLabels:
 
     def __getitem__(self, index: int) -> Estimate:
         """What is said of one face, without the leading F."""
-        query = "SELECT points, scores, face_score, angle FROM estimates WHERE labelling = ? AND face = ?"
+        query = "SELECT points, scores, face_score, angle, yaw FROM estimates WHERE labelling = ? AND face = ?"
         points, scores, *numbers = self.faces.database.rows(query, [self._labelling, range(len(self))[index]])[0]
         scores = np.frombuffer(scores, "<f4")
         return Estimate(np.frombuffer(points, "<f4").reshape(-1, 2), scores, *np.array(numbers, np.float32))
@@ -105,22 +115,43 @@ class PseudoLabels:
 
     def write(self, rows: range, labels: Estimate) -> None:
         """Write the labels of consecutive faces, all or none."""
-        numbers = labels.angle.tolist(), labels.face_score.tolist()
+        numbers = zip(labels.angle.tolist(), labels.face_score.tolist(), labels.yaw.tolist(), strict=True)
         with self.faces.database.writing() as connection:
-            for row, angle, score, *parts in zip(rows, *numbers, labels.points, labels.scores, strict=True):
-                values = (self._labelling, row, angle, score, *(part.astype("<f4").tobytes() for part in parts))
-                connection.execute("REPLACE INTO estimates VALUES (?, ?, ?, ?, ?, ?)", values)
+            for row, of_face, *parts in zip(rows, numbers, labels.points, labels.scores, strict=True):
+                values = (self._labelling, row, *of_face, *(part.astype("<f4").tobytes() for part in parts))
+                connection.execute("REPLACE INTO estimates VALUES (?, ?, ?, ?, ?, ?, ?)", values)
 
     @property
     def face_scores(self) -> np.ndarray:
         """Score of each face, ``(F,)`` float32."""
-        query = "SELECT face_score FROM estimates WHERE labelling = ? ORDER BY face"
+        return self._numbers("face_score")
+
+    @property
+    def yaws(self) -> np.ndarray:
+        """Yaw of each face, ``(F,)`` float32, degrees; NaN where the points can't tell."""
+        return self._numbers("yaw")
+
+    def _numbers(self, name: str) -> np.ndarray:
+        query = f"SELECT {name} FROM estimates WHERE labelling = ? ORDER BY face"
         found = self.faces.database.each(query, [self._labelling])
-        return np.fromiter((value for (value,) in found), np.float32, len(self))
+        return np.fromiter((np.nan if value is None else value for (value,) in found), np.float32, len(self))
 
     def samples(self, select: Selection | None = None) -> PseudoSamples:
         """Faces to train on, made on demand; without a selection all of them, as in the paper."""
         return PseudoSamples(self, select or Selection())
+
+
+def repeats(yaws: np.ndarray) -> np.ndarray:
+    """How often each head is drawn, for those of all bins of yaw to come equally often: 1 to 4.
+
+    Example:
+        >>> repeats(np.array([0, 3, -7, 5, 20, -21, -80, np.nan])).tolist()
+        [1, 1, 1, 1, 2, 2, 4, 1]
+    """
+    bins = np.digitize(np.abs(yaws), YAW_BINS)
+    counts = np.bincount(bins[~np.isnan(yaws)], minlength=len(YAW_BINS) + 1)
+    wanted = np.round(counts.max() / np.maximum(counts, 1)).clip(1, _MOST_REPEATS).astype(int)
+    return np.where(np.isnan(yaws), 1, wanted[bins])
 
 
 class PseudoSamples(Sequence[Sample]):
@@ -132,6 +163,9 @@ class PseudoSamples(Sequence[Sample]):
     def __init__(self, labels: PseudoLabels, select: Selection) -> None:
         self.labels, self.select = labels, select
         self._rows = np.flatnonzero(labels.face_scores >= select.min_face) if select.min_face else None
+        if select.balanced:
+            rows = np.arange(len(labels)) if self._rows is None else self._rows
+            self._rows = np.repeat(rows, repeats(labels.yaws[rows]))
 
     def __len__(self) -> int:
         return len(self.labels) if self._rows is None else len(self._rows)
@@ -202,8 +236,9 @@ class Teacher:
             if view % 2 == 1:
                 points, scores = points[:, mirror] + right[:, None], scores[:, mirror]
             views.append((points, scores, face_scores))
-        means = (np.mean(part, axis=0) for part in zip(*views, strict=True))
-        return Estimate(*(part.astype(np.float32) for part in (*means, angles)))
+        means = [np.mean(part, axis=0) for part in zip(*views, strict=True)]
+        yaws = np.array([_yaw(face, image, self.layout) for face, image in zip(means[0], images, strict=True)])
+        return Estimate(*(part.astype(np.float32) for part in (*means, angles, yaws)))
 
     def _crop(self, square: np.ndarray, angle: float, name: int, view: int) -> Crop:
         """What a view shows: the first is the plain crop, the second that mirrored, further ones are moved as well."""
@@ -222,6 +257,17 @@ class Teacher:
         units, scores, face_scores = (part.cpu().numpy() for part in self.net.predict(batch))
         points = [crop.from_unit(unit.astype(np.float64)) for crop, unit in zip(crops, units, strict=True)]
         return np.stack(points), scores, face_scores
+
+
+def _yaw(points: np.ndarray, image: np.ndarray, layout: PointLayout) -> float:
+    """Degrees; NaN for a layout without the 68 points of 300W, or points that are no face."""
+    known = get_layout("300w_68")
+    if not can_map(layout, known):
+        return np.nan
+    try:
+        return float(head_angles(map_points(points[None], layout, known), (image.shape[1], image.shape[0]))[0, 0])
+    except (ValueError, cv2.error):  # all points on one spot, or nearly
+        return np.nan
 
 
 def estimate(teacher: Teacher, faces: UnlabelledFaces, processes: Processes) -> PseudoLabels:

@@ -107,10 +107,11 @@ class Schedule:
         return self.final + (1 - self.final) * (1 + math.cos(math.pi * min(progress, 1.0))) / 2
 
 
-def averaged(net: LandmarkNet, decay: float) -> AveragedModel:
+def averaged(net: LandmarkNet, decay: float, *, settled: bool = False) -> AveragedModel:
     """Exponential moving average of the weights and batch-norm statistics, with a warm-up.
 
-    After n updates the decay is ``min(decay, (1 + n) / (10 + n))``, so that the first weights are soon forgotten.
+    After n updates the decay is ``min(decay, (1 + n) / (10 + n))``, so that the first weights are soon forgotten. With
+    ``settled`` these are an average already, and there is no warm-up.
     """
 
     def update(average: Weights, current: Weights, updates: Tensor | int) -> None:
@@ -121,7 +122,10 @@ def averaged(net: LandmarkNet, decay: float) -> AveragedModel:
         else:  # counters and index tables have no average
             torch._foreach_copy_(average, current)  # pyright: ignore[reportPrivateImportUsage]  # as torch
 
-    return AveragedModel(net, multi_avg_fn=update, use_buffers=True)
+    average = AveragedModel(net, multi_avg_fn=update, use_buffers=True)
+    if settled:
+        average.n_averaged.fill_(math.ceil(10 / (1 - decay)))
+    return average
 
 
 class _Float32Conv2d(nn.Conv2d):

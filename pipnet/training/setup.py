@@ -27,7 +27,7 @@ from pipnet.model.pipnet import PIPNet
 from pipnet.training.calibration import calibrate
 from pipnet.training.distributed import Processes
 from pipnet.training.optimization import Schedule, build_optimizer, freeze_backbone
-from pipnet.training.trainer import FitResult, FitSettings, fit
+from pipnet.training.trainer import FitResult, FitSettings, Relabel, fit
 from pipnet.training.validation import Validation
 
 T = TypeVar("T")
@@ -77,6 +77,7 @@ def train_network(
     epochs: int | None = None,
     span: tuple[int, int] | None = None,
     shrink: Shrink | None = None,
+    relabel: Relabel | None = None,
 ) -> FitResult:
     """Train a network as a config says, see :func:`pipnet.training.trainer.fit`.
 
@@ -105,6 +106,7 @@ def train_network(
         folder=folder,
         seed=seed,
         record=record,
+        relabel=relabel,
     )
 
 

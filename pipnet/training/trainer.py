@@ -10,7 +10,7 @@ import math
 import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -34,6 +34,8 @@ from pipnet.training.state import TrainingError, TrainingState
 from pipnet.training.validation import Validation
 
 _LOG_EVERY = 10  # steps between points of the loss curves
+
+Relabel = Callable[[LandmarkNet, Mapping[str, Tensor]], Mapping[str, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -152,6 +154,7 @@ def fit(
     folder: str | Path,
     seed: int = 0,
     record: Mapping[str, Any] | None = None,
+    relabel: Relabel | None = None,
 ) -> FitResult:
     """Train a network; go on where ``folder/last.pt`` stands if there is one.
 
@@ -167,6 +170,8 @@ def fit(
         folder: Where checkpoints and TensorBoard events go.
         seed: Of the order of faces; ``faces`` has its own for augmentation.
         record: Goes into the checkpoint: config, data counts, versions.
+        relabel: Makes of the averaged network and a batch the batch that is trained on; the average then counts the
+            starting weights as one already, and has no warm-up.
 
     Raises:
         TrainingError: The loss is not finite, with the step and the value of each term; ``last.pt`` belongs to another
@@ -178,7 +183,7 @@ def fit(
     epochs, batch_size = settings.epochs, settings.batch_size
     run = TrainingState(
         net=net,
-        average=averaged(net, settings.ema_decay) if settings.ema_decay else None,
+        average=averaged(net, settings.ema_decay, settled=relabel is not None) if settings.ema_decay else None,
         optimizer=optimizer,
         layout=validation.layout,
         crop_scale=validation.crop_scale,
@@ -228,7 +233,8 @@ def fit(
             batches.start(state.epoch, state.batch)
             started, first = time.monotonic(), state.batch
             train_mode(net)
-            for batch in loader:
+            for loaded in loader:
+                batch = loaded if relabel is None else relabel(run.chosen, loaded)
                 run.set_lr(schedule.multiple(state.epoch + state.batch / per_epoch))
                 terms, stopping = train_step(
                     run, model, batch, loss, processes, bfloat16=bfloat16, clip_norm=settings.clip_norm, stop=stop.asked
