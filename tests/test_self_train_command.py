@@ -46,7 +46,11 @@ def test_what_a_run_leaves(whole):
         folder = whole / record["name"] / "pseudo_labels"
         assert {path.name for path in folder.iterdir()} == {"table.csv", "contact_sheet.png", "summary.json"}
         assert record["unlabelled"] > 0
-        assert 0 <= record["scores"]["p5"] <= record["scores"]["p95"] <= 1
+        labels = record["pseudo_labels"]
+        assert 0 <= labels["points"]["p5"] <= labels["points"]["p95"] <= 1
+        assert sum(labels["scores"].values()) == pytest.approx(1)
+        assert list(labels["yaws"]) in ([], ["0", "15", "30", "60"])  # none where all points lie on one spot
+        assert record["held_out"]["nme"]["value"] == pytest.approx(record["val_nme"], rel=1e-4)
     assert list(whole.glob("events.*"))
     best = checkpoint.read(whole / "best.pt")
     assert best["training"]["stages"] == records(whole)

@@ -3,9 +3,14 @@
 import pytest
 import torch
 
-from pipnet.self_training.stages import StageRecords
+from pipnet.data.dataset import FaceCrops
+from pipnet.data.synthetic.dataset import draw_faces
+from pipnet.layouts import get_layout
+from pipnet.model.network import Prediction
+from pipnet.self_training.stages import StageRecords, evidence, held_out
 from pipnet.training.distributed import Processes
 from pipnet.training.state import TrainingError
+from pipnet.training.validation import Validation
 
 ALONE = Processes(0, 1, torch.device("cpu"))
 STAGE = {"name": "labels", "epochs": 1, "pseudo": False}
@@ -65,3 +70,41 @@ def test_a_damaged_file_is_named(tmp_path, name, content):
     (tmp_path / f"{name}.json").write_text(content)
     with pytest.raises(ValueError, match=rf"{name}.json is damaged \(.*\); choose another folder, or delete this one"):
         StageRecords(tmp_path, config(), ALONE)
+
+
+class Stubborn(torch.nn.Module):
+    """Gives the same points whatever it sees."""
+
+    def __init__(self, points):
+        super().__init__()
+        self.points = torch.tensor(points, dtype=torch.float32)
+
+    def predict(self, crops):
+        points = self.points.expand(len(crops), *self.points.shape[1:])
+        return Prediction(points, torch.ones(points.shape[:2]), torch.ones(len(points)))
+
+
+def test_a_stage_says_how_it_went_and_whether_it_got_worse():
+    layout = get_layout("300w_68")
+    faces = FaceCrops(draw_faces(6, seed=1, size=64), layout, input_size=64, crop_scale=1.25)
+    validation, device = Validation(faces, layout), torch.device("cpu")
+    truth = validation.points.mean(axis=0, keepdims=True)
+    teacher = held_out(Stubborn(truth), validation, device)
+    worse = held_out(Stubborn(truth + 0.05), validation, device, before=teacher)
+    better = held_out(Stubborn(truth), validation, device, before=worse)
+    figures = validation(Stubborn(truth + 0.05), device)
+    assert worse["held_out"]["nme"]["value"] == pytest.approx(figures["val_nme"])
+    assert worse["held_out"]["to_teacher"]["low"] > 0 > better["held_out"]["to_teacher"]["high"]
+    assert worse["held_out"]["agreement"] < better["held_out"]["agreement"]
+    labels = {"yaws": {"0": 0.75, "15": 0.25}, "scores": {"0": 0.1, "0.5": 0.9}}
+    record = {"name": "1_full", "pseudo_labels": labels, **worse}
+    first, second = evidence(record).splitlines()
+    assert first.startswith(f"1_full: validation NME {figures['val_nme']:.2f} % (")
+    assert first.endswith(
+        "pseudo-labels by yaw: 75 % from 0°, 25 % from 15°; pseudo-labels by score: 10 % from 0, 90 % from 0.5"
+    )
+    assert second.startswith("warning: 1_full is worse than its teacher by ")
+    assert "chance" not in second
+    assert len(evidence({"name": "1_full", "pseudo_labels": None, **better}).splitlines()) == 1
+    alike = {**worse["held_out"], "to_teacher": {"value": 0.01, "low": -0.1, "high": 0.1}}
+    assert evidence({**record, "held_out": alike}).endswith("the difference may be chance")

@@ -23,7 +23,7 @@ from pipnet.self_training.curriculum import Curriculum, Stage
 from pipnet.self_training.face_store import UnlabelledFaces
 from pipnet.self_training.online import OnlineTeacher
 from pipnet.self_training.pseudo_labels import PseudoLabels, Selection, Teacher, estimate
-from pipnet.self_training.stages import StageRecords, report_labels, report_stage
+from pipnet.self_training.stages import StageRecords, held_out, report_labels, report_stage
 from pipnet.training.distributed import Processes
 from pipnet.training.setup import TrainingData, build_network, calibrate_checkpoint, scores_of, train_network
 from pipnet.training.validation import Validation
@@ -101,7 +101,8 @@ class SelfTraining:
         validation = Validation(FaceCrops(self.training_data.held_out, loaded.layout, **crop), loaded.layout)
         figures = validation(loaded.net.to(self.processes.device), self.processes.device)
         record = {"number": 0, "name": TEACHER_COPY.parent.name, "epochs": 0, "images": 0, **figures}
-        record |= {"weights": TEACHER_COPY.as_posix(), "scores": None}
+        record |= {"weights": TEACHER_COPY.as_posix(), "pseudo_labels": None}
+        record |= held_out(loaded.net, validation, self.processes.device)
         report_stage(self.folder, record)
         return record
 
@@ -138,6 +139,8 @@ class SelfTraining:
             """On the main process, the only one that validates."""
             measured = [figures for figures in result.history if "val_nme" in figures]
             chosen = min(measured, key=lambda figures: figures["val_nme"]) if weights == "best" else measured[-1]
+            trained = checkpoint.load(folder / f"{weights}.pt").net.to(self.processes.device)
+            before = None if number == 0 else self.records.stages[self.curriculum.teacher_of(number)]
             record = {
                 "number": number,
                 "name": name,
@@ -148,8 +151,9 @@ class SelfTraining:
                 "labelled": len(self.training_data.faces),
                 "unlabelled": 0 if pseudo is None else len(pseudo.samples(stage.select)),
                 "weights": f"{name}/{weights}.pt",
-                "scores": None if pseudo is None else report_labels(self.folder, name, number, pseudo),
+                "pseudo_labels": None if pseudo is None else report_labels(self.folder, name, number, pseudo),
                 "seed": seed,
+                **held_out(trained, self.training_data.validation, self.processes.device, before=before),
             }
             report_stage(self.folder, record)
             return record

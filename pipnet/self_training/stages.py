@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch.utils.tensorboard import SummaryWriter
 
 from pipnet.data.images import read_image
 from pipnet.files import replacing
+from pipnet.metrics import bootstrap, mean_error, paired_bootstrap
+from pipnet.model.confidence import TOLERANCE
 from pipnet.model.loss import Shrink
+from pipnet.model.network import LandmarkNet
 from pipnet.self_training.curriculum import curriculum_of
-from pipnet.self_training.pseudo_labels import PseudoLabels, Selection, write_contact_sheet, write_table
+from pipnet.self_training.pseudo_labels import YAW_BINS, PseudoLabels, Selection, write_contact_sheet, write_table
 from pipnet.training.distributed import Processes
 from pipnet.training.state import TrainingError, refuse_another_setting
+from pipnet.training.validation import Validation
 
 
 class StageRecords:
@@ -120,14 +126,15 @@ def _write(path: Path, content: Any) -> None:
 
 
 _PERCENTILES = (5, 25, 50, 75, 95)
+_SCORE_BINS = (0.5, 0.9)
 _MOST_FACES = 20_000  # that the percentiles and the histogram are made of, evenly spread over all
 
 
-def report_labels(run: Path, name: str, number: int, labels: PseudoLabels) -> dict[str, float]:
+def report_labels(run: Path, name: str, number: int, labels: PseudoLabels) -> dict[str, dict[str, float]]:
     """Write table, contact sheet and summary of a stage's pseudo-labels, once, and show them in TensorBoard.
 
-    The files go into ``NAME/pseudo_labels``. Returns percentiles of the scores of the points, ``p5`` to ``p95``, and
-    ``mean``.
+    The files go into ``NAME/pseudo_labels``. Returns percentiles of the scores of the points (``points``: ``p5`` to
+    ``p95``, and ``mean``), and the shares of the faces by score and by yaw, in degrees.
     """
     folder = run / name / "pseudo_labels"
     summary, sheet = folder / "summary.json", folder / "contact_sheet.png"
@@ -135,13 +142,16 @@ def report_labels(run: Path, name: str, number: int, labels: PseudoLabels) -> di
     if summary.is_file():  # written last
         before = json.loads(summary.read_text(encoding="utf-8"))
         if {**before, **about} == before:
-            return before["scores"]
+            return before["pseudo_labels"]
     folder.mkdir(parents=True, exist_ok=True)
     for leftover in folder.glob(".*-*.*"):  # of a process that was killed while it wrote
         leftover.unlink(missing_ok=True)
     scores = np.stack([labels[n].scores for n in range(0, len(labels), -(-len(labels) // _MOST_FACES))])
     percentiles = {f"p{p}": float(np.percentile(scores, p)) for p in _PERCENTILES}
     percentiles["mean"] = float(scores.mean())
+    yaws = np.abs(labels.yaws[~np.isnan(labels.yaws)])
+    shares = {"scores": _shares(labels.face_scores, _SCORE_BINS), "yaws": _shares(yaws, YAW_BINS)}
+    summary_of = {"points": percentiles, **shares}
     write_table(labels, folder / "table.csv")
     write_contact_sheet(labels, sheet)
     with SummaryWriter(str(run), purge_step=number) as writer:
@@ -149,23 +159,75 @@ def report_labels(run: Path, name: str, number: int, labels: PseudoLabels) -> di
             writer.add_scalar(f"scores/{key}", value, number)
         writer.add_histogram("scores", scores, number)
         writer.add_image("pseudo_labels", read_image(sheet), number, dataformats="HWC")
-    _write(summary, about | {"scores": percentiles})
-    return percentiles
+    _write(summary, about | {"pseudo_labels": summary_of})
+    return summary_of
+
+
+def _shares(values: np.ndarray, bins: Sequence[float]) -> dict[str, float]:
+    """Share of the values in each bin, named by its lower limit; empty where there are no values."""
+    counts = np.bincount(np.digitize(values, bins), minlength=len(bins) + 1)
+    named = zip((0, *bins), counts, strict=True)
+    return {f"{low:g}": float(count / len(values)) for low, count in named if len(values)}
+
+
+def held_out(
+    net: LandmarkNet, validation: Validation, device: torch.device, *, before: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """What a stage's network does on validation faces, for its record; NME in percent, with intervals of 95 %.
+
+    ``before`` is the record of its teacher, to which ``to_teacher`` is the difference on the same faces.
+    """
+    errors, right = validation.by_face(net, device)
+    errors = errors[~np.isnan(errors)]
+    figures: dict[str, Any] = {
+        "nme": vars(bootstrap(errors, {"mean": mean_error})["mean"].scaled(100)),
+        "agreement": float(np.nanmean(right)),
+        "errors": [round(float(error), 6) for error in errors],
+        "to_teacher": None,
+    }
+    if before is not None and "held_out" in before:
+        difference = paired_bootstrap(errors, np.array(before["held_out"]["errors"]))
+        figures["to_teacher"] = vars(difference.scaled(100))
+    return {"held_out": figures}
 
 
 def report_stage(folder: Path, record: dict[str, Any]) -> None:
-    """Add the validation of a finished stage to the curves of the run."""
+    """Say how a finished stage went, and add its validation to the curves of the run."""
+    print(evidence(record))
     with SummaryWriter(str(folder)) as writer:
         for name in ("val_nme", "val_nme_box"):
             writer.add_scalar(f"stage/{name}", record[name], record["number"])
+
+
+def evidence(record: Mapping[str, Any]) -> str:
+    """A line on a finished stage: validation, agreement, what its pseudo-labels were; another where it got worse."""
+    figures, labels, change = record["held_out"], record["pseudo_labels"], record["held_out"]["to_teacher"]
+    nme = figures["nme"]
+    parts = [
+        f"validation NME {nme['value']:.2f} % ({nme['low']:.2f} to {nme['high']:.2f})",
+        f"{100 * figures['agreement']:.1f} % of the held-out points within {100 * TOLERANCE:g} % of the box",
+    ]
+    if labels is not None:
+        for name, unit in (("yaws", "°"), ("scores", "")):
+            shares = [f"{100 * share:.0f} % from {low}{unit}" for low, share in labels[name].items()]
+            if shares:
+                parts.append(f"pseudo-labels by {name[:-1]}: {', '.join(shares)}")
+    lines = [f"{record['name']}: {'; '.join(parts)}"]
+    if change is not None and change["value"] > 0:
+        sure = "" if change["low"] > 0 else "; the difference may be chance"
+        lines.append(
+            f"warning: {record['name']} is worse than its teacher by {change['value']:.2f}"
+            f" ({change['low']:.2f} to {change['high']:.2f}) % NME on the validation faces{sure}"
+        )
+    return "\n".join(lines)
 
 
 def stage_table(stages: list[dict[str, Any]]) -> str:
     """The stages of a run as text."""
     lines = [f"{'stage':14} {'images':>8} {'val NME':>9} {'by box':>8} {'scores (median)':>17}"]
     for stage in stages:
-        scores = stage.get("scores")  # 0.4 had something else
-        median = "-" if scores is None else f"{scores['p50']:.3f}"
+        labels = stage.get("pseudo_labels")  # 0.4 had something else
+        median = "-" if labels is None else f"{labels['points']['p50']:.3f}"
         figures = f"{stage['images']:8d} {stage['val_nme']:9.3f} {stage['val_nme_box']:8.3f}"
         lines.append(f"{stage['name']:14} {figures} {median:>17}")
     return "\n".join([*lines, f"{'all':14} {sum(stage['images'] for stage in stages):8d}"])

@@ -8,7 +8,8 @@ import torch
 from pipnet.data.dataset import FaceCrops
 from pipnet.data.report import contact_sheet, draw_points
 from pipnet.layouts import PointLayout
-from pipnet.metrics import nme, norm_distances
+from pipnet.metrics import labelled_mean, nme, norm_distances, point_distances
+from pipnet.model.confidence import TOLERANCE
 from pipnet.model.network import LandmarkNet
 
 _SHOWN = 16  # faces of the contact sheet
@@ -54,6 +55,16 @@ class Validation:
             "val_nme": 100 * float(np.nanmean(nme(predicted, self.points, self.norm))),
             "val_nme_box": 100 * float(np.nanmean(nme(predicted, self.points, self.box_norm))),
         }
+
+    def by_face(self, net: LandmarkNet, device: torch.device) -> tuple[np.ndarray, np.ndarray]:
+        """NME of each face, a fraction, and the share of its labelled points that are right, both ``(F,)``.
+
+        Right is within :data:`pipnet.model.confidence.TOLERANCE` of the label. NaN where a face can't tell.
+        """
+        predicted = self.predict(net, device)
+        apart = point_distances(predicted, self.points) / self.box_norm[:, None]
+        right = labelled_mean(np.where(np.isnan(apart), np.nan, apart <= TOLERANCE))
+        return nme(predicted, self.points, self.norm), right
 
     def mean_face_nme(self, mean_face: np.ndarray) -> float:
         """What the mean face scores on every crop, in percent: the error of not looking at the picture."""
