@@ -111,7 +111,7 @@ class SelfTraining:
             print(f"stage {name}")
         pseudo = self._label(name, number, stage) if stage.pseudo else None
         faces = self._faces(stage, seed, pseudo)
-        net = build_network(self.settings, self.training_data, seed=seed)
+        net = build_network(self.settings, self.training_data, seed=seed, blank=stage.start == "teacher")
         if stage.start == "teacher":
             checkpoint.load_weights(net, self._teacher().net.state_dict(), source=str(self._teacher_path()))
         record = {**self.record, "stage": name, "stages": self.records.stages}
