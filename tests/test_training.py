@@ -252,9 +252,10 @@ def test_a_start_predicts_the_points_that_both_layouts_have(tmp_path, source, ta
                 wanted = wanted if known is None else getattr(expected, maps)[:, there, known]
                 torch.testing.assert_close(getattr(output, maps)[:, point, slot], wanted, rtol=1e-5, atol=1e-6)
     n, left = net.num_points, net.num_points * net.num_neighbors - slots
-    parts = [f"{len(new)} points"] * bool(new) + [f"{left} of {n * net.num_neighbors} neighbours"] * bool(left)
-    ending = f"backbone and neck taken, of the head {n - len(new)} of {n} points; new: {', '.join(parts) or 'nothing'}"
-    assert said == f"init_from {tmp_path}/start.pt: {ending}"
+    all_slots = n * net.num_neighbors
+    parts = [f"{len(new)} points"] * bool(new) + [f"{left} of {all_slots} neighbours"] * bool(left)
+    taken = f"backbone and neck taken, of the head {n - len(new)} of {n} points"
+    assert said == f"init_from {tmp_path}/start.pt: {taken}; new: {', '.join(parts) or 'nothing'}"
     rows = [row for part in range(3) for row in (part * n + np.array(new, dtype=int))]
     assert all(torch.equal(net.head.state_dict()[name][rows], weights[name][rows]) for name in weights)
 
@@ -286,39 +287,35 @@ def test_the_same_points_and_neighbours_are_the_same_start_to_the_last_bit(tmp_p
         build_network(settings | {"init_from": None}, data, seed=0)
 
 
+NO_HEAD = "of the head 0 of 68 points; new: {}68 points, 680 of 680 neighbours"
+COARSE = {"name": "coarse_to_fine"}
+
+
 @pytest.mark.parametrize(
     ("source", "target", "said"),
     [
-        ({"net_stride": 64}, {}, "backbone taken, of the head 0 of 68 points; new: 68 points, 680 of 680 neighbours"),
-        (
-            {},
-            {"net_stride": 64},
-            "backbone taken, of the head 0 of 68 points; new: neck, 68 points, 680 of 680 neighbours",
-        ),
+        ({"net_stride": 64}, {}, f"backbone taken, {NO_HEAD.format('')}"),
+        ({}, {"net_stride": 64}, f"backbone taken, {NO_HEAD.format('neck, ')}"),
         ({"net_stride": 64}, {"net_stride": 64}, "backbone and neck taken, of the head 68 of 68 points; new: nothing"),
         ({}, {"name": "coordinate"}, "backbone taken; new: all other layers"),
-        ({"name": "simple_baseline"}, {}, "of the head 0 of 68 points|12 of 13 blocks of the backbone taken"),
         (
             {"name": "simple_baseline"},
-            {"name": "simple_baseline"},
-            r"backbone taken, and (\d+) of \1 other weights; new: n",
+            {},
+            "12 of 13 blocks of the backbone taken; new: 1 of 13 blocks of the backbone, all other layers",
         ),
-        (
-            {"name": "coarse_to_fine", "width": 16},
-            {"name": "coarse_to_fine"},
-            r"taken, and \d+ of \d+ .*new: \d+ weights",
-        ),
+        (COARSE, COARSE, r"backbone taken, and (\d+) of \1 other weights; new: nothing"),
+        ({"width": 16, **COARSE}, COARSE, r"backbone taken, and \d+ of \d+ other weights; new: \d+ weights"),
     ],
 )
 def test_what_is_built_otherwise_starts_anew(tmp_path, source, target, said):
     mean_face = np.random.default_rng(0).random((68, 2))
     start = network("300w_68", 1, mean_face=mean_face, **source)
     path, net = saved(tmp_path / "start.pt", start, "300w_68"), network("300w_68", 2, mean_face=mean_face, **target)
-    assert re.search(said, start_from(net, LAYOUT, path))
+    assert re.fullmatch(f"init_from {path}: {said}", start_from(net, LAYOUT, path))
     own, theirs = net.state_dict(), start.state_dict()
     key = next(key for key in own if key.startswith("backbone."))
     assert torch.equal(own[key], theirs[key])
-    if "nothing" in said or said.endswith("n"):
+    if "new: nothing" in said:
         assert all(torch.equal(own[key], theirs[key]) for key in own)
 
 
@@ -369,7 +366,8 @@ def test_a_wrong_key_shows_before_a_face_is_read(tmp_path, monkeypatch, group, k
 
 def test_a_start_that_does_not_fit_shows_before_a_face_is_read(tmp_path, monkeypatch):
     monkeypatch.setattr(pipnet.train, "read_split", lambda *_: pytest.fail("faces are read"))
-    for named, error in (("shipped", "shipped has the backbone mobilenet_v2"), (tmp_path / "none.pt", "no checkpoint")):
+    wrong = (("shipped", "init_from shipped has the backbone mobilenet_v2"), (tmp_path / "none.pt", "no checkpoint"))
+    for named, error in wrong:
         with pytest.raises((ValueError, OSError), match=error):
             train_here(tmp_path, f"init_from={named}")
 

@@ -140,7 +140,7 @@ def start_from(net: LandmarkNet, layout: PointLayout, named: str) -> str:
     points = same_points(start.layout, layout) if whole else None
     known, new = net.take_layers(start.net, points)
     backbone = f"{len(fit)} of {len(blocks)} blocks of the backbone" if missing else "backbone"
-    unknown = [f"{missing} blocks of the backbone"] * bool(missing) + new
+    unknown = [f"{missing} of {len(blocks)} blocks of the backbone"] * bool(missing) + new
     return f"init_from {named}: {backbone}{known}; new: {', '.join(unknown) or 'nothing'}"
 
 
