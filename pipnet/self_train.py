@@ -1,7 +1,7 @@
 """Train on labelled faces of one kind and on photos without labels of another.
 
 python -m pipnet.self_train experiment=self_train_drawn                    # synthetic faces, no download
-python -m pipnet.self_train unlabelled=[DIR] curriculum=paper              # labels of 300W, photos of your own
+python -m pipnet.self_train unlabelled=[DIR] curriculum=paper recipe=paper # the paper's: labels of 300W, your photos
 python -m pipnet.self_train unlabelled=[DIR] teacher=shipped               # from the weights that come with pipnet
 torchrun --nproc-per-node 4 -m pipnet.self_train unlabelled=[DIR,LIST.txt] # several processes share all of it
 

@@ -228,7 +228,7 @@ def saved(path, net, layout):
     ],
 )
 def test_a_start_predicts_the_points_that_both_layouts_have(tmp_path, source, target, neighbors):
-    """What the maps of a point and of its neighbours were they still are, whatever their place; the rest is as it was."""
+    """The maps of a point and of its neighbours are what they were, whatever their place; the rest is new."""
     start, net = network(source, 1, num_neighbors=neighbors[0]), network(target, 2, num_neighbors=neighbors[1])
     images = torch.rand(2, 3, 64, 64)
     net.backbone.load_state_dict(start.backbone.state_dict())
