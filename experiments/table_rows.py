@@ -401,7 +401,7 @@ def backbones(metrics: Any, cost: Any) -> Rows:
 
 # cross_domain, cross_domain_full, cross_domain_tried
 
-SELF_TRAINED = {"paper_short": "the paper's STC", "ours": "ours"}
+SELF_TRAINED = {"paper_short": "STC, shortened", "ours": "ours"}
 CURRICULA = {"labels": "labelled only", "none_short": "plain self-training"} | SELF_TRAINED
 NORMS = {"outer_eye": "outer eyes", "box": "box size", "label_box": "published box"}
 STATISTICS = {"mean": "NME", "median": "median", "fr_10": "FR@10", "auc_10": "AUC@10"}
@@ -486,7 +486,7 @@ def tried(metrics: Any) -> Rows:
         "ours_cosines": "the same, but the learning rate falls in each stage anew, from half the first's, half of the "
         "run on labels instead of 60 %, no face skipped (*)",
         "labels_paper": "labelled only, the paper's augmentation",
-        "paper_uneven": "the paper's STC, the paper's augmentation, coarse stages of 8 % each, UTKFace besides",
+        "paper_uneven": "STC, shortened, the paper's augmentation, coarse stages of 8 % each, UTKFace besides",
     }
     return {
         titles[name]: of | {"stages": ", ".join(f"{value:.2f}" for value in of["validation"])}

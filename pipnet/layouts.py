@@ -341,6 +341,49 @@ def can_map(source: PointLayout, target: PointLayout) -> bool:
     return source.name == target.name or (source.name, target.name) in _MAPPINGS
 
 
+def same_points(source: PointLayout, target: PointLayout) -> dict[int, int]:
+    """Points of ``target`` that ``source`` has as well: target's number to source's.
+
+    The same layout has all of them. Otherwise a mapping says it, or one the other way round, where it makes a point of
+    one other alone; points that lie between others are none of them. Without a mapping points of equal names are the
+    same; names made from groups count where the groups have as many points.
+
+    Example:
+        >>> len(same_points(LAYOUTS["wflw_98"], LAYOUTS["300w_68"]))
+        52
+        >>> same_points(LAYOUTS["wflw_98"], LAYOUTS["cofw_29"])  # the pupils
+        {16: 96, 17: 97}
+    """
+    differ = source.is_named and target.is_named and source.names != target.names
+    if source.name == target.name and source.num_points == target.num_points and not differ:
+        return {point: point for point in range(target.num_points)}
+    there, back = _MAPPINGS.get((source.name, target.name)), _MAPPINGS.get((target.name, source.name))
+    if there is not None and there.shape[1:] == (target.num_points, source.num_points):
+        return _single(there)
+    if back is not None and back.shape[1:] == (source.num_points, target.num_points):
+        return {point: other for other, point in _single(back).items()}
+    sizes = not source.is_named and not target.is_named
+    theirs = {name: point for point, name in enumerate(_comparable(source, sizes)) if name is not None}
+    return {point: theirs[name] for point, name in enumerate(_comparable(target, sizes)) if name in theirs}
+
+
+def _single(weights: np.ndarray) -> dict[int, int]:
+    """Targets of mapping weights ``(2, T, S)`` that are one source point, x and y alike, and which one."""
+    return {int(target): int(source) for target, source in np.argwhere((weights == 1).all(axis=0))}
+
+
+def _comparable(layout: PointLayout, sizes: bool) -> list[tuple[str, int, bool] | None]:
+    """Names of points, with ``sizes`` also how many the group has and whether it is closed; None has no name."""
+    if layout.is_named:
+        return [(name, 0, False) for name in layout.names]
+    found: list[tuple[str, int, bool] | None] = [None] * layout.num_points
+    for group in reversed(layout.groups):  # as names are made
+        for position, index in enumerate(group.indices):
+            name = f"{group.name}_{position}"
+            found[index] = (name, len(group.indices), group.closed) if sizes else (name, 0, False)
+    return found
+
+
 def _wflw_98_to_300w_68() -> np.ndarray:
     """Weights ``(2, 68, 98)``: one matrix for x and one for y; a brow point takes y from two points, x from one."""
     weights = np.zeros((2, 68, 98))

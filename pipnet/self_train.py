@@ -1,7 +1,7 @@
 """Train on labelled faces of one kind and on photos without labels of another.
 
 python -m pipnet.self_train experiment=self_train_drawn                    # synthetic faces, no download
-python -m pipnet.self_train unlabelled=[DIR] curriculum=paper              # labels of 300W, photos of your own
+python -m pipnet.self_train unlabelled=[DIR] curriculum=paper recipe=paper # the paper's: labels of 300W, your photos
 python -m pipnet.self_train unlabelled=[DIR] teacher=shipped               # from the weights that come with pipnet
 torchrun --nproc-per-node 4 -m pipnet.self_train unlabelled=[DIR,LIST.txt] # several processes share all of it
 
@@ -24,7 +24,6 @@ with needs("train", __name__):
 
     from pipnet.config import command, plain
     from pipnet.data.synthetic.dataset import write_synthetic_photos
-    from pipnet.inference.landmarker import SHIPPED_WEIGHTS
     from pipnet.model import checkpoint
     from pipnet.model.pipnet import PIPNet
     from pipnet.self_training.curriculum import Curriculum, curriculum_of
@@ -35,7 +34,7 @@ with needs("train", __name__):
     from pipnet.train import announce, build_training_data
     from pipnet.training import distributed
     from pipnet.training.distributed import Processes
-    from pipnet.training.setup import TrainingData, build_network, called, training_record
+    from pipnet.training.setup import TrainingData, build_network, called, training_record, weights_file
     from pipnet.training.state import TrainingError
 
 _WHERE = ("unlabelled", "face_store")  # say where the photos and their faces lie; which ones they are is compared
@@ -63,14 +62,17 @@ def self_train(settings: dict[str, Any], processes: Processes) -> Path:
     """
     curriculum, folder = build_curriculum(settings), Path(settings["folder"])
     options = called(Options, "self_training", settings["self_training"])
+    rules = called(FaceRules, "rules", settings["rules"])
     config = {key: value for key, value in settings.items() if key not in _WHERE}
     training_data, teacher = build_training_data(settings), None
     if settings["teacher"] is not None:
         copy = folder / TEACHER_COPY  # what a run resumes with, even when the file itself is gone
-        named = SHIPPED_WEIGHTS if settings["teacher"] == "shipped" else Path(settings["teacher"])
-        teacher = copy if copy.is_file() else named
+        teacher = copy if copy.is_file() else weights_file(settings["teacher"])
         training_data = taught_by(teacher, training_data)
-    net = build_network(settings, training_data, seed=settings["seed"])
+    trained = curriculum.stages[0 if teacher is None else 1 :]
+    blank = all(stage.start != "backbone" for stage in trained)
+    say = print if processes.is_main else str
+    net = build_network(settings, training_data, seed=settings["seed"], blank=blank, say=say)
     # What would fail after the first hour of work is said before it.
     for stage in curriculum.stages:
         if (stage.pool_factor > 1 or stage.shrink) and not isinstance(net, PIPNet):
@@ -96,7 +98,7 @@ def self_train(settings: dict[str, Any], processes: Processes) -> Path:
     records = StageRecords(folder, config, processes)
     if processes.is_main:
         announce(settings, training_data, net)
-    unlabelled = _unlabelled_faces(settings, records, processes) if curriculum.learns_unlabelled else None
+    unlabelled = _unlabelled_faces(settings, rules, records, processes) if curriculum.learns_unlabelled else None
     about = records.unlabelled if curriculum.learns_unlabelled else None
     record = training_record(config, training_data) | {"unlabelled": about}
     run = SelfTraining(settings, options, curriculum, training_data, unlabelled, records, processes, teacher, record)
@@ -117,6 +119,8 @@ def build_curriculum(settings: Mapping[str, Any]) -> Curriculum:
     name = settings["curriculum"].get("name", "of your own")
     if teacher and len(curriculum.stages) == 1:
         raise ValueError(f"teacher takes the place of the first stage, and curriculum {name} has no other")
+    if teacher and settings["init_from"] and all(stage.start != "backbone" for stage in curriculum.stages[1:]):
+        raise ValueError(f"every stage of curriculum {name} goes on from the teacher; leave out init_from")
     if curriculum.learns_unlabelled and not settings["unlabelled"]:
         raise ValueError(f"curriculum {name} learns from photos without labels: set unlabelled=[FOLDER]")
     if options.images is None or options.epoch_faces is None:
@@ -142,7 +146,9 @@ def taught_by(teacher: Path, training_data: TrainingData) -> TrainingData:
     return replace(training_data, mean_face=np.array(loaded.net.arguments["mean_face"]))
 
 
-def _unlabelled_faces(settings: dict[str, Any], records: StageRecords, processes: Processes) -> UnlabelledFaces:
+def _unlabelled_faces(
+    settings: dict[str, Any], rules: FaceRules, records: StageRecords, processes: Processes
+) -> UnlabelledFaces:
     """Ingest the photos, unless the run has their faces already."""
     store, sources, known = Path(settings["face_store"]), settings["unlabelled"], records.unlabelled
     if isinstance(sources, str | Mapping):
@@ -170,7 +176,7 @@ def _unlabelled_faces(settings: dict[str, Any], records: StageRecords, processes
         store,
         processes=processes,
         detector=settings["detector"],
-        rules=called(FaceRules, "rules", settings["rules"]),
+        rules=rules,
         face_size=settings["face_size"],
         progress=settings["fit"]["progress_bar"],
     )

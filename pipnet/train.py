@@ -30,6 +30,7 @@ with needs("train", __name__):
         build_network,
         calibrate_checkpoint,
         called,
+        check_settings,
         train_network,
         training_record,
     )
@@ -48,7 +49,8 @@ def main(cfg: DictConfig) -> None:
 def train(settings: dict[str, Any], processes: Processes) -> FitResult:
     """Train from a plain config (the content of ``conf/train.yaml``)."""
     training_data = build_training_data(settings)
-    net = build_network(settings, training_data, seed=settings["seed"])
+    say = print if processes.is_main else str
+    net = build_network(settings, training_data, seed=settings["seed"], say=say)
     if processes.is_main:
         announce(settings, training_data, net)
     result = train_network(
@@ -75,6 +77,7 @@ def build_training_data(settings: dict[str, Any]) -> TrainingData:
         OSError, ValueError: The dataset can't be read, or the config does not fit it.
     """
     layout = dataset_layout(settings["dataset"])
+    check_settings(settings, layout)
     samples, bad = read_split(settings["dataset"], settings["splits"]["train"])
     held_out, bad_held_out = read_split(settings["dataset"], settings["splits"]["val"])
     samples, held_out = samples[: settings["max_faces"]], held_out[: settings["max_faces"]]

@@ -43,7 +43,7 @@ def test_a_value_that_needs_quotes_is_given_with_them(monkeypatch, value):
         (["dataset.splits.train.coun=3", "dataset=drawn"], "did you mean dataset.splits.train.count"),
         (["xyzzy=1"], "there is no key 'xyzzy'; --cfg job prints those there are; +xyzzy=... adds one"),
         (["dataset=wfwl"], "there is no dataset 'wfwl'; did you mean wflw? There are: 300w"),
-        (["model=xyzzy"], "there is no model 'xyzzy'; there are: pipnet"),
+        (["model=xyzzy"], "there is no model 'xyzzy'; there are: paper, pipnet, rival"),
         (["+experiment=quickstart"], "experiment is given twice; leave out one, and a + before it"),
         (["folder=my", "runs"], "'runs' is not KEY=VALUE; a value with a blank needs quotes for the shell and Hydra: "),
         (["é=1"], "'é=1' can't be read as KEY=VALUE"),

@@ -44,7 +44,7 @@ PACKAGE = Path(pipnet.__file__).parent
 EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
 GROUPS = {
     group: sorted(path.stem for path in (CONF / group).glob("*.yaml"))
-    for group in ("model", "dataset", "transform", "optim", "schedule", "loss", "fit", "debug")
+    for group in ("recipe", "model", "dataset", "transform", "optim", "schedule", "loss", "fit", "debug")
 }
 # Groups of self_train alone.
 SELF_TRAINING = {
@@ -178,6 +178,38 @@ def test_the_papers_recipe_is_the_papers():
     assert (model["backbone"], model["num_neighbors"], model["merge"]) == ("resnet18", 10, "padded")
 
 
+def test_the_papers_self_training_is_one_argument():
+    """As the authors' train_gssl.py has it, and nothing of it is left where the argument is not given."""
+    settings = composed("recipe=paper", "curriculum=paper", primary="self_train")
+    trained = composed("experiment=paper_300w")
+    for key in trained.keys() - {"name", "folder", "crop_scale"}:
+        assert settings[key] == trained[key], key
+    assert (trained["crop_scale"], settings["crop_scale"]) == (1.1, 1.3)
+    assert settings["self_training"] == {"epoch_faces": None, "images": None, "teacher_weights": "last"}
+    assert settings["transform"] == composed("transform=paper")["transform"] != composed()["transform"]
+    assert settings["fit"].items() >= {"ema_decay": 0, "clip_norm": 0, "precision": "float32"}.items()
+    stages = build_curriculum({**settings, "unlabelled": ["photos"]}).stages
+    assert [(stage.epochs, stage.pool_factor) for stage in stages] == [(60, factor) for factor in (1, 4, 2, 1, 1, 1)]
+    assert [stage.pseudo for stage in stages] == [False] + 5 * [True]
+    for stage in stages:  # every face, one view, the union of both sets, anew from the backbone
+        assert (stage.select, stage.views, stage.labelled_share, stage.start) == (None, 1, None, "backbone")
+    assert composed(primary="self_train")["self_training"]["teacher_weights"] == "best"
+    assert composed("curriculum=paper", primary="self_train")["crop_scale"] == 1.25
+
+
+def test_what_is_chosen_beside_a_recipe_stays():
+    """On the command line, and by an experiment."""
+    assert composed("recipe=paper", "optim=modern")["optim"] == composed()["optim"]
+    assert composed("experiment=paper_300w", "recipe=modern")["fit"] == composed()["fit"]
+    settings = composed("experiment=quickstart", "recipe=paper")
+    assert (settings["optim"]["name"], settings["optim"]["lr"]) == ("adam", 0.002)
+    assert settings["transform"]["rotate"] == 15
+    check_training(settings)
+    settings = composed("model=rival", "recipe=paper")
+    assert (settings["model"]["network"], settings["optim"]["lr"]) == ("simple_baseline", 1e-4)
+    check_training(settings)
+
+
 @pytest.mark.parametrize("dataset", ["300w", "wflw", "cofw", "aflw"])
 def test_one_experiment_for_each_row_of_the_papers_tables(dataset):
     scale = {"300w": 1.1, "wflw": 1.2, "cofw": 1.0, "aflw": 1.0}[dataset]
@@ -231,7 +263,7 @@ def test_a_key_that_is_no_argument_is_named_with_its_group(group):
 
 
 def test_what_is_missing_is_one_sentence():
-    with pytest.raises(ValueError, match="dataset drawn has no split 'dev'; it has train, val, test"):
+    with pytest.raises(ValueError, match="dataset drawn has no split 'dev'; it has train, val, trainval, test"):
         read_split(composed("dataset=drawn")["dataset"], "dev")
     with pytest.raises(ValueError, match=r"config: .*name"):
         plain(OmegaConf.create({"name": "???"}))

@@ -12,7 +12,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipnet.data.synthetic.face import SyntheticFace
-from pipnet.layouts import LAYOUTS, PointLayout, can_map, get_layout, layout_from_dict, load_layout, map_points
+from pipnet.layouts import (
+    LAYOUTS,
+    PointLayout,
+    can_map,
+    get_layout,
+    layout_from_dict,
+    load_layout,
+    map_points,
+    same_points,
+)
 
 EVERY_LAYOUT = pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
 
@@ -225,3 +234,44 @@ def test_layouts_that_are_not_there_or_wrong_in_code(tmp_path):
         get_layout(tmp_path / "gone.yaml")
     with pytest.raises(ValueError, match="inner names point 5"):
         PointLayout(name="a", num_points=2, mirror=(1, 0), inner=(5,))
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "count"),
+    [("wflw_98", "300w_68", 52), ("300w_68", "aflw_19", 16), ("300w_68", "300w_68", 68), ("cofw_29", "300w_68", 0)],
+)
+def test_the_same_points_are_those_that_a_mapping_only_renames(source, target, count):
+    source, target = get_layout(source), get_layout(target)
+    same, back = same_points(source, target), same_points(target, source)
+    assert len(same) == count
+    assert back == {there: here for here, there in same.items()}
+    if can_map(source, target):
+        points = np.random.default_rng(0).random((source.num_points, 2))
+        mapped = map_points(points, source, target)
+        renamed = {i for i in range(target.num_points) if (points == mapped[i]).all(axis=1).any()}
+        assert renamed == same.keys()
+        np.testing.assert_array_equal(mapped[list(same)], points[list(same.values())])
+
+
+def named(name, names, **more):
+    return layout_from_dict({"name": name, "num_points": len(names), "names": names, **more})
+
+
+def test_points_of_equal_names_are_the_same():
+    cat, dog = named("cat", ["nose", "left_ear", "tail"]), named("dog", ["snout", "tail", "nose"])
+    assert same_points(cat, dog) == {1: 2, 2: 0}
+    again = named("cat", ["tail", "nose", "left_ear"])  # the same name and count, in another order
+    assert same_points(cat, again) == {0: 2, 1: 0, 2: 1}
+    few = named("few", ["right_eye_3", "nose_bridge_3", "chin"])  # as 300W's are called
+    assert same_points(get_layout("300w_68"), few) == {0: 45, 1: 30}
+
+
+def test_names_made_from_groups_count_where_the_groups_are_alike():
+    def grouped(name, **groups):
+        listed = [{"name": group, "indices": indices} for group, indices in groups.items()]
+        return layout_from_dict({"name": name, "num_points": 6, "groups": listed})
+
+    one, two = grouped("one", brow=[0, 1], jaw=[2, 3, 4]), grouped("two", brow=[3, 2], jaw=[0, 1])
+    assert same_points(one, two) == {3: 0, 2: 1}  # a jaw of two points has them elsewhere; 5 and 4 have no names
+    assert same_points(grouped("three"), grouped("four")) == {}
+    assert same_points(get_layout("wflw_98"), get_layout("cofw_29")) == {16: 96, 17: 97}

@@ -250,3 +250,35 @@ def test_the_first_stage_is_an_ordinary_training(whole, tmp_path):
         train(settings, processes)
     ordinary = checkpoint.read(tmp_path / "last.pt")["weights"]
     assert_same(checkpoint.read(whole / "0_labels" / "last.pt")["weights"], ordinary)
+
+
+def test_stages_from_the_backbone_begin_with_init_from_and_those_from_a_teacher_with_the_teacher(
+    whole, tmp_path, monkeypatch, capsys
+):
+    """The head too, and nothing is downloaded, for one or the other."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "empty"))
+    monkeypatch.setattr(torch.hub, "download_url_to_file", lambda *_, **__: pytest.fail("a download"))
+    begun, train_network = [], pipnet.self_training.loop.train_network
+
+    def watched(settings, net, *arguments, **more):
+        begun.append({key: values.clone() for key, values in net.state_dict().items()})
+        return train_network(settings, net, *arguments, **more)
+
+    monkeypatch.setattr(pipnet.self_training.loop, "train_network", watched)
+    start = str(whole / "2_full" / "best.pt")
+    listed = stages(STAGES[0], {"name": "again", "epochs": 1, "pseudo": False}, {**STAGES[0], "name": "on"})
+    listed = listed.replace("name: on", "name: on, start: teacher")
+    self_train_here(tmp_path / "a", listed, f"init_from={start}", "model.pretrained=true")
+    said = f"init_from {start}: backbone and neck taken, of the head 68 of 68 points; new: nothing"
+    assert capsys.readouterr().out.count(said) == 1
+    expected = weights(tmp_path / "a")["1_again"]
+    for number, wanted in enumerate((checkpoint.read(start)["weights"],) * 2 + (expected,)):
+        assert_same(dict(wanted), dict(begun[number]), f"stage {number}")
+    teacher = (stages(STAGES[0], {**STAGES[0], "name": "on"}).replace("name: on", "name: on, start: teacher"),)
+    teacher = (*teacher, f"teacher={start}", "model.pretrained=true")
+    self_train_here(tmp_path / "b", *teacher)
+    assert_same(dict(checkpoint.read(start)["weights"]), dict(begun[3]))
+    with pytest.raises(
+        ValueError, match="every stage of curriculum ours goes on from the teacher; leave out init_from"
+    ):
+        self_train_here(tmp_path / "c", *teacher, f"init_from={start}")

@@ -1,10 +1,12 @@
 """A training from outside: the loss guard, what it learns, what it shows, and where it runs."""
 
 import math
+import re
 
 import numpy as np
 import pytest
 import torch
+from small_self_training import config as self_training_config
 from small_training import CPU, LAYOUT, STEPS_AN_EPOCH, batch_of, config, drawn, place, small_net, train_here
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.utils.data import default_collate
@@ -13,13 +15,17 @@ import pipnet.model.pipnet
 import pipnet.train
 from pipnet.data.dataset import FaceCrops
 from pipnet.data.synthetic.dataset import draw_faces
+from pipnet.layouts import get_layout, same_points
 from pipnet.metrics import nme, norm_distances
 from pipnet.model import checkpoint
 from pipnet.model.codec import mean_shape
 from pipnet.model.loss import PIPLoss
+from pipnet.model.networks import network_class
 from pipnet.model.pipnet import PIPNet
+from pipnet.self_train import self_train
 from pipnet.training.distributed import join_processes
 from pipnet.training.optimization import Schedule, build_optimizer, train_mode
+from pipnet.training.setup import build_network, check_settings, start_from
 from pipnet.training.state import TrainingError, TrainingState
 from pipnet.training.trainer import FitSettings, fit, train_step
 from pipnet.training.validation import Validation
@@ -187,6 +193,183 @@ def test_the_same_command_trains_on_cuda(tmp_path):
 def test_cuda_without_a_card_says_so():
     with pytest.raises(ValueError, match="device=cuda, but torch sees no CUDA device"), join_processes("cuda"):
         pass
+
+
+# What a training starts from.
+
+SMALL = {"backbone": "mobilenet_v3_small", "input_size": 64}
+
+
+def network(layout, seed, name="pipnet", mean_face=None, **more):
+    """One with every weight random, so that none are equal by accident."""
+    torch.manual_seed(seed)
+    if mean_face is None:
+        mean_face = np.random.default_rng(seed).random((get_layout(layout).num_points, 2))
+    net = network_class(name)(mean_face, **{**SMALL, **more})
+    for values in net.parameters():
+        torch.nn.init.normal_(values, std=0.1)
+    return net.eval()
+
+
+def saved(path, net, layout):
+    checkpoint.save(path, net, layout=get_layout(layout), crop_scale=1.25, training={})
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "neighbors"),
+    [
+        ("wflw_98", "300w_68", (10, 10)),
+        ("300w_68", "wflw_98", (3, 8)),
+        ("300w_68", "aflw_19", (10, 4)),
+        ("300w_68", "300w_68", (10, 6)),
+        ("300w_68", "300w_68", (0, 2)),
+        ("300w_68", "cofw_29", (2, 2)),
+    ],
+)
+def test_a_start_predicts_the_points_that_both_layouts_have(tmp_path, source, target, neighbors):
+    """The maps of a point and of its neighbours are what they were, whatever their place; the rest is new."""
+    start, net = network(source, 1, num_neighbors=neighbors[0]), network(target, 2, num_neighbors=neighbors[1])
+    images = torch.rand(2, 3, 64, 64)
+    net.backbone.load_state_dict(start.backbone.state_dict())
+    before, weights = net(images), {name: values.clone() for name, values in net.head.state_dict().items()}
+    said = start_from(net, get_layout(target), saved(tmp_path / "start.pt", start, source))
+    expected, output = start(images), net(images)
+    same = same_points(get_layout(source), get_layout(target))
+    new, slots = [], 0
+    for point in range(net.num_points):
+        there = same.get(point)
+        for maps in ("score_map", "offset_x", "offset_y"):
+            wanted = getattr(before, maps)[:, point] if there is None else getattr(expected, maps)[:, there]
+            torch.testing.assert_close(getattr(output, maps)[:, point], wanted, rtol=1e-5, atol=1e-6)
+        new += [point] * (there is None)
+        for slot, neighbor in enumerate(net.neighbors[point].tolist()):
+            known = [] if there is None else start.neighbors[there].tolist()
+            known = known.index(same[neighbor]) if same.get(neighbor) in known else None
+            slots += known is not None
+            for maps in ("neighbor_x", "neighbor_y"):
+                wanted = getattr(before, maps)[:, point, slot]
+                wanted = wanted if known is None else getattr(expected, maps)[:, there, known]
+                torch.testing.assert_close(getattr(output, maps)[:, point, slot], wanted, rtol=1e-5, atol=1e-6)
+    n, left = net.num_points, net.num_points * net.num_neighbors - slots
+    all_slots = n * net.num_neighbors
+    parts = [f"{len(new)} points"] * bool(new) + [f"{left} of {all_slots} neighbours"] * bool(left)
+    taken = f"backbone and neck taken, of the head {n - len(new)} of {n} points"
+    assert said == f"init_from {tmp_path}/start.pt: {taken}; new: {', '.join(parts) or 'nothing'}"
+    rows = [row for part in range(3) for row in (part * n + np.array(new, dtype=int))]
+    assert all(torch.equal(net.head.state_dict()[name][rows], weights[name][rows]) for name in weights)
+
+
+def test_the_same_points_and_neighbours_are_the_same_start_to_the_last_bit(tmp_path, monkeypatch):
+    """No ImageNet weights are asked for, though the config would have them."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "empty"))
+
+    def download(*arguments, **more):
+        raise OSError("no network")
+
+    monkeypatch.setattr(torch.hub, "download_url_to_file", download)
+    faces = drawn(4)
+    data = pipnet.train.TrainingData(
+        LAYOUT, faces, faces.samples, Validation(faces, LAYOUT), mean_shape(faces.plain_points()), []
+    )
+    start = network("300w_68", 1, num_neighbors=3, mean_face=data.mean_face)
+    settings = config(tmp_path, "model.pretrained=true", f"init_from={saved(tmp_path / 'start.pt', start, '300w_68')}")
+    said: list[str] = []
+    net = build_network(settings, data, seed=0, say=said.append)
+    check_settings(settings, LAYOUT)
+    own, theirs = net.state_dict(), start.state_dict()
+    assert all(torch.equal(own[key], theirs[key]) for key in own | theirs)
+    assert said == [
+        f"init_from {settings['init_from']}: backbone and neck taken, of the head 68 of 68 points; new: nothing"
+    ]
+    assert not build_network(settings, data, seed=0, blank=True).state_dict()["head.bias"].any()
+    with pytest.raises(OSError, match="ImageNet weights of mobilenet_v3_small could not be loaded"):
+        build_network(settings | {"init_from": None}, data, seed=0)
+
+
+NO_HEAD = "of the head 0 of 68 points; new: {}68 points, 680 of 680 neighbours"
+COARSE = {"name": "coarse_to_fine"}
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "said"),
+    [
+        ({"net_stride": 64}, {}, f"backbone taken, {NO_HEAD.format('')}"),
+        ({}, {"net_stride": 64}, f"backbone taken, {NO_HEAD.format('neck, ')}"),
+        ({"net_stride": 64}, {"net_stride": 64}, "backbone and neck taken, of the head 68 of 68 points; new: nothing"),
+        ({}, {"name": "coordinate"}, "backbone taken; new: all other layers"),
+        (
+            {"name": "simple_baseline"},
+            {},
+            "12 of 13 blocks of the backbone taken; new: 1 of 13 blocks of the backbone, all other layers",
+        ),
+        (COARSE, COARSE, r"backbone taken, and (\d+) of \1 other weights; new: nothing"),
+        ({"width": 16, **COARSE}, COARSE, r"backbone taken, and \d+ of \d+ other weights; new: \d+ weights"),
+    ],
+)
+def test_what_is_built_otherwise_starts_anew(tmp_path, source, target, said):
+    mean_face = np.random.default_rng(0).random((68, 2))
+    start = network("300w_68", 1, mean_face=mean_face, **source)
+    path, net = saved(tmp_path / "start.pt", start, "300w_68"), network("300w_68", 2, mean_face=mean_face, **target)
+    assert re.fullmatch(f"init_from {path}: {said}", start_from(net, LAYOUT, path))
+    own, theirs = net.state_dict(), start.state_dict()
+    key = next(key for key in own if key.startswith("backbone."))
+    assert torch.equal(own[key], theirs[key])
+    if "new: nothing" in said:
+        assert all(torch.equal(own[key], theirs[key]) for key in own)
+
+
+def test_a_rival_of_other_points_takes_the_backbone_alone(tmp_path):
+    path = saved(tmp_path / "start.pt", network("wflw_98", 1, "coordinate"), "wflw_98")
+    assert start_from(network("300w_68", 2, "coordinate"), LAYOUT, path).endswith(
+        ": backbone taken; new: all other layers"
+    )
+
+
+def test_a_start_of_another_backbone_is_refused(tmp_path):
+    path = saved(tmp_path / "start.pt", network("300w_68", 1), "300w_68")
+    choose = "set model.backbone=mobilenet_v3_small, or leave out init_from to start from ImageNet weights"
+    with pytest.raises(
+        ValueError, match=f"^init_from {path} has the backbone mobilenet_v3_small, .*resnet18; {choose}$"
+    ):
+        start_from(network("300w_68", 2, backbone="resnet18"), LAYOUT, path)
+    hourglasses = {"name": "hourglass", "backbone": "hourglass_stem", "stacks": 1}
+    path = saved(tmp_path / "start.pt", network("300w_68", 1, width=16, **hourglasses), "300w_68")
+    with pytest.raises(ValueError, match="hourglass_stem in another size than the config"):
+        start_from(network("300w_68", 2, width=32, **hourglasses), LAYOUT, path)
+
+
+@pytest.mark.parametrize(
+    ("group", "key"),
+    [
+        *[("optim", "lrr"), ("fit", "epoch"), ("model", "num_neighbours"), ("loss", "foo"), ("schedule", "bar")],
+        *[("transform", "zoom"), ("rules", "min_scor"), ("self_training", "newest"), ("curriculum", "stage")],
+    ],
+)
+def test_a_wrong_key_shows_before_a_face_is_read(tmp_path, monkeypatch, group, key):
+    """As a config file of one's own can have it; on the command line Hydra knows better."""
+
+    def read(*arguments):
+        raise AssertionError("faces are read")
+
+    monkeypatch.setattr(pipnet.train, "read_split", read)
+    for run, made in ((pipnet.train.train, config), (self_train, self_training_config)):
+        settings = made(tmp_path, "model.pretrained=true")
+        with join_processes("cpu") as processes:
+            with pytest.raises(AssertionError, match="faces are read"):
+                run(settings, processes)
+            if group in settings:
+                settings[group] = settings[group] | {key: 1}
+                with pytest.raises(ValueError, match=f"'{key}'"):
+                    run(settings, processes)
+
+
+def test_a_start_that_does_not_fit_shows_before_a_face_is_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(pipnet.train, "read_split", lambda *_: pytest.fail("faces are read"))
+    wrong = (("shipped", "init_from shipped has the backbone mobilenet_v2"), (tmp_path / "none.pt", "no checkpoint"))
+    for named, error in wrong:
+        with pytest.raises((ValueError, OSError), match=error):
+            train_here(tmp_path, f"init_from={named}")
 
 
 assert STEPS_AN_EPOCH == 6  # the step numbers above count on it

@@ -1,4 +1,4 @@
-"""The benchmark: labelled only, plain self-training, the paper's STC and ours, three seeds each, on both test sets.
+"""The benchmark: labelled only, plain self-training, STC (shortened) and ours, three seeds each, on both test sets.
 
     python experiments/cross_domain/measure.py RUNS DATA_ROOT              # metrics.json
     python experiments/cross_domain/measure.py RUNS DATA_ROOT --partial    # with the trainings that are there

@@ -120,6 +120,28 @@ class LandmarkNet(nn.Module):
         """What :meth:`forward` gives as points, with what their scores are made from."""
         raise NotImplementedError
 
+    def take_layers(self, other: LandmarkNet, points: Mapping[int, int] | None) -> tuple[str, list[str]]:
+        """Take the weights of the layers behind the backbone from another network, as far as they mean the same.
+
+        Here those of equal name and shape, of a network of the same kind with the same points.
+
+        Args:
+            other: Of any kind.
+            points: Own points that the other has too, and their numbers there; None where its backbone gives other
+                features, so that none of its layers fit.
+
+        Returns:
+            How a sentence about what is taken goes on behind the backbone, and what is new.
+        """
+        if type(self) is not type(other) or points != {point: point for point in range(self.num_points)}:
+            return " taken", ["all other layers"]
+        theirs = other.state_dict()
+        own = {key: values for key, values in self.state_dict().items() if not key.startswith("backbone.")}
+        fit = {key: theirs[key] for key in own if key in theirs and theirs[key].shape == own[key].shape}
+        self.load_state_dict(fit, strict=False)
+        missing = len(own) - len(fit)
+        return f" taken, and {len(fit)} of {len(own)} other weights", [f"{missing} weights"] * bool(missing)
+
     def normalize(self, crops: Tensor) -> Tensor:
         """uint8 RGB ``(B, 3, S, S)`` to the float input of :meth:`forward`, by the backbone's mean and deviation."""
         return (crops.to(self.pixel_mean.dtype) - self.pixel_mean) / self.pixel_std
@@ -144,6 +166,15 @@ class LandmarkNet(nn.Module):
         self.arguments.pop("confidence", None)  # absent rather than None: as in files from before there were any
         if plain is not None:
             self.arguments["confidence"] = plain
+
+
+def take(module: nn.Module, other: nn.Module) -> bool:
+    """Give a module another's weights if it has all of them, by name and shape; whether it did."""
+    own, theirs = module.state_dict(), other.state_dict()
+    fits = all(key in theirs and theirs[key].shape == values.shape for key, values in own.items())
+    if fits:
+        module.load_state_dict({key: theirs[key] for key in own})
+    return fits
 
 
 def checked_mean_face(mean_face: Sequence[Sequence[float]] | np.ndarray) -> np.ndarray:

@@ -22,7 +22,7 @@ from pipnet.model.codec import (
     voting_table,
 )
 from pipnet.model.loss import PIPLoss
-from pipnet.model.network import LandmarkNet, Votes, checked_mean_face
+from pipnet.model.network import LandmarkNet, Votes, checked_mean_face, take
 
 NECK_CHANNELS = 512  # of the layers that change the stride, as in the authors' lib/networks.py
 NET_STRIDES = (16, 32, 64, 128)
@@ -159,6 +159,43 @@ class PIPNet(LandmarkNet):
     ) -> PIPTargets:
         """Cells and offsets, :func:`pipnet.model.codec.encode`."""
         return encode(points_unit, self.neighbors, self.grid, weight=weight, pool_factor=pool_factor)
+
+    def take_layers(self, other: LandmarkNet, points: Mapping[int, int] | None) -> tuple[str, list[str]]:
+        """The neck whole, and where it fits of the head what is about points that both have.
+
+        That is score and offsets of each, and those of its neighbours that the other predicts from it too, in whatever
+        order. A point that lies between several of the other's starts anew: a score map is trained to be 1 in one cell,
+        so the mean of two has two peaks, of which one is read, and offsets count from their own point's cell.
+        """
+        if not isinstance(other, PIPNet):
+            return super().take_layers(other, points)
+        same_neck = self.neck.state_dict().keys() == other.neck.state_dict().keys()
+        neck = points is not None and same_neck and take(self.neck, other.neck)
+        known = points if points is not None and neck else {}
+        rows = self._rows_in(other, known)
+        here, there = (torch.tensor(list(channels), dtype=torch.long) for channels in (rows.keys(), rows.values()))
+        own, theirs = self.head.state_dict(), other.head.state_dict()  # which share their memory with the weights
+        for name in own if rows else ():
+            own[name][here] = theirs[name][there]
+        n, slots = self.num_points, self.num_points * self.num_neighbors
+        points_left, slots_left = n - len(known), slots - (len(rows) - 3 * len(known)) // 2
+        new = ["neck"] * (not neck and bool(self.neck.state_dict()))
+        new += [f"{points_left} points"] * bool(points_left) + [f"{slots_left} of {slots} neighbours"] * bool(
+            slots_left
+        )
+        return f"{' and neck' if neck else ''} taken, of the head {len(known)} of {n} points", new
+
+    def _rows_in(self, other: PIPNet, points: Mapping[int, int]) -> dict[int, int]:
+        """Channels of the head that mean the same in another network's: own number to the other's."""
+        n, c, m, d = self.num_points, self.num_neighbors, other.num_points, other.num_neighbors
+        own, theirs = self.neighbors.tolist(), other.neighbors.tolist()
+        rows = {part * n + i: part * m + k for part in range(3) for i, k in points.items()}  # score, x, y
+        for i, k in points.items():
+            for slot, neighbor in enumerate(own[i]):
+                if points.get(neighbor) in theirs[k]:
+                    there = theirs[k].index(points[neighbor])
+                    rows |= {(3 + part * c) * n + i * c + slot: (3 + part * d) * m + k * d + there for part in (0, 1)}
+        return rows
 
     def loss_class(self) -> Callable[..., nn.Module]:
         """Loss of the paper, :class:`pipnet.model.loss.PIPLoss`."""

@@ -114,8 +114,8 @@ class SelfTraining:
         teacher = self._teacher(number) if stage.pseudo else None
         pseudo = self._label(name, number, stage, teacher) if teacher else None
         faces = self._faces(stage, seed, pseudo)
-        net = build_network(self.settings, self.training_data, seed=seed)
         start = self.curriculum.start_of(number)
+        net = build_network(self.settings, self.training_data, seed=seed, blank=start is not None)
         if start is not None:
             path = self._weights_of(start)
             checkpoint.load_weights(net, checkpoint.load(path).net.state_dict(), source=str(path))

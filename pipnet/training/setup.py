@@ -17,11 +17,13 @@ import torch
 
 from pipnet.data.dataset import FaceCrops, MixedFaces
 from pipnet.data.sample import Sample
-from pipnet.layouts import PointLayout
+from pipnet.data.transforms import Augment
+from pipnet.inference.landmarker import SHIPPED_WEIGHTS
+from pipnet.layouts import PointLayout, same_points
 from pipnet.model import checkpoint
 from pipnet.model.checkpoint import LoadedModel
 from pipnet.model.loss import Shrink
-from pipnet.model.network import LandmarkNet
+from pipnet.model.network import LandmarkNet, take
 from pipnet.model.networks import DEFAULT, network_class
 from pipnet.model.pipnet import PIPNet
 from pipnet.training.calibration import calibrate
@@ -45,23 +47,104 @@ class TrainingData:
     skipped: list[str]  # reasons of the items that could not be read
 
 
-def build_network(settings: Mapping[str, Any], training_data: TrainingData, *, seed: int) -> LandmarkNet:
-    """The network that a training starts from: its backbone has the weights that the config names, its head is random.
+def check_settings(settings: Mapping[str, Any], layout: PointLayout) -> None:
+    """Build what a config says from nothing: what is wrong shows before a face is read or a weight is downloaded.
+
+    Raises:
+        ValueError: A config group has a key that means nothing, or a value that does not fit; or ``init_from`` is of
+            another backbone.
+        FileNotFoundError, CheckpointError: There is no usable ``init_from``.
+    """
+    anywhere = np.arange(2 * layout.num_points).reshape(-1, 2) / (2 * layout.num_points)
+    net = _network(settings, layout, anywhere, pretrained=False)
+    if settings["init_from"]:
+        start_from(net, layout, settings["init_from"])
+    called(Augment, "transform", settings["transform"])
+    called(build_optimizer, "optim", settings["optim"], net=net)
+    called(Schedule, "schedule", settings["schedule"], epochs=called(FitSettings, "fit", settings["fit"]).epochs)
+    called(net.loss_class(), "loss", settings.get("loss", {}))
+
+
+def build_network(
+    settings: Mapping[str, Any],
+    training_data: TrainingData,
+    *,
+    seed: int,
+    blank: bool = False,
+    say: Callable[[str], object] = lambda said: None,
+) -> LandmarkNet:
+    """The network that a training starts from: what ``init_from`` has of it, or a pretrained backbone; else random.
 
     A layout of few points has fewer neighbours than ``model.num_neighbors``: then each point predicts all others.
+    ``blank`` leaves all of it random, for a network whose weights are about to be replaced. ``say`` gets the sentence
+    of :func:`start_from`.
     """
     torch.manual_seed(seed)  # the same in every process
-    arguments = dict(settings["model"])
+    start = None if blank else settings["init_from"]
+    pretrained = not blank and not start and bool(settings["model"].get("pretrained", False))
+    net = _network(settings, training_data.layout, training_data.mean_face, pretrained=pretrained)
+    if start:
+        say(start_from(net, training_data.layout, start))
+    return net
+
+
+def _network(
+    settings: Mapping[str, Any], layout: PointLayout, mean_face: np.ndarray, *, pretrained: bool
+) -> LandmarkNet:
+    arguments = {**settings["model"], "pretrained": pretrained}
     kind = network_class(arguments.pop("network", DEFAULT))
     if "num_neighbors" in arguments:
-        arguments["num_neighbors"] = min(arguments["num_neighbors"], training_data.layout.num_points - 1)
+        arguments["num_neighbors"] = min(arguments["num_neighbors"], layout.num_points - 1)
     if arguments.get("flips") is True:
-        arguments["flips"] = list(training_data.layout.mirror)
-    net = called(kind, "model", arguments, mean_face=training_data.mean_face)
-    if settings["init_from"]:
-        start = checkpoint.load(settings["init_from"])
-        checkpoint.load_weights(net, start.net.state_dict(), source=str(settings["init_from"]))
-    return net
+        arguments["flips"] = list(layout.mirror)
+    return called(kind, "model", arguments, mean_face=mean_face)
+
+
+def weights_file(named: str) -> Path:
+    """Where the weights lie that ``init_from`` or ``teacher`` names."""
+    return SHIPPED_WEIGHTS if named == "shipped" else Path(named)
+
+
+def start_from(net: LandmarkNet, layout: PointLayout, named: str) -> str:
+    """Give a network what fits of another's weights, whatever points that one has; the rest stays as it is.
+
+    The backbone's blocks are taken where names and shapes agree, the layers behind it where it gives the same features:
+    see :meth:`pipnet.model.network.LandmarkNet.take_layers`.
+
+    Args:
+        net: To be changed.
+        layout: Of its points.
+        named: A checkpoint, or ``"shipped"``.
+
+    Returns:
+        A sentence that says what was taken, and what is new.
+
+    Raises:
+        ValueError: The other network has another backbone, or nothing of it fits.
+        FileNotFoundError, CheckpointError: It can't be read.
+    """
+    start = checkpoint.load(weights_file(named))
+    wanted, there = (str(model.arguments["backbone"]) for model in (net, start.net))
+    if wanted.removesuffix("_stride16") != there.removesuffix("_stride16"):  # which ends early
+        raise ValueError(
+            f"init_from {named} has the backbone {there}, the config {wanted}; set model.backbone={there}, or leave out"
+            " init_from to start from ImageNet weights"
+        )
+    theirs = dict(start.net.backbone.named_children())
+    blocks = {name: block for name, block in net.backbone.named_children() if block.state_dict()}
+    fit = [name for name, block in blocks.items() if name in theirs and take(block, theirs[name])]
+    if not fit:
+        raise ValueError(
+            f"init_from {named} has the backbone {there} in another size than the config; give both the same arguments"
+            " of model, or leave out init_from"
+        )
+    missing = len(blocks) - len(fit)
+    whole = not missing and wanted == there
+    points = same_points(start.layout, layout) if whole else None
+    known, new = net.take_layers(start.net, points)
+    backbone = f"{len(fit)} of {len(blocks)} blocks of the backbone" if missing else "backbone"
+    unknown = [f"{missing} of {len(blocks)} blocks of the backbone"] * bool(missing) + new
+    return f"init_from {named}: {backbone}{known}; new: {', '.join(unknown) or 'nothing'}"
 
 
 def train_network(
