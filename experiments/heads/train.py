@@ -10,7 +10,6 @@ was. A test set is read once, when a training is done; what is chosen is chosen 
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -19,13 +18,11 @@ import subprocess
 import sys
 import time
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from experiments.heads.heads import BATCH, HEADS, RATES, Run, all_runs
-from experiments.record import command_line, write
+from experiments.record import claimed, command_line, write
 from experiments.roll.measure import infants
 from pipnet.benchmark.machine import describe
 from pipnet.data.datasets import read_dataset
@@ -95,19 +92,6 @@ def command(run: Run, runs: Path, data_root: Path) -> list[str]:
     more = [f"dataset.root={some_faces(runs, data_root, run.percent)}"] if run.percent != 100 else []
     arguments = [*run.arguments(rate_of(run)), *more]
     return [sys.executable, "-m", "pipnet.train", *arguments, f"data_root={data_root}", f"folder={runs / run.name}"]
-
-
-@contextmanager
-def alone(path: Path) -> Iterator[bool]:
-    """Whether this process has the run to itself; the system takes the claim back when it ends."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-        else:
-            yield True
 
 
 def test_sets(data_root: Path) -> dict[str, tuple[list[Sample], PointLayout, str]]:
@@ -239,7 +223,7 @@ def main() -> None:
         return
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     for run in wanted:
-        with alone(options.runs / f"{run.name}.lock") as mine:
+        with claimed(options.runs / f"{run.name}.lock") as mine:
             if mine and not kept(run).is_file():
                 try:
                     train_and_keep(run, options.runs.resolve(), options.data_root.resolve())

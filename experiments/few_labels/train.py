@@ -1,0 +1,212 @@
+"""Train what ``rows.py`` lists, and keep what each training measured in ``runs/``, one file a training.
+
+    OMP_NUM_THREADS=1 python experiments/few_labels/train.py RUNS DATA_ROOT                    # all that is missing
+    OMP_NUM_THREADS=1 python experiments/few_labels/train.py RUNS DATA_ROOT --rows labels --percents 10 --list
+    python experiments/few_labels/train.py RUNS DATA_ROOT --split      # labelled_SEED.txt, which are in git
+
+DATA_ROOT holds ``300W/`` and ``infants/``. RUNS gets the checkpoints, the labelled parts as links and the faces that the
+detector finds in the photos of the rest. Give the same command twice, in two shells, to train two at a time; stopped and
+given again it goes on. A test set is read once, when a training of a row is done; rungs of the ladder read none.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from experiments.few_labels.rows import GAIN, LADDER, PERCENTS, ROWS, SEEDS, Run, all_runs
+from experiments.record import claimed, command_line, write
+from experiments.roll.measure import infants
+from pipnet.benchmark.machine import describe
+from pipnet.data.datasets import read_dataset
+from pipnet.data.sample import Sample
+from pipnet.evaluation.evaluate import evaluate
+from pipnet.inference.landmarker import FaceLandmarker
+from pipnet.layouts import get_layout
+from pipnet.model import checkpoint
+
+HERE = Path(__file__).resolve().parent
+KEPT = HERE / "runs"
+LAYOUT = get_layout("300w_68")
+
+
+def kept(run: Run) -> Path:
+    """The file of what a training measured."""
+    return KEPT / f"{run.name}.json"
+
+
+def read_kept(run: Run) -> dict[str, Any]:
+    """What a training measured; FileNotFoundError if it has not yet."""
+    return json.loads(kept(run).read_text(encoding="utf-8"))
+
+
+def photo_of(name: str) -> str:
+    """The photo that a face was cut from: faces of one photo differ in the number at the end, but for LFPW's."""
+    return name if name.startswith("lfpw") else re.sub(r"_\d+$", "", name)
+
+
+def faces(data_root: Path) -> tuple[list[Sample], list[Sample]]:
+    """Training faces on photos without a validation face, and validation faces."""
+    parts = {
+        validation: read_dataset("300w", root=data_root / "300W", layout=LAYOUT, part="train", validation=validation)[0]
+        for validation in ("exclude", "only")
+    }
+    held_out = {photo_of(sample.name) for sample in parts["only"]}
+    return [sample for sample in parts["exclude"] if photo_of(sample.name) not in held_out], parts["only"]
+
+
+def split(data_root: Path, seed: int) -> list[str]:
+    """All training faces, those of a photo together, in a random order: a part of the labels is a prefix of it."""
+    by_photo: dict[str, list[str]] = {}
+    for sample in faces(data_root)[0]:
+        by_photo.setdefault(photo_of(sample.name), []).append(sample.name)
+    photos = sorted(by_photo)
+    return [name for n in np.random.default_rng(seed).permutation(len(photos)) for name in sorted(by_photo[photos[n]])]
+
+
+def labelled(percent: int, seed: int) -> list[str]:
+    """Names of the faces whose labels are used: of as many whole photos as hold the share of 1,808 faces."""
+    names = (HERE / f"labelled_{seed}.txt").read_text(encoding="utf-8").split()
+    wanted = round(1808 * percent / 100)
+    last = photo_of(names[wanted - 1])
+    return names[: max(n for n, name in enumerate(names) if photo_of(name) == last) + 1]
+
+
+def prepared(run: Run, runs: Path, data_root: Path) -> list[str]:
+    """The data as arguments: labelled and validation faces as links, the photos of the rest as a list."""
+    folder = runs / f"data_{run.percent}_{run.seed}"
+    mine = set(labelled(run.percent, run.seed))
+    train, held_out = faces(data_root)
+    for sample in [*(sample for sample in train if sample.name in mine), *held_out]:
+        photo = Path(str(sample.image)).resolve()
+        for file in (photo, photo.with_suffix(".pts")):
+            link = folder / "300W" / file.relative_to((data_root / "300W").resolve())
+            link.parent.mkdir(parents=True, exist_ok=True)
+            if not link.is_symlink():
+                link.symlink_to(file)
+    rest = [str(Path(str(sample.image)).resolve()) for sample in train if sample.name not in mine]
+    (folder / "rest.txt").write_text("\n".join(rest) + "\n", encoding="utf-8")
+    return [
+        f"dataset.root={folder / '300W'}",
+        f"unlabelled=[{folder / 'rest.txt'}]",
+        f"face_store={runs / 'faces'}",
+    ]
+
+
+def plateau(percent: int) -> int:
+    """Images of the smallest rung after which twice as many bring less than :data:`GAIN` on validation.
+
+    Raises:
+        FileNotFoundError: A rung up to that one is missing.
+    """
+    for images, twice in zip(LADDER, LADDER[1:], strict=False):
+        before, after = (read_kept(Run("labels", percent, rung=rung))["validation"] for rung in (images, twice))
+        if after > before * (1 - GAIN):
+            return images
+    return LADDER[-1]
+
+
+def images_of(run: Run) -> int:
+    """What labels alone, or ours, train on."""
+    return run.rung or ROWS[run.row].images or plateau(run.percent)
+
+
+def folder_of(run: Run, runs: Path) -> Path:
+    """Where it trains; the rung at the plateau is the row's training."""
+    images = f"_{images_of(run)}" if ROWS[run.row].stages is None else ""
+    return runs / f"{run.row}_{run.percent}_{run.seed}{images}"
+
+
+def train_and_keep(run: Run, runs: Path, data_root: Path) -> None:
+    """Train it to its end and write its file.
+
+    Raises:
+        FileNotFoundError: A training that comes before is missing.
+        subprocess.CalledProcessError: The training failed; it has said why.
+    """
+    row, folder = ROWS[run.row], folder_of(run, runs)
+    arguments = [*row.arguments(images_of(run) if row.stages is None else 0), f"seed={run.seed}"]
+    where = [*prepared(run, runs, data_root), f"data_root={data_root}", f"folder={folder}"]
+    if row.from_labels:
+        first = folder_of(Run("labels", run.percent, run.seed), runs) / "best.pt"
+        if not first.is_file():
+            raise FileNotFoundError(2, "labels alone come first", str(first))
+        where.append(f"teacher={first}")
+    began = time.monotonic()
+    subprocess.run([sys.executable, "-m", "pipnet.self_train", *arguments, *where], check=True)
+    loaded = checkpoint.load(folder / "best.pt")
+    stages, machine = loaded.training["stages"], describe()
+    figures: dict[str, Any] = {
+        "command": shlex.join(["python", "-m", "pipnet.self_train", *arguments]),
+        "images": loaded.training["images"],
+        "faces": loaded.training["faces"],
+        "unlabelled": loaded.training["unlabelled"] and loaded.training["unlabelled"]["counts"],
+        "validation": round(stages[-1]["val_nme"], 4),
+        "stages": [
+            {key: stage[key] for key in ("name", "images", "val_nme", "pseudo_labels")}
+            | {"agreement": stage["held_out"]["agreement"]}
+            for stage in stages
+        ],
+        "sha256": hashlib.sha256((folder / "best.pt").read_bytes()).hexdigest(),
+        "commit": loaded.training["commit"],
+        "processor": f"{machine['processor']} ({'VNNI' if machine['vnni'] else 'no VNNI'})",
+        "minutes": round((time.monotonic() - began) / 60, 1),
+    }
+    if run.rung is None:
+        figures["errors"] = measured(folder / "best.pt", data_root)
+    KEPT.mkdir(exist_ok=True)
+    write(kept(run), figures)
+    print(f"{run.name}: validation NME {figures['validation']:.3f} %, {figures['minutes']:.0f} minutes", flush=True)
+
+
+def measured(best: Path, data_root: Path) -> dict[str, list[float]]:
+    """NME by outer eyes, percent, of every face of validation and of the test sets, in boxes of the labels."""
+    landmarker = FaceLandmarker.load(best, runtime="torch", threads=1)
+    common, _ = read_dataset("300w", root=data_root / "300W", layout=LAYOUT, part="common")
+    sets = {"validation": faces(data_root)[1], "common": common, "infants": infants(data_root / "infants" / "test")}
+    results = {name: evaluate(landmarker, samples, layout=LAYOUT).errors() for name, samples in sets.items()}
+    return {name: [round(100 * float(error), 4) for error in errors] for name, errors in results.items()}
+
+
+def main() -> None:
+    """Command line."""
+    parser = command_line(__doc__)
+    parser.add_argument("runs", type=Path, metavar="RUNS")
+    parser.add_argument("data_root", type=Path, metavar="DATA_ROOT")
+    parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS), help="only these; default: all")
+    parser.add_argument("--percents", nargs="+", type=int, choices=PERCENTS, default=list(PERCENTS))
+    parser.add_argument("--list", action="store_true", help="say what is missing, and end")
+    parser.add_argument("--split", action="store_true", help="write labelled_SEED.txt, and end")
+    options = parser.parse_args()
+    if options.split:
+        for seed in SEEDS:
+            names = split(options.data_root, seed)
+            (HERE / f"labelled_{seed}.txt").write_text("\n".join(names) + "\n", encoding="utf-8")
+        return
+    wanted = [run for run in all_runs() if run.row in options.rows and run.percent in options.percents]
+    if options.list:
+        for run in wanted:
+            print(f"{run.name}: {'kept' if kept(run).is_file() else 'missing'}")
+        return
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    for run in wanted:
+        with claimed(options.runs / f"{run.name}.lock") as mine:
+            if mine and not kept(run).is_file():
+                try:
+                    train_and_keep(run, options.runs.resolve(), options.data_root.resolve())
+                except FileNotFoundError as error:  # what another process is at
+                    print(f"{run.name} waits for {error.filename}; give the command again", flush=True)
+
+
+if __name__ == "__main__":
+    main()
