@@ -1,12 +1,13 @@
 """Train what ``rows.py`` lists, and keep what each training measured in ``runs/``, one file a training.
 
-    OMP_NUM_THREADS=1 python experiments/few_labels/train.py RUNS DATA_ROOT                    # all that is missing
+    OMP_NUM_THREADS=1 python experiments/few_labels/train.py RUNS DATA_ROOT               # all that is missing
     OMP_NUM_THREADS=1 python experiments/few_labels/train.py RUNS DATA_ROOT --rows labels --percents 10 --list
-    python experiments/few_labels/train.py RUNS DATA_ROOT --split      # labelled_SEED.txt, which are in git
+    python experiments/few_labels/train.py RUNS DATA_ROOT --split                         # labelled_SEED.txt, in git
 
-DATA_ROOT holds ``300W/`` and ``infants/``. RUNS gets the checkpoints, the labelled parts as links and the faces that the
-detector finds in the photos of the rest. Give the same command twice, in two shells, to train two at a time; stopped and
-given again it goes on. A test set is read once, when a training of a row is done; rungs of the ladder read none.
+DATA_ROOT holds ``300W/`` and ``infants/``. RUNS gets the checkpoints, the labelled parts as links and the faces that
+the detector finds in the photos of the rest. Give the same command twice, in two shells, to train two at a time;
+stopped and given again it goes on. A test set is read once, when a training of a row is done; rungs of the ladder read
+none.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import shlex
 import subprocess
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -103,14 +105,14 @@ def prepared(run: Run, runs: Path, data_root: Path) -> list[str]:
     ]
 
 
-def plateau(percent: int) -> int:
-    """Images of the smallest rung after which twice as many bring less than :data:`GAIN` on validation.
+def plateau() -> int:
+    """Images of the smallest rung after which twice as many bring less than :data:`GAIN` on validation, at 10 %.
 
     Raises:
         FileNotFoundError: A rung up to that one is missing.
     """
-    for images, twice in zip(LADDER, LADDER[1:], strict=False):
-        before, after = (read_kept(Run("labels", percent, rung=rung))["validation"] for rung in (images, twice))
+    for images, twice in pairwise(LADDER):
+        before, after = (read_kept(Run("labels", 10, rung=rung))["validation"] for rung in (images, twice))
         if after > before * (1 - GAIN):
             return images
     return LADDER[-1]
@@ -118,7 +120,7 @@ def plateau(percent: int) -> int:
 
 def images_of(run: Run) -> int:
     """What labels alone, or ours, train on."""
-    return run.rung or ROWS[run.row].images or plateau(run.percent)
+    return run.rung or ROWS[run.row].images or plateau()
 
 
 def folder_of(run: Run, runs: Path) -> Path:
