@@ -72,7 +72,8 @@ def making_folder(path: Path) -> Iterator[Path]:
         if temporary is not None:
             shutil.rmtree(temporary, ignore_errors=True)
         if isinstance(error, OSError) and error.errno is not None:
-            said = f"{path} can't be written: {error.strerror}; free disk space or choose another folder"
+            reason = os.strerror(error.errno)  # the error's own words may have the temporary name
+            said = f"{path} can't be written: {reason}; free disk space or choose another folder"
             raise OSError(error.errno, said) from error
         raise
 

@@ -26,7 +26,6 @@ with needs("train", __name__):
 
     from pipnet.config import command, plain
     from pipnet.data.synthetic.dataset import write_synthetic_photos
-    from pipnet.inference.landmarker import SHIPPED_WEIGHTS
     from pipnet.model import checkpoint
     from pipnet.model.pipnet import PIPNet
     from pipnet.self_training.curriculum import Curriculum, curriculum_of
@@ -38,7 +37,7 @@ with needs("train", __name__):
     from pipnet.train import announce, build_training_data
     from pipnet.training import distributed
     from pipnet.training.distributed import Processes
-    from pipnet.training.setup import TrainingData, build_network, called, training_record
+    from pipnet.training.setup import TrainingData, build_network, called, training_record, weights_file
     from pipnet.training.state import TrainingError
 
 _WHERE = ("unlabelled", "face_store")  # say where the photos and their faces lie; which ones they are is compared
@@ -101,8 +100,7 @@ def self_train(settings: dict[str, Any], processes: Processes) -> Path:
     training_data, teacher = build_training_data(settings), None
     if settings["teacher"] is not None:
         copy = folder / TEACHER_COPY  # what a run resumes with, even when the file itself is gone
-        named = SHIPPED_WEIGHTS if settings["teacher"] == "shipped" else Path(settings["teacher"])
-        teacher = copy if copy.is_file() else named
+        teacher = copy if copy.is_file() else weights_file(settings["teacher"])
         training_data = taught_by(teacher, training_data)
     net = build_network(settings, training_data, seed=settings["seed"])
     # What would fail after the first hour of work is said before it.
@@ -184,7 +182,7 @@ def export(settings: dict[str, Any], processes: Processes) -> Path:
     if not settings["unlabelled"]:
         raise ValueError(f"{_EXPORT_FLAG} chooses among photos: set unlabelled=[FOLDER]")
     named = settings["teacher"] or settings["init_from"] or "shipped"
-    model = checkpoint.load(SHIPPED_WEIGHTS if named == "shipped" else Path(named))
+    model = checkpoint.load(weights_file(named))
     if processes.from_main(lambda: folder.exists() and exported(folder) is None):
         raise ValueError(f"{folder} is there and no export; choose another folder=FOLDER, or move it away")
     found = _ingested(settings, processes)

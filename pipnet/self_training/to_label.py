@@ -204,7 +204,10 @@ def _label_studio(
 
 
 def _labelling_config(layout: PointLayout) -> str:
-    labels = "\n".join(f"    <Label value={quoteattr(name)}/>" for name in layout.names)
+    # By the index its own COCO export puts points in order.
+    labels = "\n".join(
+        f'    <Label value={quoteattr(name)} model_index="{index}"/>' for index, name in enumerate(layout.names)
+    )
     return (
         '<View>\n  <Image name="image" value="$image" zoom="true" zoomControl="true"/>\n'
         f'  <KeyPointLabels name="points" toName="image" strokeWidth="3">\n{labels}\n  </KeyPointLabels>\n</View>\n'

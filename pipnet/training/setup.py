@@ -17,6 +17,7 @@ import torch
 
 from pipnet.data.dataset import FaceCrops, MixedFaces
 from pipnet.data.sample import Sample
+from pipnet.inference.landmarker import SHIPPED_WEIGHTS
 from pipnet.layouts import PointLayout
 from pipnet.model import checkpoint
 from pipnet.model.network import LandmarkNet
@@ -56,9 +57,14 @@ def build_network(settings: Mapping[str, Any], training_data: TrainingData, *, s
         arguments["flips"] = list(training_data.layout.mirror)
     net = called(kind, "model", arguments, mean_face=training_data.mean_face)
     if settings["init_from"]:
-        start = checkpoint.load(settings["init_from"])
+        start = checkpoint.load(weights_file(settings["init_from"]))
         checkpoint.load_weights(net, start.net.state_dict(), source=str(settings["init_from"]))
     return net
+
+
+def weights_file(named: str) -> Path:
+    """Where the weights lie that ``init_from`` or ``teacher`` names."""
+    return SHIPPED_WEIGHTS if named == "shipped" else Path(named)
 
 
 def train_network(
