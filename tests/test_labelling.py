@@ -492,7 +492,7 @@ def commands_of_the_page():
 @pytest.mark.slow
 def test_the_commands_of_the_page_run(tmp_path, monkeypatch, photos):
     """In their order, in a folder with photos; but for a hundred photos a few, and trainings of one epoch."""
-    few = {"100": "6"}
+    few = {"100": "8", "fit.batch_size=16": "fit.batch_size=4"}
     short = {
         "train": ["fit.epochs=1", "fit.validate_every=1", "fit.progress_bar=false"],
         "self-train": [
@@ -516,7 +516,7 @@ def test_the_commands_of_the_page_run(tmp_path, monkeypatch, photos):
         if len(ran) == 1:  # people label
             (folder / "train.json").write_text(json.dumps(unfoldered(as_cvat(folder, moved))))
     assert ran == ["self-train", "inspect", "train", "self-train", "evaluate", "evaluate", "self-train"]
-    assert len(table(tmp_path / "runs" / "second" / "to_label")) == 6
+    assert len(table(tmp_path / "runs" / "second" / "to_label")) == 8
 
 
 def unfoldered(coco):
