@@ -41,7 +41,7 @@ with needs("train", __name__):
     from pipnet.training.state import TrainingError
 
 _WHERE = ("unlabelled", "face_store")  # say where the photos and their faces lie; which ones they are is compared
-_EXPORT, _EXPORT_FLAG = "export_for_labelling", "--export-for-labelling"
+_EXPORT_FLAG = "--export-for-labelling"
 
 
 def main() -> None:
@@ -68,7 +68,7 @@ def flag_as_key(arguments: Sequence[str]) -> list[str]:
             if not value.isdecimal():
                 says = f"{_EXPORT_FLAG} needs a number of photos, as {_EXPORT_FLAG} 100; got {value!r}"
                 sys.exit(failure("self_train", says))
-            word = f"{_EXPORT}={value}"
+            word = f"export_for_labelling={value}"
         keys.append(word)
     return keys
 
@@ -77,7 +77,7 @@ def flag_as_key(arguments: Sequence[str]) -> list[str]:
 def _main(cfg: DictConfig) -> None:
     """Self-train as the config says."""
     settings = plain(cfg)
-    work = self_train if settings[_EXPORT] is None else export
+    work = self_train if settings["export_for_labelling"] is None else export
     try:
         with distributed.join_processes(settings["device"]) as processes:
             work(settings, processes)
@@ -96,7 +96,7 @@ def self_train(settings: dict[str, Any], processes: Processes) -> Path:
     """
     curriculum, folder = build_curriculum(settings), Path(settings["folder"])
     options = called(Options, "self_training", settings["self_training"])
-    config = {key: value for key, value in settings.items() if key not in (*_WHERE, _EXPORT)}
+    config = {key: value for key, value in settings.items() if key not in (*_WHERE, "export_for_labelling")}
     training_data, teacher = build_training_data(settings), None
     if settings["teacher"] is not None:
         copy = folder / TEACHER_COPY  # what a run resumes with, even when the file itself is gone
@@ -176,7 +176,7 @@ def export(settings: dict[str, Any], processes: Processes) -> Path:
     Raises:
         ValueError, OSError, TrainingError: What the user can mend, in one sentence.
     """
-    count, folder = settings[_EXPORT], Path(settings["folder"]) / FOLDER
+    count, folder = settings["export_for_labelling"], Path(settings["folder"]) / FOLDER
     if not isinstance(count, int) or isinstance(count, bool) or count < 2:
         raise ValueError(f"{_EXPORT_FLAG} must be a whole number of photos from 2, got {count!r}")
     if not settings["unlabelled"]:

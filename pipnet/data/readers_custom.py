@@ -256,7 +256,7 @@ def _load_coco(path: Path, layout: PointLayout) -> tuple[dict[Any, list[_Object]
         raise ValueError(f"{path}: not JSON ({error}); export it again") from error
     except RecursionError as error:
         raise ValueError(f"{path}: not COCO keypoints, but brackets in brackets; export it again") from error
-    if isinstance(content, list):
+    if isinstance(content, list) and content:
         content = coco_of_label_studio(content, path, layout)
     photos: dict[Any, list[_Object]] = {}
     try:
