@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import csv
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -42,6 +43,38 @@ def replacing(path: str | Path) -> Iterator[Path]:
             raise OSError(
                 error.errno, f"{path} can't be written: {error.strerror}; free disk space or choose another folder"
             ) from error
+        raise
+
+
+@contextmanager
+def making_folder(path: Path) -> Iterator[Path]:
+    """A temporary folder to fill, which takes the name ``path`` when the block ends well; ``path`` must not be there.
+
+    Its files are flushed to the disk before. What a killed process left of an earlier one is swept up.
+
+    Raises:
+        OSError: It can't be written (a full disk); the message names ``path``, and nothing is left.
+    """
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for leftover in path.parent.glob(f".{path.name}-*"):
+            shutil.rmtree(leftover, ignore_errors=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+        yield temporary
+        for file in temporary.rglob("*"):
+            if file.is_file():
+                with file.open("rb+") as opened:
+                    os.fsync(opened.fileno())
+        os.chmod(temporary, 0o777 & ~_umask())
+        os.rename(temporary, path)
+    except BaseException as error:
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
+        if isinstance(error, OSError) and error.errno is not None:
+            reason = os.strerror(error.errno)  # the error's own words may have the temporary name
+            said = f"{path} can't be written: {reason}; free disk space or choose another folder"
+            raise OSError(error.errno, said) from error
         raise
 
 

@@ -4,6 +4,7 @@ python -m pipnet.self_train experiment=self_train_drawn                    # syn
 python -m pipnet.self_train unlabelled=[DIR] curriculum=paper recipe=paper # the paper's: labels of 300W, your photos
 python -m pipnet.self_train unlabelled=[DIR] teacher=shipped               # from the weights that come with pipnet
 torchrun --nproc-per-node 4 -m pipnet.self_train unlabelled=[DIR,LIST.txt] # several processes share all of it
+python -m pipnet.self_train --export-for-labelling 100 unlabelled=[DIR]    # the photos to label, with points on them
 
 Faces are found in the photos once; then every stage of the curriculum is a training, whose network labels the faces for
 the next. The same command again resumes where a killed run stopped.
@@ -11,12 +12,13 @@ the next. The same command again resumes where a killed run stopped.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pipnet.console import needs
+from pipnet.console import failure, needs
 
 with needs("train", __name__):
     import numpy as np
@@ -28,9 +30,10 @@ with needs("train", __name__):
     from pipnet.model.pipnet import PIPNet
     from pipnet.self_training.curriculum import Curriculum, curriculum_of
     from pipnet.self_training.face_store import UnlabelledFaces
-    from pipnet.self_training.ingest import FaceRules, ingest
+    from pipnet.self_training.ingest import FaceRules, Ingested, ingest
     from pipnet.self_training.loop import TEACHER_COPY, Options, SelfTraining
     from pipnet.self_training.stages import StageRecords, stage_table
+    from pipnet.self_training.to_label import FOLDER, export_for_labelling, exported
     from pipnet.train import announce, build_training_data
     from pipnet.training import distributed
     from pipnet.training.distributed import Processes
@@ -38,15 +41,46 @@ with needs("train", __name__):
     from pipnet.training.state import TrainingError
 
 _WHERE = ("unlabelled", "face_store")  # say where the photos and their faces lie; which ones they are is compared
+_EXPORT_FLAG = "--export-for-labelling"
+
+
+def main() -> None:
+    """The command: Hydra's, and the one option beside its keys."""
+    sys.argv[1:] = flag_as_key(sys.argv[1:])
+    _main()
+
+
+def flag_as_key(arguments: Sequence[str]) -> list[str]:
+    """``--export-for-labelling N`` as the key of the config that it is.
+
+    Raises:
+        SystemExit: There is no number behind it; one sentence.
+
+    Example:
+        >>> flag_as_key(["--export-for-labelling", "100", "seed=1"])
+        ['export_for_labelling=100', 'seed=1']
+    """
+    keys, words = [], iter(arguments)
+    for word in words:
+        name, given, value = word.partition("=")
+        if name == _EXPORT_FLAG:
+            value = value if given else next(words, "")
+            if not value.isdecimal():
+                says = f"{_EXPORT_FLAG} needs a number of photos, as {_EXPORT_FLAG} 100; got {value!r}"
+                sys.exit(failure("self_train", says))
+            word = f"export_for_labelling={value}"
+        keys.append(word)
+    return keys
 
 
 @command("self_train")
-def main(cfg: DictConfig) -> None:
+def _main(cfg: DictConfig) -> None:
     """Self-train as the config says."""
     settings = plain(cfg)
+    work = self_train if settings["export_for_labelling"] is None else export
     try:
         with distributed.join_processes(settings["device"]) as processes:
-            self_train(settings, processes)
+            work(settings, processes)
     except KeyboardInterrupt:  # where nothing listens for it: every part of the work can be cut short
         raise TrainingError(f"stopped on request; the same command resumes from {settings['folder']}") from None
 
@@ -62,8 +96,8 @@ def self_train(settings: dict[str, Any], processes: Processes) -> Path:
     """
     curriculum, folder = build_curriculum(settings), Path(settings["folder"])
     options = called(Options, "self_training", settings["self_training"])
-    rules = called(FaceRules, "rules", settings["rules"])
-    config = {key: value for key, value in settings.items() if key not in _WHERE}
+    called(FaceRules, "rules", settings["rules"])  # what is wrong there shows before faces are read
+    config = {key: value for key, value in settings.items() if key not in (*_WHERE, "export_for_labelling")}
     training_data, teacher = build_training_data(settings), None
     if settings["teacher"] is not None:
         copy = folder / TEACHER_COPY  # what a run resumes with, even when the file itself is gone
@@ -98,7 +132,7 @@ def self_train(settings: dict[str, Any], processes: Processes) -> Path:
     records = StageRecords(folder, config, processes)
     if processes.is_main:
         announce(settings, training_data, net)
-    unlabelled = _unlabelled_faces(settings, rules, records, processes) if curriculum.learns_unlabelled else None
+    unlabelled = _unlabelled_faces(settings, records, processes) if curriculum.learns_unlabelled else None
     about = records.unlabelled if curriculum.learns_unlabelled else None
     record = training_record(config, training_data) | {"unlabelled": about}
     run = SelfTraining(settings, options, curriculum, training_data, unlabelled, records, processes, teacher, record)
@@ -146,9 +180,64 @@ def taught_by(teacher: Path, training_data: TrainingData) -> TrainingData:
     return replace(training_data, mean_face=np.array(loaded.net.arguments["mean_face"]))
 
 
-def _unlabelled_faces(
-    settings: dict[str, Any], rules: FaceRules, records: StageRecords, processes: Processes
-) -> UnlabelledFaces:
+def export(settings: dict[str, Any], processes: Processes) -> Path:
+    """Choose photos to label and write them, with points, into ``to_label`` in the run's folder.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ValueError, OSError, TrainingError: What the user can mend, in one sentence.
+    """
+    count, folder = settings["export_for_labelling"], Path(settings["folder"]) / FOLDER
+    if not isinstance(count, int) or isinstance(count, bool) or count < 2:
+        raise ValueError(f"{_EXPORT_FLAG} must be a whole number of photos from 2, got {count!r}")
+    if not settings["unlabelled"]:
+        raise ValueError(f"{_EXPORT_FLAG} chooses among photos: set unlabelled=[FOLDER]")
+    named = settings["teacher"] or settings["init_from"] or "shipped"
+    model = checkpoint.load(weights_file(named))
+    if processes.from_main(lambda: folder.exists() and exported(folder) is None):
+        raise ValueError(f"{folder} is there and no export; choose another folder=FOLDER, or move it away")
+    found = _ingested(settings, processes)
+    model.net.to(processes.device)
+    more = {"count": count, "seed": settings["seed"], "progress": settings["fit"]["progress_bar"]}
+    sources = processes.from_main(lambda: _sources(settings))
+    says = processes.from_main(lambda: export_for_labelling(model, found.faces, folder, sources=sources, **more))
+    if processes.is_main:
+        print(says)
+    return folder
+
+
+def _sources(settings: Mapping[str, Any]) -> list[str | Path]:
+    """Where the photos lie; of a source that is arguments instead, photos of synthetic faces are written first."""
+    sources, folder = settings["unlabelled"], Path(settings["folder"]) / "drawn_photos"
+
+    def place(source: str | Mapping[str, Any]) -> str | Path:
+        if not isinstance(source, Mapping):
+            return source
+        own = folder / "_".join(str(source[key]) for key in sorted(source))
+        return called(write_synthetic_photos, "unlabelled", source, folder=own)
+
+    return [place(source) for source in ([sources] if isinstance(sources, str | Mapping) else sources)]
+
+
+def _ingested(settings: Mapping[str, Any], processes: Processes) -> Ingested:
+    """The faces in the photos; says how many there are."""
+    ingested = ingest(
+        processes.from_main(lambda: _sources(settings)),
+        Path(settings["face_store"]),
+        processes=processes,
+        detector=settings["detector"],
+        rules=called(FaceRules, "rules", settings["rules"]),
+        face_size=settings["face_size"],
+        progress=settings["fit"]["progress_bar"],
+    )
+    if processes.is_main:
+        print(f"unlabelled: {ingested}")
+    return ingested
+
+
+def _unlabelled_faces(settings: dict[str, Any], records: StageRecords, processes: Processes) -> UnlabelledFaces:
     """Ingest the photos, unless the run has their faces already."""
     store, sources, known = Path(settings["face_store"]), settings["unlabelled"], records.unlabelled
     if isinstance(sources, str | Mapping):
@@ -162,27 +251,10 @@ def _unlabelled_faces(
             return False
         return True
 
-    def place(source: str | Mapping[str, Any]) -> str | Path:
-        """Where photos lie; a source that is arguments instead has photos of synthetic faces written first."""
-        if not isinstance(source, Mapping):
-            return source
-        folder = Path(settings["folder"]) / "drawn_photos" / "_".join(str(source[key]) for key in sorted(source))
-        return called(write_synthetic_photos, "unlabelled", source, folder=folder)
-
     if known and known["sources"] == sources and processes.from_main(lambda: has(known["digest"])):
         return UnlabelledFaces(store, known["digest"])
-    ingested = ingest(
-        processes.from_main(lambda: [place(source) for source in sources]),
-        store,
-        processes=processes,
-        detector=settings["detector"],
-        rules=rules,
-        face_size=settings["face_size"],
-        progress=settings["fit"]["progress_bar"],
-    )
+    ingested = _ingested(settings, processes)
     faces, counts = ingested.faces, ingested.counts
-    if processes.is_main:
-        print(f"unlabelled: {ingested}")
     records.learns_from({"sources": sources, "faces": len(faces), "counts": counts, "digest": faces.digest})
     return faces
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from pipnet.data.images import BadSampleError, header_size, image_size
+from pipnet.data.pre_annotations import PRE_ANNOTATIONS, coco_of_label_studio, read_pre_annotations
 from pipnet.data.sample import BadItems, Sample, Validation, check_options, require, sample_at, wanted_keys
 from pipnet.files import csv_rows, read_text
 from pipnet.layouts import PointLayout
@@ -31,6 +32,7 @@ def read_csv(
     file: str = "labels.csv",
     images: str = ".",
     validation: Validation = "include",
+    exported: str = PRE_ANNOTATIONS,
 ) -> list[Sample]:
     """Your own set as a CSV file, one line a face, with a header: UTF-8 or UTF-16, with commas, semicolons or tabs.
 
@@ -44,6 +46,8 @@ def read_csv(
         images: Folder that the image column is relative to, relative to ``root``.
         validation: As elsewhere, but picked by :func:`~pipnet.data.sample.wanted_keys`: a validation part without a
             file of its own.
+        exported: What ``--export-for-labelling`` of self-training wrote, relative to ``root``. Where it is there, the
+            photos that it chose at random validate.
     """
     check_options(validation=validation)
     path = require(root / file, "a CSV file with the columns image,x0,y0,x1,y1,...")
@@ -95,7 +99,9 @@ def read_csv(
         faces_of[photo] += 1  # counted before anything is skipped: names stay the same
         default_name = photo if faces_of[photo] == 1 else f"{photo}#{faces_of[photo]}"
         rows.append((f"{path}, line {number}", row, default_name, Path(photo).stem))
-    wanted = wanted_keys((stem for *_, row, _, stem in rows if isinstance(row, dict)), validation)
+    before = read_pre_annotations(root / exported, layout)
+    part = wanted_keys if before is None else before.part
+    wanted = part((stem for *_, row, _, stem in rows if isinstance(row, dict)), validation)
     # A line without a photo is on both sides of the validation split: it is said wherever the file is read.
     return list(bad.collect([row[:3] for row in rows if isinstance(row[1], str) or row[3] in wanted], read))
 
@@ -158,13 +164,14 @@ def read_coco(
     validation: Validation = "include",
     box: str = "points",
     category: str | None = None,
+    exported: str = PRE_ANNOTATIONS,
 ) -> list[Sample]:
     """Your own set as COCO-keypoints JSON: ``images`` (id, file_name) and ``annotations`` (image_id, keypoints, bbox).
 
     Keypoints are ``x, y, v`` for each point of the layout, flat or as triples, in pixels, taken as 0-based: v = 0 is
     not labelled, 1 hidden (``occluded``), 2 visible. Where ``categories`` has the names of the layout's points in
     another order, points are put in the layout's, and a warning says so. Names are the photo's path and the
-    annotation's id, ``a.jpg#17``.
+    annotation's id, ``a.jpg#17``. Label Studio's own JSON is read as well, one face a task.
 
     Args:
         file: The JSON file, relative to ``root``.
@@ -173,10 +180,15 @@ def read_coco(
         box: ``points`` for the tight box of the points, ``rectangle`` for ``bbox`` (x, y, width, height).
         category: Name of the category that is read; None takes the only one, or the one that has the layout's names,
             or the one called face. How many annotations of others there are is logged.
+        exported: What ``--export-for-labelling`` of self-training wrote, relative to ``root``. Where it is there, its
+            photos are matched by their names: those that it chose at random validate, pixels are taken as CVAT and
+            Label Studio count them, faces with left and right exchanged are bad items, and how many points were never
+            moved is logged.
     """
     check_options(box=box, validation=validation)
     path = require(root / file, "a COCO-keypoints JSON file with images and annotations")
-    photos, annotations, categories = _load_coco(path)
+    photos, annotations, categories = _load_coco(path, layout)
+    before = read_pre_annotations(root / exported, layout)
     orders = _face_categories(path, categories, layout, category)
     names: set[str] = set()
     others: Counter[str] = Counter()
@@ -204,10 +216,11 @@ def read_coco(
         _check_size(photo, image, where)
         points, visibility = _coco_points(annotation, layout, where)
         order = orders.get(_plain(annotation.get("category_id")), next(iter(orders.values()), slice(None)))
+        points = points[order] if before is None else before.corrected(photo["file_name"], points[order], where)
         sample = sample_at(
             where,
             image=image,
-            points=points[order],
+            points=points,
             name=f"{photo['file_name']}#{number}",
             box=_coco_box(annotation, where) if box == "rectangle" else None,
             occluded=visibility[order] == 1,
@@ -221,9 +234,13 @@ def read_coco(
         _log.warning("%s: annotations of other categories than %s are left aside: %s", path, taken, counts)
     ids = [_plain(annotation.get("image_id")) for _, annotation, _ in items]
     stem_of = {kind: Path(photos[kind][0]["file_name"]).stem for kind in ids if kind in photos}
-    wanted = wanted_keys(stem_of.values(), validation) | {None}
+    wanted = (wanted_keys if before is None else before.part)(stem_of.values(), validation) | {None}
     # An annotation without a photo is on both sides of the validation split: it is said wherever the file is read.
-    return list(bad.collect([item for item, kind in zip(items, ids, strict=True) if stem_of.get(kind) in wanted], read))
+    chosen = [item for item, kind in zip(items, ids, strict=True) if stem_of.get(kind) in wanted]
+    samples = list(bad.collect(chosen, read))
+    if before is not None:
+        before.report()
+    return samples
 
 
 def _plain(value: Any) -> Any:
@@ -231,14 +248,15 @@ def _plain(value: Any) -> Any:
     return value if isinstance(value, int | str | float) else None
 
 
-def _load_coco(path: Path) -> tuple[dict[Any, list[_Object]], list[_Object], dict[Any, _Object]]:
+def _load_coco(path: Path, layout: PointLayout) -> tuple[dict[Any, list[_Object]], list[_Object], dict[Any, _Object]]:
     """Photos by id, of which there should be one, annotations, and categories by id."""
     try:
-        content = json.loads(read_text(path))
+        read: Any = json.loads(read_text(path))
     except json.JSONDecodeError as error:
         raise ValueError(f"{path}: not JSON ({error}); export it again") from error
     except RecursionError as error:
         raise ValueError(f"{path}: not COCO keypoints, but brackets in brackets; export it again") from error
+    content: Any = coco_of_label_studio(read, path, layout) if isinstance(read, list) and read else read
     photos: dict[Any, list[_Object]] = {}
     try:
         for image in content["images"]:

@@ -374,6 +374,19 @@ class UnlabelledFaces:
         scale = (box[1] - box[0]) / (crop_box[1] - crop_box[0])
         return fsdecode(columns[0]), box[0] + (points - crop_box[0]) * scale
 
+    def photo_size(self, index: int) -> tuple[int, int]:
+        """Width and height of the photo that a face is in, upright."""
+        width, height = self._face("width, height", index, "JOIN photos ON photos.digest = photo")
+        return width, height
+
+    def largest_of_each_photo(self) -> np.ndarray:
+        """The faces of which no other in the same photo is larger, ``(P,)`` int64, ascending."""
+        # Of a group SQLite gives the row that has the maximum.
+        query = "SELECT selected.id, max(size) FROM selected JOIN faces USING (photo, number)"
+        query += " WHERE selected.id BETWEEN ? AND ? GROUP BY photo"
+        rows = self.database.each(query, [self._first, self._first + self._count - 1])
+        return np.sort(np.fromiter((row - self._first for row, _ in rows), np.int64))
+
     def _face(self, columns: str, index: int, joined: str = "") -> tuple[Any, ...]:
         query = f"SELECT {columns} FROM selected JOIN faces USING (photo, number) {joined} WHERE selected.id = ?"
         found = self.database.rows(query, [self._first + range(self._count)[index]])

@@ -237,7 +237,9 @@ class Teacher:
                 points, scores = points[:, mirror] + right[:, None], scores[:, mirror]
             views.append((points, scores, face_scores))
         means = [np.mean(part, axis=0) for part in zip(*views, strict=True)]
-        yaws = np.array([_yaw(face, image, self.layout) for face, image in zip(means[0], images, strict=True)])
+        yaws = np.array(
+            [yaw_of(face, image.shape[1::-1], self.layout) for face, image in zip(means[0], images, strict=True)]
+        )
         return Estimate(*(part.astype(np.float32) for part in (*means, angles, yaws)))
 
     def _crop(self, square: np.ndarray, angle: float, name: int, view: int) -> Crop:
@@ -259,13 +261,16 @@ class Teacher:
         return np.stack(points), scores, face_scores
 
 
-def _yaw(points: np.ndarray, image: np.ndarray, layout: PointLayout) -> float:
-    """Degrees; NaN for a layout without the 68 points of 300W, or points that are no face."""
+def yaw_of(points: np.ndarray, size: tuple[int, int], layout: PointLayout) -> float:
+    """How far a head looks to the picture's right, degrees, by its points ``(N, 2)`` on one of a width and height.
+
+    NaN for a layout without the 68 points of 300W, and for points that are no face.
+    """
     known = get_layout("300w_68")
     if not can_map(layout, known):
         return np.nan
     try:
-        return float(head_angles(map_points(points[None], layout, known), (image.shape[1], image.shape[0]))[0, 0])
+        return float(head_angles(map_points(points[None], layout, known), size)[0, 0])
     except (ValueError, cv2.error):  # all points on one spot, or nearly
         return np.nan
 
