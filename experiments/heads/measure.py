@@ -61,8 +61,12 @@ def interval(value: Any) -> dict[str, float]:
 
 
 def risk_coverage(run: Run, of_set: str) -> list[float]:
-    """NME, percent, of the best-scored tenth of the faces, two tenths and so on."""
+    """NME, percent, of the best-scored tenth of the faces, two tenths and so on.
+
+    Coordinates have scores that tell faces apart where they look at the mirror image too.
+    """
     content = read_kept(run)
+    content = content.get("flips") or content
     values = np.array(content["errors"][of_set])[np.argsort(-np.array(content["face_scores"][of_set]), kind="stable")]
     return [round(float(values[: round(len(values) * share / 10)].mean()), 4) for share in range(1, 11)]
 
@@ -75,6 +79,7 @@ def measure() -> dict[str, Any]:
         if not runs:
             continue
         first = read_kept(runs[0])
+        flipped = first.get("flips", {}).get("errors", {})
         tries = [Run(name, rate=rate) for rate in RATES] if head.tuned else []
         heads[name] = {
             "title": head.title,
@@ -88,6 +93,7 @@ def measure() -> dict[str, Any]:
             "sets": {of_set: figures(name, of_set) for of_set in SETS},
             "box_noise": first["box_noise"],
             "decoders": first["decoders"],
+            "flips": {of_set: mean_of(np.array(values) / 100) for of_set, values in flipped.items()},
             "int8": {"mean": mean_of(np.array(first["int8"]["common"]) / 100)},
             "risk_coverage": {of_set: risk_coverage(runs[0], of_set) for of_set in ("common", "wflw", "infants")},
         }

@@ -18,20 +18,27 @@ import subprocess
 import sys
 import time
 import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
+
+import numpy as np
 
 from experiments.heads.heads import BATCH, HEADS, RATES, Run, all_runs
 from experiments.record import claimed, command_line, write
 from experiments.roll.measure import infants
 from pipnet.benchmark.machine import describe
 from pipnet.data.datasets import read_dataset
+from pipnet.data.images import read_image
 from pipnet.data.sample import Sample
 from pipnet.data.transforms import Augment
-from pipnet.evaluation.evaluate import Evaluation, box_noise_curve, evaluate
+from pipnet.evaluation.faces import jitter_boxes, true_points
 from pipnet.export.faces import calibration_crops
-from pipnet.inference.landmarker import FaceLandmarker
+from pipnet.geometry import crop_of_square, crop_squares, roll_angles, tight_box
+from pipnet.inference.runtimes import TorchRuntime, open_runtime
 from pipnet.layouts import PointLayout, get_layout
+from pipnet.metrics import nme, norm_distances
 from pipnet.model import checkpoint
 from pipnet.model.onnx_graph import export_onnx
 from pipnet.model.rivals.coordinate import CoordinateNet
@@ -43,6 +50,7 @@ KEPT = HERE / "runs"
 LAYOUT, WFLW = get_layout("300w_68"), get_layout("wflw_98")
 NOISE = (0.0, 0.05, 0.1, 0.15, 0.2)
 INT8_FACES = 128  # training faces that calibrate int8
+Network: TypeAlias = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray, np.ndarray]]  # crops to points and scores
 DECODERS = ("argmax", "quarter", "soft_argmax", "dark", "cauchy")
 
 
@@ -94,80 +102,121 @@ def command(run: Run, runs: Path, data_root: Path) -> list[str]:
     return [sys.executable, "-m", "pipnet.train", *arguments, f"data_root={data_root}", f"folder={runs / run.name}"]
 
 
-def test_sets(data_root: Path) -> dict[str, tuple[list[Sample], PointLayout, str]]:
-    """Set to its faces, their layout, and what errors are divided by."""
-    common, _ = read_dataset("300w", root=data_root / "300W", layout=LAYOUT, part="common")
+@dataclass(frozen=True)
+class Faces:
+    """Faces of a set as a network is measured on them: one plain crop of each, upright by its labels.
+
+    The search for tilted heads of :class:`FaceLandmarker` is off: it goes by scores, and not every head has such.
+    """
+
+    samples: list[Sample]
+    true: np.ndarray  # (F, 68, 2), source pixels
+    norm: np.ndarray  # (F,), what errors are divided by
+    angles: np.ndarray  # (F,), degrees clockwise
+    boxes: np.ndarray  # (F, 4), tight in the frame in which the face is upright
+
+    @classmethod
+    def of(cls, samples: list[Sample], layout: PointLayout, norm: str, upright: np.ndarray | None = None) -> Faces:
+        """``upright`` are the points of an upright face, by which faces are turned; None leaves them as they are."""
+        true = true_points(samples, layout, LAYOUT)
+        angles = np.zeros(len(true)) if upright is None else roll_angles(true, upright)
+        return cls(samples, true, norm_distances(true, LAYOUT)[norm], angles, tight_box(true, angles))
+
+    def errors(
+        self, network: Network, crop_scale: float, size: int, boxes: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """NME and face score of each, both ``(F,)``; in other boxes than their own where these are given."""
+        squares = crop_squares(self.boxes if boxes is None else boxes, crop_scale)
+        crops = [crop_of_square(square, size, angle) for square, angle in zip(squares, self.angles, strict=True)]
+        predicted, scores = [], []
+        for first in range(0, len(crops), BATCH):
+            part = slice(first, first + BATCH)
+            cut = zip(crops[part], self.samples[part], strict=True)
+            units, _, of_faces = network(np.stack([crop.warp(read_image(sample.image)) for crop, sample in cut]))
+            points = zip(crops[part], np.asarray(units, dtype=np.float64), strict=True)
+            predicted += [crop.from_unit(unit) for crop, unit in points]
+            scores.append(of_faces)
+        return nme(np.stack(predicted), self.true, self.norm), np.concatenate(scores)
+
+
+def sets_of(data_root: Path, upright: np.ndarray) -> dict[str, Faces]:
+    """Validation and test sets."""
+
+    def of_300w(**part: Any) -> list[Sample]:
+        return read_dataset("300w", root=data_root / "300W", layout=LAYOUT, **part)[0]
+
     wflw, _ = read_dataset("wflw", root=data_root / "WFLW", layout=WFLW, part="test")
-    infant = infants(data_root / "infants" / "test")
     return {
-        "common": (common, LAYOUT, "outer_eye"),
-        "wflw": (wflw, WFLW, "box"),
-        "infants": (infant, LAYOUT, "outer_eye"),
+        "validation": Faces.of(of_300w(part="train", validation="only"), LAYOUT, "outer_eye"),
+        "common": Faces.of(of_300w(part="common"), LAYOUT, "outer_eye"),
+        "wflw": Faces.of(wflw, WFLW, "box"),
+        "infants": Faces.of(infants(data_root / "infants" / "test"), LAYOUT, "outer_eye", upright),
     }
 
 
 def measured(run: Run, best: Path, data_root: Path) -> dict[str, Any]:
-    """Errors and scores of every face, and the error over box noise and decoders for the first seed."""
-    landmarker = FaceLandmarker.load(best, runtime="torch", threads=1)
-    held_out, _ = read_dataset("300w", root=data_root / "300W", layout=LAYOUT, part="train", validation="only")
-    sets = test_sets(data_root)
-    results: dict[str, tuple[Evaluation, str]] = {
-        name: (evaluate(landmarker, samples, layout=layout), norm) for name, (samples, layout, norm) in sets.items()
-    }
-    results["validation"] = evaluate(landmarker, held_out, layout=LAYOUT), "outer_eye"
-    figures: dict[str, Any] = {
-        "errors": {name: _percent(result.errors(norm)) for name, (result, norm) in results.items()},
-        "face_scores": {name: [round(float(s), 4) for s in result.scores] for name, (result, _) in results.items()},
-    }
+    """Errors and scores of every face; of the first seed also over box noise, by decoder, in int8, with flips."""
+    loaded = checkpoint.load(best)
+    sets = sets_of(data_root, np.array(loaded.net.arguments["mean_face"]))
+    crop = loaded.crop_scale, loaded.net.input_size
+    figures = errors_and_scores(loaded, sets)
     if run.seed == 0 and run.percent == 100:
-        curve = box_noise_curve(landmarker, sets["common"][0], layout=LAYOUT, levels=NOISE)
-        figures["box_noise"] = {str(level.level): _percent([level.statistics["mean"].value])[0] for level in curve}
-        figures["decoders"] = by_decoder(checkpoint.load(best), held_out, sets["common"][0])
-        figures["flips"] = with_flips(checkpoint.load(best), held_out, sets)
-        figures["int8"] = in_8_bits(best, data_root, sets)
+        common, network = sets["common"], TorchRuntime(loaded.net)
+        noisy = {level: jitter_boxes(common.boxes, level, level, seed=0) for level in NOISE}
+        figures["box_noise"] = {
+            str(level): _percent([common.errors(network, *crop, boxes)[0].mean()])[0] for level, boxes in noisy.items()
+        }
+        figures["int8"] = in_8_bits(best, data_root, common)
+        figures["decoders"] = by_decoder(loaded, sets)
+        figures["flips"] = with_flips(loaded, sets)
     return figures
 
 
-def by_decoder(loaded: checkpoint.LoadedModel, held_out: list[Sample], common: list[Sample]) -> dict[str, Any]:
+def errors_and_scores(loaded: checkpoint.LoadedModel, sets: Mapping[str, Faces]) -> dict[str, Any]:
+    """In percent, and from 0 to 1, of every face of each set."""
+    crop = loaded.crop_scale, loaded.net.input_size
+    found = {name: faces.errors(TorchRuntime(loaded.net), *crop) for name, faces in sets.items()}
+    return {
+        "errors": {name: _percent(errors) for name, (errors, _) in found.items()},
+        "face_scores": {name: [round(float(score), 4) for score in scores] for name, (_, scores) in found.items()},
+    }
+
+
+def by_decoder(loaded: checkpoint.LoadedModel, sets: Mapping[str, Faces]) -> dict[str, Any]:
     """NME of heatmaps by each decoder, on validation faces and Common-554; empty for other networks."""
     net, figures = loaded.net, {}
     if not isinstance(net, HeatmapNet):
         return {}
+    own, chosen = net.decoder, {name: sets[name] for name in ("validation", "common")}
     for decoder in DECODERS:
         net.decoder = decoder
-        landmarker = FaceLandmarker.from_model(loaded)
-        parts = {"validation": held_out, "common": common}
-        errors = {name: evaluate(landmarker, samples, layout=LAYOUT).errors() for name, samples in parts.items()}
-        figures[decoder] = {name: _percent([values.mean()])[0] for name, values in errors.items()}
+        errors = errors_and_scores(loaded, chosen)["errors"]
+        figures[decoder] = {name: round(float(np.mean(values)), 4) for name, values in errors.items()}
+    net.decoder = own
     return figures
 
 
-def with_flips(loaded: checkpoint.LoadedModel, held_out: list[Sample], sets: dict[str, Any]) -> dict[str, Any]:
+def with_flips(loaded: checkpoint.LoadedModel, sets: Mapping[str, Faces]) -> dict[str, Any]:
     """Errors and scores of coordinates that look at the mirror image too; empty for other networks."""
     net = loaded.net
     if not isinstance(net, CoordinateNet):
         return {}
     net.flips = list(LAYOUT.mirror)
     augment = Augment(**loaded.training["config"]["transform"])
+    held_out = sets["validation"].samples
     net.calibrate(calibrate(net, held_out, LAYOUT, crop_scale=loaded.crop_scale, augment=augment))
-    landmarker = FaceLandmarker.from_model(loaded)
-    results = {name: (evaluate(landmarker, faces, layout=of), norm) for name, (faces, of, norm) in sets.items()}
-    return {
-        "errors": {name: _percent(result.errors(norm)) for name, (result, norm) in results.items()},
-        "face_scores": {name: [round(float(s), 4) for s in result.scores] for name, (result, _) in results.items()},
-    }
+    return errors_and_scores(loaded, sets)
 
 
-def in_8_bits(best: Path, data_root: Path, sets: dict[str, Any]) -> dict[str, list[float]]:
+def in_8_bits(best: Path, data_root: Path, common: Faces) -> dict[str, list[float]]:
     """Errors of the int8 graph on ONNX Runtime, of every face of Common-554."""
     samples, _ = read_dataset("300w", root=data_root / "300W", layout=LAYOUT, part="train", validation="exclude")
     loaded = checkpoint.load(best)
     crops = calibration_crops(samples, crop_scale=loaded.crop_scale, size=loaded.net.input_size, count=INT8_FACES)
     graph = best.with_name("int8.onnx")
     export_onnx(loaded, graph, calibration=crops)
-    landmarker = FaceLandmarker.load(graph, runtime="onnxruntime", threads=1)
-    faces, layout, norm = sets["common"]
-    return {"common": _percent(evaluate(landmarker, faces, layout=layout).errors(norm))}
+    network = open_runtime(graph, "onnxruntime", threads=1)
+    return {"common": _percent(common.errors(network, loaded.crop_scale, loaded.net.input_size)[0])}
 
 
 def _percent(values: Any) -> list[float]:
@@ -215,11 +264,19 @@ def main() -> None:
     parser.add_argument("data_root", type=Path, metavar="DATA_ROOT")
     parser.add_argument("--heads", nargs="+", choices=HEADS, default=list(HEADS), help="only these; default: all")
     parser.add_argument("--list", action="store_true", help="say what is missing, and end")
+    parser.add_argument("--again", action="store_true", help="measure anew what is trained, and end")
     options = parser.parse_args()
     wanted = [run for run in all_runs() if run.head in options.heads]
     if options.list:
         for run in wanted:
             print(f"{run.name}: {'kept' if kept(run).is_file() else 'missing'}")
+        return
+    if options.again:
+        for run in wanted:
+            best = options.runs / run.name / "best.pt"
+            if run.rate is None and kept(run).is_file() and best.is_file():
+                write(kept(run), read_kept(run) | measured(run, best, options.data_root.resolve()))
+                print(run.name, flush=True)
         return
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     for run in wanted:
