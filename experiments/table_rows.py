@@ -371,9 +371,9 @@ def heads_decoders(heads: Any) -> Rows:
         "dark": "DARK",
         "cauchy": "Cauchy inverse",
     }
-    kinds = {"baseline": "gauss", "cauchy": "cauchy"}
+    kinds, none = {"baseline": "gauss", "cauchy": "cauchy"}, {"common": None}
     return {
-        title: {kind: heads[head]["decoders"][decoder] for head, kind in kinds.items() if head in heads}
+        title: {kind: heads[head]["decoders"][decoder] if head in heads else none for head, kind in kinds.items()}
         for decoder, title in titles.items()
     }
 

@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from experiments.heads.heads import FEW_LABELS, HEADS
+from experiments.heads.heads import FEW_LABELS, FRACTIONS, HEADS
 from pipnet.files import replacing
 
 HERE = Path(__file__).resolve().parent
@@ -34,8 +34,11 @@ def error_over_time(axis: Axes, heads: dict[str, Any], columns: dict[str, Any]) 
         axis.plot([x for x, *_ in marks], [y for _, y, _ in marks], color=color, linewidth=0.8, alpha=0.6)
         for x, y, face in marks:
             axis.plot(x, y, "o", color=color, markerfacecolor=face, markersize=6)
-        axis.annotate(name, marks[0][:2], xytext=(6, 4), textcoords="offset points", fontsize=8, color=color)
-    axis.set(xlabel="milliseconds a face, ONNX Runtime, 1 thread", ylabel="NME, %", xscale="log")
+        axis.annotate(
+            name.replace("_", " "), marks[0][:2], xytext=(6, 4), textcoords="offset points", fontsize=8, color=color
+        )
+    axis.set(xlabel="milliseconds a face, ONNX Runtime, 1 thread", ylabel="NME on Common-554, %", xscale="log")
+    axis.set_xticks([0.5, 1, 2, 5, 10, 20])
     axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.xaxis.set_minor_formatter(NullFormatter())
 
@@ -79,7 +82,7 @@ def main() -> None:
     figure = Figure(figsize=(7.2, 4.4), layout="constrained")
     error_over_time(figure.subplots(), metrics["heads"], cost["columns"])
     save(figure, "error_over_time.png")
-    if all(metrics["few_labels"].values()):
+    if all(len(shares) == len(FRACTIONS) + 1 for shares in metrics["few_labels"].values()):
         figure = Figure(figsize=(6.4, 4.0), layout="constrained")
         error_over_labels(figure.subplots(), metrics["few_labels"])
         save(figure, "error_over_labels.png")
