@@ -282,7 +282,7 @@ def test_a_full_disk_is_one_sentence_and_costs_nothing_that_was_found(tmp_path, 
 
     def small(*arguments, **more):
         connection = connect(*arguments, **more)
-        connection.execute("PRAGMA max_page_count=18")  # then SQLite says what it says of a full disk
+        connection.execute("PRAGMA max_page_count=16")  # then SQLite says what it says of a full disk
         return connection
 
     with monkeypatch.context() as patch:

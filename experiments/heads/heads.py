@@ -77,6 +77,8 @@ HEADS: dict[str, Head] = {
         tuned=False,
     ),
 }
+LONG = ("pip", "l1", "baseline")  # that are also trained on four times the images
+LONGER = 4
 FEW_LABELS = ("pip", "alone", "wing", "baseline")  # whose error over the number of labels is measured
 
 
@@ -89,24 +91,26 @@ class Run:
         seed: Of everything random.
         rate: Learning rate; None takes the best of the tries.
         percent: Of the training faces.
+        times: Images over those of the other trainings.
     """
 
     head: str
     seed: int = 0
     rate: float | None = None
     percent: int = 100
+    times: int = 1
 
     @property
     def name(self) -> str:
         """Of its folder and file."""
         if self.rate is not None:
             return f"{self.head}_try_{self.rate}"
-        return f"{self.head}_{self.seed}" + ("" if self.percent == 100 else f"_{self.percent}")
+        return f"{self.head}_{self.seed}" + f"_{self.percent}" * (self.percent < 100) + "_long" * (self.times > 1)
 
     @property
     def epochs(self) -> int:
         """So many that every training sees as many images."""
-        return TRIED_EPOCHS if self.rate is not None else EPOCHS * 100 // self.percent
+        return TRIED_EPOCHS if self.rate is not None else self.times * EPOCHS * 100 // self.percent
 
     def arguments(self, rate: float) -> list[str]:
         """Of ``python -m pipnet.train``, but for folders."""
@@ -115,8 +119,9 @@ class Run:
 
 
 def all_runs() -> list[Run]:
-    """In the order in which they are made: tries first, then seeds, then few labels."""
+    """In the order in which they are made: tries first, then seeds, few labels, and longer ones."""
     tuned = [name for name, head in HEADS.items() if head.tuned]
     tries = [Run(name, rate=rate) for name in tuned for rate in RATES]
     seeds = [Run(name, seed) for seed in SEEDS for name, head in HEADS.items() if seed < head.seeds]
-    return tries + seeds + [Run(name, percent=percent) for percent in FRACTIONS for name in FEW_LABELS]
+    few = [Run(name, percent=percent) for percent in FRACTIONS for name in FEW_LABELS]
+    return tries + seeds + few + [Run(name, times=LONGER) for name in LONG]

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.heads.heads import FEW_LABELS, FRACTIONS, HEADS, RATES, SEEDS, Run, all_runs
+from experiments.heads.heads import FEW_LABELS, FRACTIONS, HEADS, LONG, LONGER, RATES, SEEDS, Run, all_runs
 from experiments.heads.train import kept, read_kept
 from experiments.record import command_line, write
 from pipnet.metrics import bootstrap, error_statistics, paired_bootstrap
@@ -109,11 +109,21 @@ def measure() -> dict[str, Any]:
         }
         for name in FEW_LABELS
     }
+    long = {
+        name: {
+            "images": read_kept(run)["images"],
+            **{of_set: mean_of(errors(run, of_set)) for of_set in SETS},
+            "before": {of_set: mean_of(errors(Run(name), of_set)) for of_set in SETS},
+        }
+        for name in LONG
+        if kept(run := Run(name, times=LONGER)).is_file()
+    }
     return {
         "unit": "percent, intervals of 95 % over faces",
         "faces": {of_set: len(errors(seeds_of(BASE)[0], of_set)) for of_set in SETS} if BASE in heads else {},
         "heads": heads,
         "few_labels": few,
+        "long": long,
         "missing": [run.name for run in all_runs() if not kept(run).is_file()],
     }
 

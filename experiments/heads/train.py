@@ -160,7 +160,7 @@ def measured(run: Run, best: Path, data_root: Path) -> dict[str, Any]:
     sets = sets_of(data_root, np.array(loaded.net.arguments["mean_face"]))
     crop = loaded.crop_scale, loaded.net.input_size
     figures = errors_and_scores(loaded, sets)
-    if run.seed == 0 and run.percent == 100:
+    if run.seed == 0 and run.percent == 100 and run.times == 1:
         common, network = sets["common"], TorchRuntime(loaded.net)
         noisy = {level: jitter_boxes(common.boxes, level, level, seed=0) for level in NOISE}
         figures["box_noise"] = {
