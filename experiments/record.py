@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pipnet.files import replacing
+from pipnet.metrics import Interval
 
 
 def command_line(description: str | None) -> argparse.ArgumentParser:
@@ -31,6 +32,11 @@ def write(file: Path, metrics: Any) -> None:
     """The figures, as JSON; ``python experiments/tables.py`` brings them to the README beside it."""
     with replacing(file) as temporary:
         temporary.write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
+
+
+def percent(value: Interval) -> dict[str, float]:
+    """An interval of fractions in percent, rounded."""
+    return {name: round(100 * float(getattr(value, name)), 4) for name in ("value", "low", "high")}
 
 
 @contextmanager

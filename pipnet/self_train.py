@@ -26,6 +26,7 @@ with needs("train", __name__):
 
     from pipnet.config import command, plain
     from pipnet.data.synthetic.dataset import write_synthetic_photos
+    from pipnet.layouts import can_map, get_layout
     from pipnet.model import checkpoint
     from pipnet.model.pipnet import PIPNet
     from pipnet.self_training.curriculum import Curriculum, curriculum_of
@@ -116,6 +117,16 @@ def self_train(settings: dict[str, Any], processes: Processes) -> Path:
                 f"curriculum: stage {stage.name} has {key}, {what} that only PIPNet has; choose a curriculum without,"
                 " such as curriculum=none"
             )
+        if stage.select and stage.select.min_face and not net.ranks_faces:
+            raise ValueError(
+                f"curriculum: stage {stage.name} selects faces by their scores (min_face), which are all alike here;"
+                " give coordinates +model.flips=true, or set min_face: 0"
+            )
+        if stage.select and stage.select.balanced and not can_map(training_data.layout, get_layout("300w_68")):
+            raise ValueError(
+                f"curriculum: stage {stage.name} draws by yaw (balanced), which the points of layout"
+                f" {training_data.layout.name} don't tell; set balanced: false"
+            )
         if stage.online and not settings["fit"]["ema_decay"]:
             raise ValueError(
                 f"curriculum: stage {stage.name} has online: true, whose teacher is the moving average of the weights;"
@@ -127,7 +138,7 @@ def self_train(settings: dict[str, Any], processes: Processes) -> Path:
                 f" not divide the {net.grid} x {net.grid} of the network;"
                 " choose another pool_factor, input_size or net_stride"
             )
-    if teacher is not None and curriculum.start_of(1) == 0:
+    if teacher is not None and any(curriculum.start_of(n) == 0 for n in range(1, len(curriculum.stages))):
         checkpoint.load_weights(net, checkpoint.read(teacher)["weights"], source=f"teacher {teacher}")
     records = StageRecords(folder, config, processes)
     if processes.is_main:

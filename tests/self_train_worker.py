@@ -10,7 +10,7 @@ ARGUMENTS = (
         STAGES[0],
         {"name": "full", "epochs": 1, "views": 2, "labelled_share": 0.5},
         {"name": "soft", "epochs": 1, "labelled_share": 0.5, "shrink": {"blur": 0.1, "power": 2, "weight": 1}},
-        {"name": "taught", "epochs": 1, "labelled_share": 0.5, "online": True, "select": {"weighted": True}},
+        {"name": "taught", "epochs": 1, "labelled_share": 0.5, "start": "teacher", "online": True},
     ),
     "fit.ema_decay=0.9",
     "self_training.epoch_faces=16",

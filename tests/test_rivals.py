@@ -304,6 +304,10 @@ def test_it_self_trains(name, tmp_path):
     settings = config(tmp_path / "run", listed, primary="self_train", arguments=own)
     loaded = checkpoint.load(run_here(self_train, settings))
     assert type(loaded.net) is NETWORKS[name]
+    selected = stages({"name": "labels", "epochs": 1, "pseudo": False}, full | {"select": {"min_face": 0.3}})
+    if name == "coordinate":
+        with pytest.raises(ValueError, match="stage full selects faces by their scores"):
+            run_here(self_train, config(tmp_path / "selected", selected, primary="self_train", arguments=own))
     coarse = stages({"name": "labels", "epochs": 1, "pseudo": False}, {"name": "coarse", "epochs": 1, "pool_factor": 2})
     with pytest.raises(ValueError, match="stage coarse has pool_factor: 2, a coarse task that only PIPNet has"):
         run_here(self_train, config(tmp_path / "coarse", coarse, primary="self_train", arguments=own))

@@ -16,6 +16,7 @@ from pipnet.self_training.loop import label_shift_of
 from pipnet.train import build_training_data
 from pipnet.training.setup import build_network
 
+TAUGHT = {"name": "taught", "epochs": 1, "start": "teacher"}
 SHRINK = {"blur": 0.03, "power": 2, "weight": 0.1}
 LABELS = Stage("labels", 60, pseudo=False)
 
@@ -109,6 +110,10 @@ def test_all_curricula_cost_the_same_when_told_to():
             "start must name one earlier stage, of labels; got 'coarse'",
         ),
         ([STAGES[0], {**STAGES[2], "teacher": "full"}], {}, "stage full: teacher must name one earlier stage"),
+        ([STAGES[0], {**STAGES[2], "teacher": "teacher"}], {}, "of labels; got 'teacher'"),
+        ([STAGES[0], {"name": "on", "epochs": 1, "online": True}], {}, "stage on is online: .* set start: teacher"),
+        ([{**STAGES[0], "online": True}], {}, "stage labels has pseudo: false, so online means nothing"),
+        ([{**STAGES[0], "labelled_share": 1}], {}, "stage labels has pseudo: false, so labelled_share means nothing"),
         ([STAGES[0], {**STAGES[1], "shrink": SHRINK}], {}, "stage coarse: shrink needs pool_factor: 1"),
         ([STAGES[0], {**STAGES[2], "shrink": {**SHRINK, "power": 0.5}}], {}, "power must be at least 1, got 0.5"),
         ([STAGES[0], {**STAGES[2], "shrink": {**SHRINK, "blur": "no"}}], {}, "blur must be a number above 0, got 'no'"),
@@ -135,7 +140,7 @@ def test_a_curriculum_that_does_not_fit_is_one_sentence(listed, more, message):
         (["curriculum=labels", "teacher=shipped"], "takes the place of the first stage"),
         (["teacher=nowhere.pt"], "no checkpoint nowhere.pt"),
         ([stages(STAGES[0], {**STAGES[1], "pool_factor": 3})], "stage coarse merges 3 x 3 cells, which does not"),
-        ([stages(STAGES[0], {"name": "taught", "epochs": 1, "online": True}), "fit.ema_decay=0"], "set fit.ema_decay"),
+        ([stages(STAGES[0], {**TAUGHT, "online": True}), "fit.ema_decay=0"], "set fit.ema_decay"),
         (["self_training.epoch_faces=many"], "epoch_faces must be a whole number from 1, got 'many'"),
         (["self_training.teacher_weights=first"], "teacher_weights must be best or last"),
         (["self_training.images=100"], "needs self_training.epoch_faces"),

@@ -27,13 +27,11 @@ from typing import Any
 import numpy as np
 
 from experiments.few_labels.rows import GAIN, LADDER, PERCENTS, ROWS, SEEDS, Run, all_runs
+from experiments.heads.train import errors_and_scores, sets_of
 from experiments.record import claimed, command_line, write
-from experiments.roll.measure import infants
 from pipnet.benchmark.machine import describe
 from pipnet.data.datasets import read_dataset
 from pipnet.data.sample import Sample
-from pipnet.evaluation.evaluate import evaluate
-from pipnet.inference.landmarker import FaceLandmarker
 from pipnet.layouts import get_layout
 from pipnet.model import checkpoint
 
@@ -172,12 +170,10 @@ def train_and_keep(run: Run, runs: Path, data_root: Path) -> None:
 
 
 def measured(best: Path, data_root: Path) -> dict[str, list[float]]:
-    """NME by outer eyes, percent, of every face of validation and of the test sets, in boxes of the labels."""
-    landmarker = FaceLandmarker.load(best, runtime="torch", threads=1)
-    common, _ = read_dataset("300w", root=data_root / "300W", layout=LAYOUT, part="common")
-    sets = {"validation": faces(data_root)[1], "common": common, "infants": infants(data_root / "infants" / "test")}
-    results = {name: evaluate(landmarker, samples, layout=LAYOUT).errors() for name, samples in sets.items()}
-    return {name: [round(100 * float(error), 4) for error in errors] for name, errors in results.items()}
+    """NME, percent, of every face of validation and of the test sets, on one plain crop each, infants upright."""
+    loaded = checkpoint.load(best)
+    sets = sets_of(data_root, np.array(loaded.net.arguments["mean_face"]))
+    return errors_and_scores(loaded, {name: sets[name] for name in ("validation", "common", "infants")})["errors"]
 
 
 def main() -> None:

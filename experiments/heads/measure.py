@@ -14,7 +14,7 @@ import numpy as np
 
 from experiments.heads.heads import FEW_LABELS, FRACTIONS, HEADS, LONG, LONGER, RATES, SEEDS, Run, all_runs
 from experiments.heads.train import kept, read_kept
-from experiments.record import command_line, write
+from experiments.record import command_line, percent, write
 from pipnet.metrics import bootstrap, error_statistics, paired_bootstrap
 
 HERE = Path(__file__).resolve().parent
@@ -39,25 +39,20 @@ def figures(head: str, of_set: str) -> dict[str, Any]:
     by_seed = np.stack([errors(run, of_set) for run in runs])
     mine = by_seed.mean(axis=0)
     found = bootstrap(mine, STATISTICS)
-    of_head: dict[str, Any] = {name: interval(found[name]) for name in ("mean", "median")} | {
+    of_head: dict[str, Any] = {name: percent(found[name]) for name in ("mean", "median")} | {
         "by_seed": [round(100 * float(seed.mean()), 4) for seed in by_seed],
     }
     of_head["fr_10"] = mean_of((by_seed > 0.10).mean(axis=0))
     base = [run for run in seeds_of(BASE) if run.seed in {mine.seed for mine in runs}]
     if head != BASE and base:
         theirs = np.mean([errors(run, of_set) for run in base], axis=0)
-        of_head["to_pip"] = interval(paired_bootstrap(mine, theirs))
+        of_head["to_pip"] = percent(paired_bootstrap(mine, theirs))
     return of_head
 
 
 def mean_of(values: np.ndarray) -> dict[str, float]:
     """Mean over faces with its interval, percent."""
-    return interval(bootstrap(values, {"mean": STATISTICS["mean"]})["mean"])
-
-
-def interval(value: Any) -> dict[str, float]:
-    """An interval in percent, rounded."""
-    return {name: round(100 * float(getattr(value, name)), 4) for name in ("value", "low", "high")}
+    return percent(bootstrap(values, {"mean": STATISTICS["mean"]})["mean"])
 
 
 def risk_coverage(run: Run, of_set: str) -> list[float]:

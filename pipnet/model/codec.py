@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 
 Merge = Literal["exact", "padded", "none"]
+SECOND_HEAD_TASK = 0  # as a pool factor: the face trains the maps of the second head
 
 
 class PIPOutput(NamedTuple):

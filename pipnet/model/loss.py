@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pipnet.model.codec import PIPOutput, PIPTargets, read_at
+from pipnet.model.codec import SECOND_HEAD_TASK, PIPOutput, PIPTargets, read_at
 
 TotalCount = Callable[[Tensor], Tensor]
 
@@ -114,7 +114,7 @@ class PIPLoss(nn.Module):
         """One mean over the cells of all maps, in maps of the full size: a map of a quarter of the cells counts 1/4."""
         width = output.score_map.shape[-1]
         total, count = output.score_map.new_zeros(()), weight.new_zeros(())
-        for p in (p for p in factors if p > 0):
+        for p in (p for p in factors if p != SECOND_HEAD_TASK):
             maps, cell, weights = output.score_map, targets.cell, weight
             if factors != [1]:
                 rows = (targets.pool_factor == p).nonzero()[:, 0].to(maps.device)
@@ -135,7 +135,7 @@ class PIPLoss(nn.Module):
         """Terms of the second head, on the faces with pool factor 0."""
         width = output.score_map.shape[-1]
         pool_factor = torch.ones(len(weight)) if targets.pool_factor is None else targets.pool_factor
-        mine = (pool_factor == 0).to(weight.device)
+        mine = (pool_factor == SECOND_HEAD_TASK).to(weight.device)
         weight, neighbor_weight = weight * mine[:, None], neighbor_weight * mine[:, None, None]
         wanted = _blurred(targets, width, shrink.blur)  # (B, N, HW)
         error = (output.score_map.flatten(-2) - wanted).square().mean(dim=-1)

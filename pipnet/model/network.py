@@ -109,6 +109,11 @@ class LandmarkNet(nn.Module):
         weight = counts.float() if weight is None else torch.where(counts, weight, 0.0)
         return PointTargets(torch.where(counts[..., None], points_unit, 0.0), weight)
 
+    @property
+    def ranks_faces(self) -> bool:
+        """Whether the scores tell one face from another."""
+        return True
+
     def loss_class(self) -> Callable[..., nn.Module]:
         """What builds this network's loss: a module from output and targets to named terms, whose sum is minimised.
 

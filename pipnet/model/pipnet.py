@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from pipnet.model.backbones import build_backbone
 from pipnet.model.codec import (
+    SECOND_HEAD_TASK,
     Merge,
     PIPOutput,
     PIPTargets,
@@ -144,7 +145,7 @@ class PIPNet(LandmarkNet):
     def _coarse_scores(self, features: Tensor, pool_factor: Tensor) -> dict[int, Tensor]:
         scores = {}
         assert self.head.bias is not None
-        for p in sorted(set(pool_factor.tolist()) - {0, 1}):
+        for p in sorted(set(pool_factor.tolist()) - {1, SECOND_HEAD_TASK}):
             if self.grid % p:
                 raise ValueError(
                     f"pool factor {p} does not divide the {self.grid} x {self.grid} cells of the score map"

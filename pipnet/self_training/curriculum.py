@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from pipnet.model.loss import Shrink
@@ -62,7 +62,8 @@ class Stage:
         _check_flag(self.pseudo, f"{where}: pseudo")
         _check_flag(self.online, f"{where}: online")
         for name in ("pool_factor", "labelled_share", "select", "teacher", "shrink", "online"):
-            unset = getattr(self, name) in (None, 1, False)
+            default = next(field.default for field in fields(self) if field.name == name)
+            unset = getattr(self, name) is default or (name == "pool_factor" and self.pool_factor == default)
             _check(self.pseudo or unset, f"{where} has pseudo: false, so {name} means nothing")
         _check(self.shrink is None or self.pool_factor == 1, f"{where}: shrink needs pool_factor: 1")
 
@@ -93,23 +94,23 @@ class Curriculum:
         )
         _check(self.stages[0].start == "backbone", f"{where}, its start must be backbone")
         for number, stage in enumerate(self.stages):
-            for key, name in self._named(stage):
-                earlier = [other.name for other in self.stages[:number]]
+            earlier = [other.name for other in self.stages[:number]]
+            start = None if stage.start in ("backbone", "teacher") else stage.start
+            for key, name in (("teacher", stage.teacher), ("start", start)):
                 _check(
-                    earlier.count(name) == 1,
+                    name is None or earlier.count(name) == 1,
                     f"stage {stage.name}: {key} must name one earlier stage, of {', '.join(earlier)}; got {name!r}",
                 )
+            _check(
+                not stage.online or self.start_of(number) == self.teacher_of(number),
+                f"stage {stage.name} is online: its teacher is the average of its own weights, so it has to start from"
+                " the network that labelled the faces first; set start: teacher",
+            )
         _check_whole(self.most, "repeat.most")
         _check(_is_number(self.tolerance), f"repeat.tolerance must be a number, got {self.tolerance!r}")
         _check_flag(self.one_schedule, "one_schedule")
         known_end = self.most == 1 or not self.one_schedule
         _check(known_end, "one_schedule needs repeat.most 1: a schedule must know its end")
-
-    @staticmethod
-    def _named(stage: Stage) -> list[tuple[str, str]]:
-        """Earlier stages that one names, by the key."""
-        named = [("teacher", stage.teacher), ("start", stage.start)]
-        return [(key, name) for key, name in named if name not in (None, "backbone", "teacher")]
 
     def teacher_of(self, number: int) -> int:
         """Number of the stage whose network makes the pseudo-labels of a stage."""

@@ -19,6 +19,7 @@ from pipnet.data.dataset import FaceCrops, MixedFaces
 from pipnet.files import replacing
 from pipnet.model import checkpoint
 from pipnet.model.checkpoint import LoadedModel
+from pipnet.model.codec import SECOND_HEAD_TASK
 from pipnet.self_training.curriculum import Curriculum, Stage
 from pipnet.self_training.face_store import UnlabelledFaces
 from pipnet.self_training.online import OnlineTeacher
@@ -119,7 +120,7 @@ class SelfTraining:
         if start is not None:
             path = self._weights_of(start)
             checkpoint.load_weights(net, checkpoint.load(path).net.state_dict(), source=str(path))
-        record = {**self.record, "stage": name, "stages": self.records.stages}
+        record = {**self.record, "stage": name, "stages": self.records.shared}
         result = train_network(
             self.settings,
             net,
@@ -140,7 +141,9 @@ class SelfTraining:
             measured = [figures for figures in result.history if "val_nme" in figures]
             chosen = min(measured, key=lambda figures: figures["val_nme"]) if weights == "best" else measured[-1]
             trained = checkpoint.load(folder / f"{weights}.pt").net.to(self.processes.device)
-            before = None if number == 0 else self.records.stages[self.curriculum.teacher_of(number)]
+            # A stage of pseudo-labels alone is a means, and nobody labelled for one without them: neither is compared.
+            compared = stage.pseudo and stage.labelled_share != 0
+            before = self.records.stages[self.curriculum.teacher_of(number)] if compared else None
             record = {
                 "number": number,
                 "name": name,
@@ -149,7 +152,7 @@ class SelfTraining:
                 "val_nme": chosen["val_nme"],
                 "val_nme_box": chosen["val_nme_box"],
                 "labelled": len(self.training_data.faces),
-                "unlabelled": 0 if pseudo is None else len(pseudo.samples(stage.select)),
+                "unlabelled": 0 if pseudo is None else pseudo.samples(stage.select).faces,
                 "weights": f"{name}/{weights}.pt",
                 "pseudo_labels": None if pseudo is None else report_labels(self.folder, name, number, pseudo),
                 "seed": seed,
@@ -162,11 +165,16 @@ class SelfTraining:
 
     def _teacher(self, number: int) -> LoadedModel:
         """The network that labels for a stage, its scores calibrated on the validation faces."""
-        path = self._weights_of(self.curriculum.teacher_of(number))
+        number = self.curriculum.teacher_of(number)
+        path = self._weights_of(number)
         model = checkpoint.load(path)
         model.net.to(self.processes.device)
-        if not model.net.confidence.calibrated:
-            model.net.calibrate(self.processes.from_main(lambda: scores_of(model, self.training_data, source=path)))
+        if model.net.ranks_faces and not model.net.confidence.calibrated:
+            # Once: fitted again the last digits could differ, and with them the labels.
+            if "confidence" not in self.records.stages[number]:
+                fitted = self.processes.from_main(lambda: scores_of(model, self.training_data, source=path))
+                self.records.note(number, confidence=fitted)
+            model.net.calibrate(self.records.stages[number]["confidence"])
         return model
 
     def _online(self, stage: Stage, teacher: LoadedModel) -> OnlineTeacher:
@@ -178,7 +186,8 @@ class SelfTraining:
         """All unlabelled faces, by the teacher."""
         assert self.unlabelled is not None
         shift = label_shift_of(model, otherwise=self.training_data.faces.label_shift)
-        seed = self.seed + number * _SEED_STEP + _VIEWS
+        # By the teacher, so that two stages with the same one have the same labels.
+        seed = self.seed + (self.curriculum.teacher_of(number) + 1) * _SEED_STEP + _VIEWS
         labels = estimate(
             Teacher(model, label_shift=shift, views=stage.views, seed=seed), self.unlabelled, self.processes
         )
@@ -202,7 +211,7 @@ class SelfTraining:
         chosen = pseudo.samples(stage.select)
         if not len(chosen):
             raise ValueError(f"stage {stage.name}: no pseudo-label is as sure as select wants; lower min_face")
-        task = stage.pool_factor if stage.shrink is None else 0
+        task = stage.pool_factor if stage.shrink is None else SECOND_HEAD_TASK
         unlabelled = FaceCrops(
             chosen, seed=seed + _UNLABELLED, pool_factor=task, taught=taught.get("unlabelled"), **shared
         )
@@ -214,7 +223,7 @@ class SelfTraining:
 
     def _finish(self) -> None:
         path = self.folder / "best.pt"
-        stages = self.records.stages
+        stages = self.records.shared
         if not path.is_file() or checkpoint.read(path)["training"].get("stages") != stages:
             last = checkpoint.load(self._weights_of(-1))
             images = sum(stage["images"] for stage in stages)

@@ -163,6 +163,7 @@ class PseudoSamples(Sequence[Sample]):
     def __init__(self, labels: PseudoLabels, select: Selection) -> None:
         self.labels, self.select = labels, select
         self._rows = np.flatnonzero(labels.face_scores >= select.min_face) if select.min_face else None
+        self.faces = len(self)  # those drawn more often count once
         if select.balanced:
             rows = np.arange(len(labels)) if self._rows is None else self._rows
             self._rows = np.repeat(rows, repeats(labels.yaws[rows]))
@@ -209,7 +210,12 @@ class Teacher:
                 images = [future.result() for future in ahead]
                 ahead = [readers.submit(faces.image, row) for row in following]
                 found = faces.found(batch)
-                yield self.estimate(images, found.boxes, found.angles, batch)
+                seen = self.estimate(images, found.boxes, found.angles, batch)
+                cut = zip(batch, seen.points.astype(np.float64), strict=True)
+                photos = [faces.in_photo(row, points)[1] for row, points in cut]
+                sizes = [faces.photo_size(row) for row in batch]
+                yaws = [yaw_of(points, size, self.layout) for points, size in zip(photos, sizes, strict=True)]
+                yield seen._replace(yaw=np.array(yaws, np.float32))
 
     def estimate(self, images: list[np.ndarray], boxes: np.ndarray, angles: np.ndarray, names: range) -> Estimate:
         """Labels of a batch of RGB uint8 images of any size.
@@ -237,10 +243,8 @@ class Teacher:
                 points, scores = points[:, mirror] + right[:, None], scores[:, mirror]
             views.append((points, scores, face_scores))
         means = [np.mean(part, axis=0) for part in zip(*views, strict=True)]
-        yaws = np.array(
-            [yaw_of(face, image.shape[1::-1], self.layout) for face, image in zip(means[0], images, strict=True)]
-        )
-        return Estimate(*(part.astype(np.float32) for part in (*means, angles, yaws)))
+        not_known = np.full(len(images), np.nan)  # a crop does not tell where in its photo the camera looked
+        return Estimate(*(part.astype(np.float32) for part in (*means, angles, not_known)))
 
     def _crop(self, square: np.ndarray, angle: float, name: int, view: int) -> Crop:
         """What a view shows: the first is the plain crop, the second that mirrored, further ones are moved as well."""

@@ -72,6 +72,15 @@ class StageRecords:
         refuse_another_setting(_by_number(before), _by_number(config), source=self._run_path)
 
     @property
+    def shared(self) -> list[dict[str, Any]]:
+        """The records for a checkpoint: without the error of every face."""
+        kept = ("nme", "agreement", "to_teacher")
+        return [
+            stage | {"held_out": {key: stage["held_out"][key] for key in kept}} if "held_out" in stage else stage
+            for stage in self.stages
+        ]
+
+    @property
     def unlabelled(self) -> dict[str, Any] | None:
         """The unlabelled faces of the run, where they are known."""
         return self._run.get("unlabelled")
@@ -79,6 +88,11 @@ class StageRecords:
     def add(self, record: dict[str, Any]) -> None:
         """A stage is finished."""
         self.stages.append(record)
+        self._processes.from_main(lambda: _write(self._stages_path, self.stages))
+
+    def note(self, number: int, **more: Any) -> None:
+        """Add to the record of a finished stage what a later one found out."""
+        self.stages[number] |= more
         self._processes.from_main(lambda: _write(self._stages_path, self.stages))
 
     def learns_from(self, unlabelled: dict[str, Any]) -> None:
@@ -185,9 +199,9 @@ def held_out(
         "errors": [round(float(error), 6) for error in errors],
         "to_teacher": None,
     }
-    if before is not None and "held_out" in before:
-        difference = paired_bootstrap(errors, np.array(before["held_out"]["errors"]))
-        figures["to_teacher"] = vars(difference.scaled(100))
+    known = before.get("held_out", {}).get("errors", []) if before else []
+    if len(known) == len(errors):  # of the same faces: validation faces may have come or gone since
+        figures["to_teacher"] = vars(paired_bootstrap(errors, np.array(known)).scaled(100))
     return {"held_out": figures}
 
 

@@ -170,8 +170,8 @@ def fit(
         folder: Where checkpoints and TensorBoard events go.
         seed: Of the order of faces; ``faces`` has its own for augmentation.
         record: Goes into the checkpoint: config, data counts, versions.
-        relabel: Makes of the averaged network and a batch the batch that is trained on; the average then counts the
-            starting weights as one already, and has no warm-up.
+        relabel: Makes of the averaged network and a batch the batch that is trained on; the average then begins as the
+            starting weights, without a warm-up.
 
     Raises:
         TrainingError: The loss is not finite, with the step and the value of each term; ``last.pt`` belongs to another

@@ -58,6 +58,11 @@ class CoordinateNet(LandmarkNet):
             self.head.bias.copy_(torch.from_numpy(mean_face).flatten())
         self.calibrate(confidence)
 
+    @property
+    def ranks_faces(self) -> bool:
+        """With flips only: one vote for each point is as sure as any other."""
+        return self.flips is not None
+
     def forward(self, images: Tensor, pool_factor: Tensor | None = None) -> Tensor:
         """Points ``(V, B, N, 2)``, fractions of the crop, of :meth:`normalize`'s images ``(B, 3, S, S)``.
 
