@@ -348,6 +348,26 @@ def test_the_head_costs_what_coordinate_regression_costs():
         assert over["baseline"] >= 1.5 * over["pip"], name
 
 
+def test_pip_is_as_good_as_heatmaps_and_nearly_as_cheap_as_coordinates():
+    """On one trunk at 128 px, three seeds each: what the record answers."""
+    heads = record("heads")["heads"]
+    to_pip = {name: heads[name]["sets"]["common"]["to_pip"] for name in ("alone", "l1", "wing", "baseline")}
+    assert to_pip["baseline"]["low"] > 0 and to_pip["baseline"]["high"] < 0.1
+    assert all(to_pip[name]["low"] > 0.9 for name in ("l1", "wing"))
+    assert to_pip["alone"]["low"] > 0.2
+    for of_set in ("wflw", "infants"):
+        level = heads["baseline"]["sets"][of_set]["to_pip"]
+        assert level["low"] < 0 < level["high"], of_set
+    for name in ("pip", "alone", "l1", "wing", "baseline"):
+        assert heads[name]["seeds"] == [0, 1, 2], name
+        assert len(heads[name]["tries"]) == 3, name
+    columns = record("heads", "cost.json")["columns"]
+    for column, pip, heatmap in (("onnxruntime", 1.38, 4.88), ("onnxruntime_int8", 1.20, 10.6)):
+        over = {head: columns[column][head]["times_l1"]["median"] for head in ("pip", "baseline")}
+        assert over["pip"] == pytest.approx(pip, abs=0.01)
+        assert over["baseline"] == pytest.approx(heatmap, abs=0.1)
+
+
 def test_the_landmarker_adds_little_to_its_network():
     """And an upright face pays at most 3 percent for those that are not."""
     metrics, upright = (record("frame_cost", name) for name in ("frame.json", "roll_cost.json"))
