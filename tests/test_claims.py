@@ -363,6 +363,12 @@ def test_pip_is_as_good_as_heatmaps_and_nearly_as_cheap_as_coordinates():
         assert heads[name]["seeds"] == [0, 1, 2], name
         assert len(heads[name]["tries"]) == 3, name
     columns = record("heads", "cost.json")["columns"]
+    machine = heads["pose_machine"]
+    assert machine["sets"]["common"]["to_pip"]["high"] < 0
+    assert heads["pip"]["parameters"] / machine["parameters"] == pytest.approx(7, abs=0.5)
+    for column, over in (("onnxruntime", 1.1), ("onnxruntime_int8", 1.7)):
+        times = [columns[column][head]["times_l1"]["median"] for head in ("pose_machine", "pip")]
+        assert times[0] / times[1] == pytest.approx(over, abs=0.05)
     for column, pip, heatmap in (("onnxruntime", 1.38, 4.88), ("onnxruntime_int8", 1.20, 10.6)):
         over = {head: columns[column][head]["times_l1"]["median"] for head in ("pip", "baseline")}
         assert over["pip"] == pytest.approx(pip, abs=0.01)
