@@ -332,22 +332,18 @@ def roundings(metrics: Any) -> Rows:
 
 BENCH_SETS = ("common", "wflw", "infants")
 RUNTIME_COLUMNS = ("torch", "onnxruntime", "openvino", "onnxruntime_int8", "openvino_int8")
-BACKBONES = {  # PIP on each
-    "pip": "MobileNetV2, ImageNet",
-    "lite0": "EfficientNet-Lite0, ImageNet",
-    "resnet18": "ResNet-18, from nothing",
-    "mobilenet_v4": "MobileNetV4-small, from nothing",
-}
+BACKBONES = ("lite0", "resnet18", "mobilenet_v4")  # of PIP: rows of the costs alone
 
 
 def heads_accuracy(heads: Any) -> Rows:
     """Figures of each set, and what lies between a head and PIP on the same faces."""
     rows = {}
     for name, of in heads.items():
-        if name == "pip" or name not in BACKBONES:
+        if name not in BACKBONES:
             seeds = len(of["seeds"])
             title = of["title"] + (f" ({seeds} seeds)" if seeds > 1 else "")
             rows[title] = {key: {"to_pip": None} | of["sets"][key] for key in BENCH_SETS}
+            rows[title]["box_noise"] = of["box_noise"]
             rows[title]["seeds"] = " / ".join(f"{mean:.2f}" for mean in of["sets"]["common"]["by_seed"])
     return rows
 
@@ -358,6 +354,7 @@ def heads_cost(metrics: Any, cost: Any) -> Rows:
     for name, of in metrics["heads"].items():
         times = {"ms": [columns[column][name]["ms"]["median"] for column in RUNTIME_COLUMNS]}
         times["images"] = 1000 * cost["batch_of_training"] / columns["training"][name]["ms"]["median"]
+        times["validation"] = of["sets"]["validation"]["by_seed"][0]
         rows[of["title"]] = of | times | {"gflop": cost["gflop"][name], "millions": of["parameters"] / 1e6}
     return rows
 
@@ -378,10 +375,6 @@ def heads_decoders(heads: Any) -> Rows:
     }
 
 
-def heads_box_noise(heads: Any) -> Rows:
-    return {of["title"]: {"levels": list(of["box_noise"].values())} for of in heads.values() if len(of["seeds"]) > 1}
-
-
 def heads_few_labels(metrics: Any) -> Rows:
     return {
         metrics["heads"][name]["title"]: {"shares": [of["mean"] for of in shares.values()]}
@@ -392,16 +385,6 @@ def heads_few_labels(metrics: Any) -> Rows:
 def heads_long(metrics: Any) -> Rows:
     """Seed 0 beside the training of four times the images."""
     return {metrics["heads"][name]["title"]: of for name, of in metrics["long"].items()}
-
-
-def backbones(metrics: Any, cost: Any) -> Rows:
-    """PIP on each backbone."""
-    costs = heads_cost(metrics, cost)
-    return {
-        title: costs[of["title"]] | {"validation": of["sets"]["validation"]["by_seed"][0]}
-        for name, title in BACKBONES.items()
-        if (of := metrics["heads"].get(name))
-    }
 
 
 # cross_domain, cross_domain_full, cross_domain_tried
