@@ -366,6 +366,7 @@ def test_pip_is_as_good_as_heatmaps_and_nearly_as_cheap_as_coordinates():
     machine = heads["pose_machine"]
     assert machine["sets"]["common"]["to_pip"]["high"] < 0
     assert heads["coarse_to_fine"]["sets"]["common"]["to_pip"]["high"] < -0.1
+    assert heads["hourglass"]["sets"]["common"]["to_pip"]["high"] < -0.2
     assert heads["pip"]["parameters"] / machine["parameters"] == pytest.approx(7, abs=0.5)
     for column, over in (("onnxruntime", 1.1), ("onnxruntime_int8", 1.7)):
         times = [columns[column][head]["times_l1"]["median"] for head in ("pose_machine", "pip")]
