@@ -7,13 +7,15 @@ import fcntl
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pipnet.files import replacing
 from pipnet.metrics import Interval
+
+T = TypeVar("T")
 
 
 def command_line(description: str | None) -> argparse.ArgumentParser:
@@ -50,6 +52,30 @@ def claimed(path: Path) -> Iterator[bool]:
             yield False
         else:
             yield True
+
+
+def keep_each(runs: Iterable[T], folder: Path, kept: Callable[[T], Path], train: Callable[[T], object]) -> None:
+    """Train each run whose file is not there; ``folder`` holds the claims of the processes that do it together."""
+    for run in runs:
+        with claimed(folder / f"{kept(run).stem}.lock") as mine:
+            if mine and not kept(run).is_file():
+                try:
+                    train(run)
+                except FileNotFoundError as error:  # what another process is at
+                    print(f"{kept(run).stem} waits for {error.filename}; give the command again", flush=True)
+
+
+def list_each(runs: Iterable[T], kept: Callable[[T], Path]) -> None:
+    """Say which runs are kept and which are missing."""
+    for run in runs:
+        print(f"{kept(run).stem}: {'kept' if kept(run).is_file() else 'missing'}")
+
+
+def write_with_missing(file: Path, metrics: dict[str, Any]) -> None:
+    """The figures of the runs that are there; says which are not."""
+    write(file, metrics)
+    if metrics["missing"]:
+        print(f"missing: {', '.join(metrics['missing'])}")
 
 
 def processor() -> str:

@@ -375,18 +375,6 @@ def heads_decoders(heads: Any) -> Rows:
     }
 
 
-def heads_few_labels(metrics: Any) -> Rows:
-    return {
-        metrics["heads"][name]["title"]: {"shares": [of["mean"] for of in shares.values()]}
-        for name, shares in metrics["few_labels"].items()
-    }
-
-
-def heads_long(metrics: Any) -> Rows:
-    """Seed 0 beside the training of four times the images."""
-    return {metrics["heads"][name]["title"]: of for name, of in metrics["long"].items()}
-
-
 # cross_domain, cross_domain_full, cross_domain_tried
 
 SELF_TRAINED = {"paper_short": "STC, shortened", "ours": "ours"}

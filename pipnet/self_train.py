@@ -209,10 +209,10 @@ def export(settings: dict[str, Any], processes: Processes) -> Path:
     model = checkpoint.load(weights_file(named))
     if processes.from_main(lambda: folder.exists() and exported(folder) is None):
         raise ValueError(f"{folder} is there and no export; choose another folder=FOLDER, or move it away")
-    found = _ingested(settings, processes)
+    sources = processes.from_main(lambda: _sources(settings))
+    found = _ingested(settings, sources, processes)
     model.net.to(processes.device)
     more = {"count": count, "seed": settings["seed"], "progress": settings["fit"]["progress_bar"]}
-    sources = processes.from_main(lambda: _sources(settings))
     says = processes.from_main(lambda: export_for_labelling(model, found.faces, folder, sources=sources, **more))
     if processes.is_main:
         print(says)
@@ -232,10 +232,10 @@ def _sources(settings: Mapping[str, Any]) -> list[str | Path]:
     return [place(source) for source in ([sources] if isinstance(sources, str | Mapping) else sources)]
 
 
-def _ingested(settings: Mapping[str, Any], processes: Processes) -> Ingested:
+def _ingested(settings: Mapping[str, Any], sources: list[str | Path], processes: Processes) -> Ingested:
     """The faces in the photos; says how many there are."""
     ingested = ingest(
-        processes.from_main(lambda: _sources(settings)),
+        sources,
         Path(settings["face_store"]),
         processes=processes,
         detector=settings["detector"],
@@ -264,7 +264,7 @@ def _unlabelled_faces(settings: dict[str, Any], records: StageRecords, processes
 
     if known and known["sources"] == sources and processes.from_main(lambda: has(known["digest"])):
         return UnlabelledFaces(store, known["digest"])
-    ingested = _ingested(settings, processes)
+    ingested = _ingested(settings, processes.from_main(lambda: _sources(settings)), processes)
     faces, counts = ingested.faces, ingested.counts
     records.learns_from({"sources": sources, "faces": len(faces), "counts": counts, "digest": faces.digest})
     return faces

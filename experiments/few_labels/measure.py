@@ -14,7 +14,7 @@ import numpy as np
 
 from experiments.few_labels.rows import LADDER, PERCENTS, ROWS, SEEDS, Run, all_runs
 from experiments.few_labels.train import kept, plateau, read_kept
-from experiments.record import command_line, percent, write
+from experiments.record import command_line, percent, write_with_missing
 from pipnet.metrics import bootstrap, error_statistics, paired_bootstrap
 
 HERE = Path(__file__).resolve().parent
@@ -116,10 +116,7 @@ def measure() -> dict[str, Any]:
 def main() -> None:
     """Command line."""
     command_line(__doc__).parse_args()
-    metrics = measure()
-    write(HERE / "metrics.json", metrics)
-    if metrics["missing"]:
-        print(f"missing: {', '.join(metrics['missing'])}")
+    write_with_missing(HERE / "metrics.json", measure())
 
 
 if __name__ == "__main__":

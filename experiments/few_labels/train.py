@@ -28,7 +28,7 @@ import numpy as np
 
 from experiments.few_labels.rows import GAIN, LADDER, PERCENTS, ROWS, SEEDS, Run, all_runs
 from experiments.heads.train import errors_and_scores, sets_of
-from experiments.record import claimed, command_line, write
+from experiments.record import command_line, keep_each, list_each, write
 from pipnet.benchmark.machine import describe
 from pipnet.data.datasets import read_dataset
 from pipnet.data.sample import Sample
@@ -193,17 +193,11 @@ def main() -> None:
         return
     wanted = [run for run in all_runs() if run.row in options.rows and run.percent in options.percents]
     if options.list:
-        for run in wanted:
-            print(f"{run.name}: {'kept' if kept(run).is_file() else 'missing'}")
+        list_each(wanted, kept)
         return
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    for run in wanted:
-        with claimed(options.runs / f"{run.name}.lock") as mine:
-            if mine and not kept(run).is_file():
-                try:
-                    train_and_keep(run, options.runs.resolve(), options.data_root.resolve())
-                except FileNotFoundError as error:  # what another process is at
-                    print(f"{run.name} waits for {error.filename}; give the command again", flush=True)
+    runs, data_root = options.runs.resolve(), options.data_root.resolve()
+    keep_each(wanted, runs, kept, lambda run: train_and_keep(run, runs, data_root))
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from experiments.heads.heads import BATCH, HEADS, RATES, Run, all_runs
-from experiments.record import claimed, command_line, write
+from experiments.record import command_line, keep_each, list_each, write
 from experiments.roll.measure import infants
 from pipnet.benchmark.machine import describe
 from pipnet.data.datasets import read_dataset
@@ -268,8 +268,7 @@ def main() -> None:
     options = parser.parse_args()
     wanted = [run for run in all_runs() if run.head in options.heads]
     if options.list:
-        for run in wanted:
-            print(f"{run.name}: {'kept' if kept(run).is_file() else 'missing'}")
+        list_each(wanted, kept)
         return
     if options.again:
         for run in wanted:
@@ -279,13 +278,8 @@ def main() -> None:
                 print(run.name, flush=True)
         return
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    for run in wanted:
-        with claimed(options.runs / f"{run.name}.lock") as mine:
-            if mine and not kept(run).is_file():
-                try:
-                    train_and_keep(run, options.runs.resolve(), options.data_root.resolve())
-                except FileNotFoundError as error:  # a try that another process is at
-                    print(f"{run.name} waits for {error.filename}; give the command again", flush=True)
+    runs, data_root = options.runs.resolve(), options.data_root.resolve()
+    keep_each(wanted, runs, kept, lambda run: train_and_keep(run, runs, data_root))
 
 
 if __name__ == "__main__":

@@ -61,10 +61,12 @@ class Stage:
         _check(share_fits, f"{where}: labelled_share must lie in [0, 1], got {share!r}")
         _check_flag(self.pseudo, f"{where}: pseudo")
         _check_flag(self.online, f"{where}: online")
+        defaults = {field.name: field.default for field in fields(self)}
         for name in ("pool_factor", "labelled_share", "select", "teacher", "shrink", "online"):
-            default = next(field.default for field in fields(self) if field.name == name)
-            unset = getattr(self, name) is default or (name == "pool_factor" and self.pool_factor == default)
-            _check(self.pseudo or unset, f"{where} has pseudo: false, so {name} means nothing")
+            _check(
+                self.pseudo or getattr(self, name) == defaults[name],
+                f"{where} has pseudo: false, so {name} means nothing",
+            )
         _check(self.shrink is None or self.pool_factor == 1, f"{where}: shrink needs pool_factor: 1")
 
 
