@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import fcntl
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from pipnet.files import replacing
 from pipnet.metrics import Interval
-
-T = TypeVar("T")
 
 
 def command_line(description: str | None) -> argparse.ArgumentParser:
@@ -36,39 +31,14 @@ def write(file: Path, metrics: Any) -> None:
         temporary.write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
 
 
+def read(file: Path) -> Any:
+    """What :func:`write` wrote; FileNotFoundError if it has not yet."""
+    return json.loads(file.read_text(encoding="utf-8"))
+
+
 def percent(value: Interval) -> dict[str, float]:
     """An interval of fractions in percent, rounded."""
     return {name: round(100 * float(getattr(value, name)), 4) for name in ("value", "low", "high")}
-
-
-@contextmanager
-def claimed(path: Path) -> Iterator[bool]:
-    """Whether this process has a piece of work to itself; the system takes the claim back when the process ends."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-        else:
-            yield True
-
-
-def keep_each(runs: Iterable[T], folder: Path, kept: Callable[[T], Path], train: Callable[[T], object]) -> None:
-    """Train each run whose file is not there; ``folder`` holds the claims of the processes that do it together."""
-    for run in runs:
-        with claimed(folder / f"{kept(run).stem}.lock") as mine:
-            if mine and not kept(run).is_file():
-                try:
-                    train(run)
-                except FileNotFoundError as error:  # what another process is at
-                    print(f"{kept(run).stem} waits for {error.filename}; give the command again", flush=True)
-
-
-def list_each(runs: Iterable[T], kept: Callable[[T], Path]) -> None:
-    """Say which runs are kept and which are missing."""
-    for run in runs:
-        print(f"{kept(run).stem}: {'kept' if kept(run).is_file() else 'missing'}")
 
 
 def write_with_missing(file: Path, metrics: dict[str, Any]) -> None:

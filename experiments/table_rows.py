@@ -359,6 +359,11 @@ def heads_cost(metrics: Any, cost: Any) -> Rows:
     return rows
 
 
+def heads_long(metrics: Any) -> Rows:
+    """What becomes of a difference to PIP where both see more images."""
+    return {metrics["heads"][name]["title"]: of for name, of in metrics["long"].items()}
+
+
 def heads_decoders(heads: Any) -> Rows:
     """Of heatmaps with either shape of target."""
     titles = {

@@ -31,6 +31,7 @@ with needs("train", __name__):
         calibrate_checkpoint,
         called,
         check_settings,
+        mean_face_of,
         train_network,
         training_record,
     )
@@ -87,7 +88,9 @@ def build_training_data(settings: dict[str, Any]) -> TrainingData:
     faces = FaceCrops(samples, layout, augment=augment, label_shift=label_shift, seed=settings["seed"], **crop)
     validation = Validation(FaceCrops(held_out, layout, **crop), layout)
     skipped = list(dict.fromkeys([*bad.reasons, *bad_held_out.reasons]))  # both parts may name the same line
-    return TrainingData(layout, faces, held_out, validation, mean_shape(faces.plain_points()), skipped)
+    known = mean_face_of(settings["init_from"], layout)
+    mean_face = mean_shape(faces.plain_points()) if known is None else known
+    return TrainingData(layout, faces, held_out, validation, mean_face, skipped)
 
 
 def announce(settings: dict[str, Any], training_data: TrainingData, net: LandmarkNet) -> None:

@@ -173,6 +173,8 @@ def test_with_a_teacher_its_neighbours_are_those_of_all_stages(tmp_path):
     student = build_network(settings, taught_by(tmp_path / "teacher.pt", training_data), seed=0)
     assert student.neighbors.tolist() == net.neighbors.tolist()
     assert build_network(settings, training_data, seed=0).neighbors.tolist() != net.neighbors.tolist()
+    start = settings | {"init_from": str(tmp_path / "teacher.pt")}
+    assert build_training_data(start).mean_face.tolist() == mean_face.tolist()
 
 
 @pytest.mark.parametrize(

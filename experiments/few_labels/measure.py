@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from experiments.few_labels.rows import LADDER, PERCENTS, ROWS, SEEDS, Run, all_runs
-from experiments.few_labels.train import kept, plateau, read_kept
-from experiments.record import command_line, percent, write_with_missing
+from experiments.few_labels.train import kept, plateau
+from experiments.record import command_line, percent, read, write_with_missing
 from pipnet.metrics import bootstrap, error_statistics, paired_bootstrap
 
 HERE = Path(__file__).resolve().parent
@@ -39,7 +39,9 @@ STATISTICS = error_statistics((0.10,))
 def errors(row: str, share: int, of_set: str) -> dict[int, np.ndarray]:
     """NME of each face, ``(F,)`` fractions, by seed."""
     runs = {seed: Run(row, share, seed) for seed in SEEDS}
-    return {seed: np.array(read_kept(run)["errors"][of_set]) / 100 for seed, run in runs.items() if kept(run).is_file()}
+    return {
+        seed: np.array(read(kept(run))["errors"][of_set]) / 100 for seed, run in runs.items() if kept(run).is_file()
+    }
 
 
 def figures(by_seed: dict[int, np.ndarray]) -> dict[str, Any]:
@@ -79,7 +81,7 @@ def measure() -> dict[str, Any]:
             by_set = {of_set: errors(name, share, of_set) for of_set in SETS}
             if not by_set["common"]:
                 continue
-            first = read_kept(Run(name, share, min(by_set["common"])))
+            first = read(kept(Run(name, share, min(by_set["common"]))))
             rows[f"{name}_{share}"] = {
                 "title": row.title,
                 "percent": share,
@@ -91,7 +93,7 @@ def measure() -> dict[str, Any]:
             }
     ladder = {
         f"{share}": {
-            str(rung): read_kept(run)["validation"]
+            str(rung): read(kept(run))["validation"]
             for rung in LADDER
             if kept(run := Run("labels", share, rung=rung)).is_file()
         }

@@ -12,24 +12,17 @@ none.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import re
-import shlex
-import subprocess
-import sys
-import time
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from experiments.few_labels.rows import GAIN, LADDER, PERCENTS, ROWS, SEEDS, Run, all_runs
 from experiments.heads.train import errors_and_scores, sets_of
-from experiments.record import command_line, keep_each, list_each, write
-from pipnet.benchmark.machine import describe
+from experiments.record import command_line, read, write
+from experiments.trainings import keep_each, list_each, trained
 from pipnet.data.datasets import read_dataset
 from pipnet.data.sample import Sample
 from pipnet.layouts import get_layout
@@ -43,11 +36,6 @@ LAYOUT = get_layout("300w_68")
 def kept(run: Run) -> Path:
     """The file of what a training measured."""
     return KEPT / f"{run.name}.json"
-
-
-def read_kept(run: Run) -> dict[str, Any]:
-    """What a training measured; FileNotFoundError if it has not yet."""
-    return json.loads(kept(run).read_text(encoding="utf-8"))
 
 
 def photo_of(name: str) -> str:
@@ -110,7 +98,7 @@ def plateau() -> int:
         FileNotFoundError: A rung up to that one is missing.
     """
     for images, twice in pairwise(LADDER):
-        before, after = (read_kept(Run("labels", 10, rung=rung))["validation"] for rung in (images, twice))
+        before, after = (read(kept(Run("labels", 10, rung=rung)))["validation"] for rung in (images, twice))
         if after > before * (1 - GAIN):
             return images
     return LADDER[-1]
@@ -136,18 +124,15 @@ def train_and_keep(run: Run, runs: Path, data_root: Path) -> None:
     """
     row, folder = ROWS[run.row], folder_of(run, runs)
     arguments = [*row.arguments(images_of(run) if row.stages is None else 0), f"seed={run.seed}"]
-    where = [*prepared(run, runs, data_root), f"data_root={data_root}", f"folder={folder}"]
+    where = [*prepared(run, runs, data_root), f"data_root={data_root}"]
     if row.from_labels:
         first = folder_of(Run("labels", run.percent, run.seed), runs) / "best.pt"
         if not first.is_file():
             raise FileNotFoundError(2, "labels alone come first", str(first))
         where.append(f"teacher={first}")
-    began = time.monotonic()
-    subprocess.run([sys.executable, "-m", "pipnet.self_train", *arguments, *where], check=True)
-    loaded = checkpoint.load(folder / "best.pt")
-    stages, machine = loaded.training["stages"], describe()
-    figures: dict[str, Any] = {
-        "command": shlex.join(["python", "-m", "pipnet.self_train", *arguments]),
+    loaded, figures = trained("pipnet.self_train", arguments, where, folder)
+    stages = loaded.training["stages"]
+    figures |= {
         "images": loaded.training["images"],
         "faces": loaded.training["faces"],
         "unlabelled": loaded.training["unlabelled"] and loaded.training["unlabelled"]["counts"],
@@ -157,10 +142,6 @@ def train_and_keep(run: Run, runs: Path, data_root: Path) -> None:
             | {"agreement": stage["held_out"]["agreement"]}
             for stage in stages
         ],
-        "sha256": hashlib.sha256((folder / "best.pt").read_bytes()).hexdigest(),
-        "commit": loaded.training["commit"],
-        "processor": f"{machine['processor']} ({'VNNI' if machine['vnni'] else 'no VNNI'})",
-        "minutes": round((time.monotonic() - began) / 60, 1),
     }
     if run.rung is None:
         figures["errors"] = measured(folder / "best.pt", data_root)

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from experiments.heads.heads import FEW_LABELS, FRACTIONS, HEADS, LONG, LONGER, RATES, SEEDS, Run, all_runs
-from experiments.heads.train import kept, read_kept
-from experiments.record import command_line, percent, write_with_missing
+from experiments.heads.train import kept
+from experiments.record import command_line, percent, read, write_with_missing
 from pipnet.metrics import bootstrap, error_statistics, paired_bootstrap
 
 HERE = Path(__file__).resolve().parent
@@ -25,7 +25,7 @@ STATISTICS = error_statistics((0.10,))
 
 def errors(run: Run, of_set: str) -> np.ndarray:
     """NME of each face, ``(F,)`` fractions."""
-    return np.array(read_kept(run)["errors"][of_set]) / 100
+    return np.array(read(kept(run))["errors"][of_set]) / 100
 
 
 def seeds_of(head: str) -> list[Run]:
@@ -55,12 +55,19 @@ def mean_of(values: np.ndarray) -> dict[str, float]:
     return percent(bootstrap(values, {"mean": STATISTICS["mean"]})["mean"])
 
 
+def of_one(run: Run, base: Run, of_set: str) -> dict[str, Any]:
+    """Mean of one training, and its difference to another on the same faces."""
+    mine = errors(run, of_set)
+    apart = None if run == base else percent(paired_bootstrap(mine, errors(base, of_set)))
+    return {"mean": mean_of(mine), "to_pip": apart}
+
+
 def risk_coverage(run: Run, of_set: str) -> list[float]:
     """NME, percent, of the best-scored tenth of the faces, two tenths and so on.
 
     Coordinates have scores that tell faces apart where they look at the mirror image too.
     """
-    content = read_kept(run)
+    content = read(kept(run))
     content = content.get("flips") or content
     values = np.array(content["errors"][of_set])[np.argsort(-np.array(content["face_scores"][of_set]), kind="stable")]
     return [round(float(values[: round(len(values) * share / 10)].mean()), 4) for share in range(1, 11)]
@@ -73,7 +80,7 @@ def measure() -> dict[str, Any]:
         runs = seeds_of(name)
         if not runs:
             continue
-        first = read_kept(runs[0])
+        first = read(kept(runs[0]))
         flipped = first.get("flips", {}).get("errors", {})
         tries = [Run(name, rate=rate) for rate in RATES] if head.tuned else []
         heads[name] = {
@@ -81,10 +88,10 @@ def measure() -> dict[str, Any]:
             "seeds": [run.seed for run in runs],
             "command": first["command"],
             "learning_rate": first["learning_rate"],
-            "tries": {str(run.rate): read_kept(run)["validation"] for run in tries if kept(run).is_file()},
+            "tries": {str(run.rate): read(kept(run))["validation"] for run in tries if kept(run).is_file()},
             "images": first["images"],
             "parameters": first["parameters"],
-            "processors": sorted({read_kept(run)["processor"] for run in runs}),
+            "processors": sorted({read(kept(run))["processor"] for run in runs}),
             "sets": {of_set: figures(name, of_set) for of_set in SETS},
             "box_noise": first["box_noise"],
             "decoders": first["decoders"],
@@ -96,8 +103,8 @@ def measure() -> dict[str, Any]:
         name: {
             str(percent): {
                 "mean": mean_of(errors(run, "common")),
-                "faces": read_kept(run)["faces"],
-                "images": read_kept(run)["images"],
+                "faces": read(kept(run))["faces"],
+                "images": read(kept(run))["images"],
             }
             for percent in (*FRACTIONS, 100)
             if kept(run := Run(name, percent=percent)).is_file()
@@ -106,12 +113,14 @@ def measure() -> dict[str, Any]:
     }
     long = {
         name: {
-            "images": read_kept(run)["images"],
-            **{of_set: mean_of(errors(run, of_set)) for of_set in SETS},
-            "before": {of_set: mean_of(errors(Run(name), of_set)) for of_set in SETS},
+            length: {"images": read(kept(run))["images"]} | {of_set: of_one(run, base, of_set) for of_set in SETS}
+            for length, run, base in (
+                ("before", Run(name), Run(BASE)),
+                ("after", Run(name, times=LONGER), Run(BASE, times=LONGER)),
+            )
         }
         for name in LONG
-        if kept(run := Run(name, times=LONGER)).is_file()
+        if kept(Run(name, times=LONGER)).is_file() and kept(Run(BASE, times=LONGER)).is_file()
     }
     return {
         "unit": "percent, intervals of 95 % over faces",

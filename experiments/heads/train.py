@@ -10,13 +10,7 @@ was. A test set is read once, when a training is done; what is chosen is chosen 
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
-import shlex
-import subprocess
-import sys
-import time
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -26,9 +20,9 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from experiments.heads.heads import BATCH, HEADS, RATES, Run, all_runs
-from experiments.record import command_line, keep_each, list_each, write
+from experiments.record import command_line, read, write
 from experiments.roll.measure import infants
-from pipnet.benchmark.machine import describe
+from experiments.trainings import keep_each, list_each, trained
 from pipnet.data.datasets import read_dataset
 from pipnet.data.images import read_image
 from pipnet.data.sample import Sample
@@ -59,11 +53,6 @@ def kept(run: Run) -> Path:
     return KEPT / f"{run.name}.json"
 
 
-def read_kept(run: Run) -> dict[str, Any]:
-    """What a training measured; FileNotFoundError if it has not yet."""
-    return json.loads(kept(run).read_text(encoding="utf-8"))
-
-
 def rate_of(run: Run) -> float:
     """Learning rate of a training: the best of its head's tries.
 
@@ -73,7 +62,7 @@ def rate_of(run: Run) -> float:
     if run.rate is not None:
         return run.rate
     head = run.head if HEADS[run.head].tuned else "pip"
-    return min(RATES, key=lambda rate: read_kept(Run(head, rate=rate))["validation"])
+    return min(RATES, key=lambda rate: read(kept(Run(head, rate=rate)))["validation"])
 
 
 def some_faces(runs: Path, data_root: Path, percent: int) -> Path:
@@ -93,13 +82,6 @@ def some_faces(runs: Path, data_root: Path, percent: int) -> Path:
             if not link.is_symlink():
                 link.symlink_to(file)
     return root
-
-
-def command(run: Run, runs: Path, data_root: Path) -> list[str]:
-    """What trains it."""
-    more = [f"dataset.root={some_faces(runs, data_root, run.percent)}"] if run.percent != 100 else []
-    arguments = [*run.arguments(rate_of(run)), *more]
-    return [sys.executable, "-m", "pipnet.train", *arguments, f"data_root={data_root}", f"folder={runs / run.name}"]
 
 
 @dataclass(frozen=True)
@@ -229,26 +211,18 @@ def train_and_keep(run: Run, runs: Path, data_root: Path) -> None:
     Raises:
         subprocess.CalledProcessError: The training failed; it has said why.
     """
-    line = command(run, runs, data_root)
-    began = time.monotonic()
-    subprocess.run(line, check=True)
-    folder = runs / run.name
-    loaded = checkpoint.load(folder / "best.pt")
+    folder, where = runs / run.name, [f"data_root={data_root}"]
+    if run.percent != 100:
+        where.append(f"dataset.root={some_faces(runs, data_root, run.percent)}")
+    loaded, figures = trained("pipnet.train", run.arguments(rate_of(run)), where, folder)
     history = checkpoint.read(folder / "last.pt")["resume"]["history"]
-    shown = [word for word in line[3:] if not word.startswith(("data_root=", "folder=", "dataset.root="))]
-    machine = describe()
-    figures: dict[str, Any] = {
-        "command": shlex.join(["python", "-m", "pipnet.train", *shown]),
+    figures |= {
         "learning_rate": rate_of(run),
         "images": run.epochs * (loaded.training["faces"]["train"] // BATCH * BATCH),
         "faces": loaded.training["faces"]["train"],
         "validation": round(min(epoch["val_nme"] for epoch in history if "val_nme" in epoch), 4),
         "by_epoch": [round(epoch["val_nme"], 3) for epoch in history if "val_nme" in epoch],
         "parameters": sum(parameter.numel() for parameter in loaded.net.parameters()),
-        "sha256": hashlib.sha256((folder / "best.pt").read_bytes()).hexdigest(),
-        "commit": loaded.training["commit"],
-        "processor": f"{machine['processor']} ({'VNNI' if machine['vnni'] else 'no VNNI'})",
-        "minutes": round((time.monotonic() - began) / 60, 1),
     }
     if run.rate is None:
         figures |= measured(run, folder / "best.pt", data_root)
@@ -274,7 +248,7 @@ def main() -> None:
         for run in wanted:
             best = options.runs / run.name / "best.pt"
             if run.rate is None and kept(run).is_file() and best.is_file():
-                write(kept(run), read_kept(run) | measured(run, best, options.data_root.resolve()))
+                write(kept(run), read(kept(run)) | measured(run, best, options.data_root.resolve()))
                 print(run.name, flush=True)
         return
     os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -43,7 +43,7 @@ class TrainingData:
     faces: FaceCrops  # to train on, augmented
     held_out: Sequence[Sample]  # that choose weights and calibrate scores
     validation: Validation  # of the same
-    mean_face: np.ndarray  # (N, 2), fractions of the crop; of the faces to train on
+    mean_face: np.ndarray  # (N, 2), fractions of the crop; of the faces to train on, or of what init_from names
     skipped: list[str]  # reasons of the items that could not be read
 
 
@@ -103,6 +103,19 @@ def _network(
 def weights_file(named: str) -> Path:
     """Where the weights lie that ``init_from`` or ``teacher`` names."""
     return SHIPPED_WEIGHTS if named == "shipped" else Path(named)
+
+
+def mean_face_of(named: str | None, layout: PointLayout) -> np.ndarray | None:
+    """Mean face, ``(N, 2)``, of what ``init_from`` names, if it has the layout's points; None if it has others.
+
+    Its weights know the neighbours on that face; on the mean of a few new labels some would be others, and start anew.
+    """
+    if not named:
+        return None
+    start = checkpoint.load(weights_file(named))
+    same = same_points(start.layout, layout)
+    alike = start.layout.num_points == layout.num_points and same == {point: point for point in range(len(same))}
+    return np.array(start.net.arguments["mean_face"]) if alike and len(same) == layout.num_points else None
 
 
 def start_from(net: LandmarkNet, layout: PointLayout, named: str) -> str:

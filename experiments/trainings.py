@@ -1,0 +1,70 @@
+"""What the scripts that train for a record share: one at a time to a process, and what is kept of each training."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pipnet.benchmark.machine import describe
+from pipnet.model import checkpoint
+
+T = TypeVar("T")
+
+
+@contextmanager
+def claimed(path: Path) -> Iterator[bool]:
+    """Whether this process has a piece of work to itself; the system takes the claim back when the process ends."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+
+
+def keep_each(runs: Iterable[T], folder: Path, kept: Callable[[T], Path], train: Callable[[T], object]) -> None:
+    """Train each run whose file is not there; ``folder`` holds the claims of the processes that do it together."""
+    for run in runs:
+        with claimed(folder / f"{kept(run).stem}.lock") as mine:
+            if mine and not kept(run).is_file():
+                try:
+                    train(run)
+                except FileNotFoundError as error:  # what another process is at
+                    print(f"{kept(run).stem} waits for {error.filename}; give the command again", flush=True)
+
+
+def list_each(runs: Iterable[T], kept: Callable[[T], Path]) -> None:
+    """Say which runs are kept and which are missing."""
+    for run in runs:
+        print(f"{kept(run).stem}: {'kept' if kept(run).is_file() else 'missing'}")
+
+
+def trained(module: str, arguments: Sequence[str], where: Sequence[str], folder: Path) -> tuple[Any, dict[str, Any]]:
+    """Run a training to its end in ``folder``: the checkpoint, and what every record says of a training.
+
+    ``where`` are the arguments that name places of this machine; the command that is kept leaves them out.
+
+    Raises:
+        subprocess.CalledProcessError: The training failed; it has said why.
+    """
+    began = time.monotonic()
+    subprocess.run([sys.executable, "-m", module, *arguments, *where, f"folder={folder}"], check=True)
+    best, machine = folder / "best.pt", describe()
+    loaded = checkpoint.load(best)
+    return loaded, {
+        "command": shlex.join(["python", "-m", module, *arguments]),
+        "sha256": hashlib.sha256(best.read_bytes()).hexdigest(),
+        "commit": loaded.training["commit"],
+        "processor": f"{machine['processor']} ({'VNNI' if machine['vnni'] else 'no VNNI'})",
+        "minutes": round((time.monotonic() - began) / 60, 1),
+    }
