@@ -18,9 +18,12 @@ from experiments.cross_domain_full import measure as full_size
 from experiments.cross_domain_tried import measure as tried
 from experiments.cross_domain_tried import turned
 from pipnet.config import config_dir, plain
+from pipnet.data.sample import Sample
 from pipnet.data.synthetic.dataset import draw_faces
+from pipnet.evaluation.evaluate import Evaluation
 from pipnet.inference.landmarker import SHIPPED_WEIGHTS, FaceLandmarker
-from pipnet.metrics import nme, paired_bootstrap
+from pipnet.layouts import get_layout
+from pipnet.metrics import nme, norm_distances, paired_bootstrap
 from pipnet.model import checkpoint
 
 ROWS = measure.ROWS
@@ -79,6 +82,47 @@ def test_missed_faces():
         figures.difference(errors, np.array([[0.02, np.inf, 0.04]]))
     with pytest.raises(ValueError, match="the same faces, got 3 and 2"):
         figures.difference(errors, errors[:, :2])
+
+
+def test_intervals_over_photos():
+    """With a face a photo they are those over faces; a photo whose faces are alike counts once, and widens them."""
+    rng = np.random.default_rng(0)
+    ours, base = rng.gamma(4, 0.01, (3, 60)), rng.gamma(4, 0.012, (2, 60))
+    over_faces = figures.difference(ours, base)["mean"]
+    assert figures.over_photos(ours, base, np.arange(60)) == over_faces
+    photos = np.repeat(np.arange(60), 4)
+    copies = [np.repeat(values, 4, axis=1) for values in (ours, base)]
+    assert figures.over_photos(*copies, photos) == over_faces
+    narrow = figures.difference(*copies)["mean"]
+    assert narrow["high"] - narrow["low"] < 0.6 * (over_faces["high"] - over_faces["low"])
+
+
+def test_a_constant_gap_between_two_conventions_goes_and_what_differs_from_face_to_face_stays():
+    rng = np.random.default_rng(0)
+    true = np.cumsum(rng.uniform(1, 5, (30, 68, 2)), axis=1)
+    gap, noise = rng.normal(0, 0.05, (68, 2)), rng.normal(0, 0.01, (30, 68, 2))
+    size = norm_distances(true, get_layout("300w_68"))["box"][:, None, None]
+    samples = [Sample(f"photos/{n // 3}.jpg", points, str(n)) for n, points in enumerate(true)]
+    made = [evaluation(samples, true, true + (of + noise) * size) for of in (0, gap)]
+    plain, moved = ([pairs.without_offsets(of).errors("box"), of.errors("box")] for of in made)
+    assert moved[1].mean() > 4 * plain[1].mean()
+    np.testing.assert_allclose(moved[0], plain[0], rtol=1e-9)
+    assert moved[0].mean() == pytest.approx(plain[1].mean(), rel=0.05)
+    # Its own photo says nothing of a face: without other photos nothing is taken away.
+    alone = [Sample("photos/1.jpg", points, str(n)) for n, points in enumerate(true)]
+    of_one = evaluation(alone, true, true + (gap + noise) * size)
+    np.testing.assert_array_equal(pairs.without_offsets(of_one).pred, of_one.pred)
+
+
+def evaluation(samples, true, pred) -> Evaluation:
+    faces = len(true)
+    boxes = np.concatenate([true.min(axis=1), true.max(axis=1)], axis=1)
+    of_faces, of_points = np.ones(faces), np.ones(true.shape[:2])
+    sizes = np.full((faces, 2), 500)
+    shown = tuple(samples)
+    return Evaluation(
+        shown, get_layout("300w_68"), true, pred, of_faces, of_points, boxes, boxes, of_faces, sizes, protocol={}
+    )
 
 
 # Which runs there are.

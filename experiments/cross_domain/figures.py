@@ -79,6 +79,30 @@ def difference(errors: np.ndarray, base: np.ndarray, *, resamples: int = RESAMPL
     return {name: _compared(stacked, seeds, statistic, resamples) for name, statistic in STATISTICS.items()}
 
 
+def over_photos(errors: np.ndarray, base: np.ndarray, photos: np.ndarray) -> dict[str, Any]:
+    """Difference of two rows' means as :func:`difference` has it, but drawn by photo: all faces of one come together.
+
+    Args:
+        errors: ``(S, F)`` fractions of the one, missed faces left out.
+        base: ``(T, F)`` of the other.
+        photos: ``(F,)`` ids.
+    """
+    ids = np.unique(photos, return_inverse=True)[1]
+    sums = np.zeros((ids.max() + 1, 3))
+    np.add.at(sums, ids, np.stack([errors.mean(axis=0), base.mean(axis=0), np.ones(len(ids))], axis=1))
+
+    def points(drawn: np.ndarray) -> np.ndarray:
+        mine, theirs, faces = np.moveaxis(drawn.sum(axis=-2), -1, 0)
+        return (mine - theirs) / faces
+
+    def relative(drawn: np.ndarray) -> np.ndarray:
+        mine, theirs, _ = np.moveaxis(drawn.sum(axis=-2), -1, 0)
+        return mine / theirs - 1
+
+    found = bootstrap(sums, {"points": points, "relative": relative}, resamples=RESAMPLES)
+    return plain(found["points"].scaled(100)) | {"relative": plain(found["relative"].scaled(100))}
+
+
 def _compared(stacked: np.ndarray, seeds: int, statistic: Statistic, resamples: int) -> dict[str, Any]:
     """One statistic of ``(F, S + T)``, the first ``seeds`` against the others."""
     averaged = over_seeds(statistic)

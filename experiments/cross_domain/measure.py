@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.cross_domain.figures import INTERVAL, difference, figures
+from experiments.cross_domain.figures import INTERVAL, difference, figures, over_photos
 from experiments.cross_domain.pairs import errors_of, pair_named, read_faces, remembered
 from experiments.cross_domain.runs import command, find_runs
 from experiments.record import command_line, write
@@ -73,7 +73,9 @@ def measure(runs: Path | None, data_root: Path, pair_name: str, *, partial: bool
                 "title": faces.title,
                 "boxes": faces.about.boxes,
                 "figures": {
-                    subset: compare({row: [run[key] for run in mine] for row, mine in errors.items()}, chosen)
+                    subset: compare(
+                        {row: [run[key] for run in mine] for row, mine in errors.items()}, chosen, faces.photos
+                    )
                     for subset, chosen in (faces.subsets() if key == "target" else {"all": slice(None)}).items()
                 },
             }
@@ -82,28 +84,37 @@ def measure(runs: Path | None, data_root: Path, pair_name: str, *, partial: bool
     }
 
 
-def compare(errors: dict[str, list[dict[str, np.ndarray]]], chosen: np.ndarray | slice) -> dict[str, Any]:
-    """Figures of all rows on some faces, and their differences.
+def compare(
+    errors: dict[str, list[dict[str, np.ndarray]]], chosen: np.ndarray | slice, photos: np.ndarray
+) -> dict[str, Any]:
+    """Figures of all rows on some faces, and their differences; of means also with intervals over photos.
 
     Args:
         errors: Row to one entry a seed, norm to ``(F,)``.
         chosen: Which of the faces.
+        photos: ``(F,)`` ids of the photos of all faces.
 
     Returns:
         Norm to ``faces``, ``missed`` and ``rows``: row to the statistics and the differences of :data:`COMPARED`.
     """
     tables = {}
     for norm in next(iter(errors.values()))[0]:
+        if any(norm not in seed for seeds in errors.values() for seed in seeds):
+            continue  # a run of before it was measured
         stacked = {row: np.stack([seed[norm][chosen] for seed in seeds]) for row, seeds in errors.items()}
         measurable = ~np.isnan(np.concatenate(list(stacked.values()))).any(axis=0)
         stacked = {row: values[:, measurable] for row, values in stacked.items()}
         if not measurable.any():
             continue
+        ids = photos[chosen][measurable]
+        found = ~np.isinf(next(iter(stacked.values()))[0])
         rows: dict[str, Any] = {row: figures(values) for row, values in stacked.items()}
         for name, (base, whose) in COMPARED.items():
             for row in whose:
                 if row in rows and base in rows and row != base:
-                    rows[row][f"to_{name}"] = difference(stacked[row], stacked[base])
+                    to = difference(stacked[row], stacked[base])
+                    to["mean"]["by_photo"] = over_photos(stacked[row][:, found], stacked[base][:, found], ids[found])
+                    rows[row][f"to_{name}"] = to
         missed = int(np.isinf(next(iter(stacked.values()))[0]).sum())
         tables[norm] = {"faces": int(measurable.sum()), "missed": missed, "rows": rows}
     return tables

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.cross_domain.figures import INTERVAL, difference, figures
+from experiments.cross_domain.figures import INTERVAL, difference, figures, over_photos
 from experiments.cross_domain.pairs import PAIRS, errors_of, read_faces, remembered
 from experiments.record import command_line, write
 from pipnet.inference.detectors import RetinaFace
@@ -41,12 +41,15 @@ def measure(checkpoints: dict[str, Path], data_root: Path) -> dict[str, Any]:
         for subset, chosen in faces.subsets().items():
             for norm in errors["before"][key]:
                 before, after = (errors[row][key][norm][chosen][None] for row in ("before", "after"))
+                change = difference(after, before)
+                found = ~np.isinf(before[0])
+                change["mean"]["by_photo"] = over_photos(after[:, found], before[:, found], faces.photos[chosen][found])
                 tables.setdefault(subset, {})[norm] = {
                     "faces": before.size,
                     "missed": int(np.isinf(before).sum()),
                     "before": figures(before),
                     "after": figures(after),
-                    "change": difference(after, before),
+                    "change": change,
                 }
         metrics["sets"][key] = {"title": faces.title, "boxes": faces.about.boxes, "figures": tables}
     return metrics

@@ -13,12 +13,12 @@ none.
 from __future__ import annotations
 
 import os
-import re
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 
+from experiments.cross_domain.pairs import photo_of
 from experiments.few_labels.rows import GAIN, LADDER, PERCENTS, ROWS, SEEDS, Run, all_runs
 from experiments.heads.train import errors_and_scores, sets_of
 from experiments.record import command_line, read, write
@@ -36,11 +36,6 @@ LAYOUT = get_layout("300w_68")
 def kept(run: Run) -> Path:
     """The file of what a training measured."""
     return KEPT / f"{run.name}.json"
-
-
-def photo_of(name: str) -> str:
-    """The photo that a face was cut from: faces of one photo differ in the number at the end, but for LFPW's."""
-    return name if name.startswith("lfpw") else re.sub(r"_\d+$", "", name)
 
 
 def faces(data_root: Path) -> tuple[list[Sample], list[Sample]]:
