@@ -386,6 +386,7 @@ SELF_TRAINED = {"paper_short": "STC, shortened", "ours": "ours"}
 CURRICULA = {"labels": "labelled only", "none_short": "plain self-training"} | SELF_TRAINED
 NORMS = {"outer_eye": "outer eyes", "box": "box size", "label_box": "published box"}
 STATISTICS = {"mean": "NME", "median": "median", "fr_10": "FR@10", "auc_10": "AUC@10"}
+BY_BOX = {"box": "all points", "nose_eyes": "nose and eyes", "without_offsets": "without constant offsets"}
 SEEDS, COMPARED = 3, ("before", "after", "change")
 
 
@@ -442,7 +443,17 @@ def before_and_after(metrics: Any) -> Rows:
         f"{faces['title']}, by {NORMS[norm]} | {title}": {key: table[key][name] for key in COMPARED}
         for faces in metrics["sets"].values()
         for norm, table in faces["figures"]["all"].items()
+        if norm in NORMS
         for name, title in STATISTICS.items()
+    }
+
+
+def by_convention(metrics: Any) -> Rows:
+    """By the box: of all points, of those that sets label alike, and without what points are off on average."""
+    return {
+        f"{faces['title']} | {title}": {key: faces["figures"]["all"][points][key]["mean"] for key in COMPARED}
+        for faces in metrics["sets"].values()
+        for points, title in BY_BOX.items()
     }
 
 
@@ -452,7 +463,7 @@ def parts_before_and_after(metrics: Any) -> Rows:
         for faces in metrics["sets"].values()
         for part, norms in faces["figures"].items()
         for norm, table in norms.items()
-        if part != "all"
+        if part != "all" and norm in NORMS
     }
 
 
