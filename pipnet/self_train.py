@@ -122,10 +122,11 @@ def self_train(settings: dict[str, Any], processes: Processes) -> Path:
                 f"curriculum: stage {stage.name} selects faces by their scores (min_face), which are all alike here;"
                 " give coordinates +model.flips=true, or set min_face: 0"
             )
-        if stage.select and stage.select.balanced and not can_map(training_data.layout, get_layout("300w_68")):
+        by_yaw = stage.select and (stage.select.balanced or stage.select.max_yaw)
+        if by_yaw and not can_map(training_data.layout, get_layout("300w_68")):
             raise ValueError(
-                f"curriculum: stage {stage.name} draws by yaw (balanced), which the points of layout"
-                f" {training_data.layout.name} don't tell; set balanced: false"
+                f"curriculum: stage {stage.name} chooses by yaw (balanced, max_yaw), which the points of layout"
+                f" {training_data.layout.name} don't tell; leave both out"
             )
         if stage.online and not settings["fit"]["ema_decay"]:
             raise ValueError(

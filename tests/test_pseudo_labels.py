@@ -349,6 +349,20 @@ def test_a_selection_weighs_and_skips(faces):
         Selection(min_face=3)
 
 
+def test_heads_that_look_too_far_aside_are_skipped_and_those_of_unknown_yaw_stay(faces, monkeypatch):
+    labels = label(faces)
+    yaws = np.array([0, 50, np.nan, -80, *[20.0] * (COUNT - 4)])
+    monkeypatch.setattr(type(labels), "yaws", yaws)
+    names = [sample.name for sample in labels.samples(Selection(max_yaw=45))]
+    assert names == [faces.name(index) for index in range(COUNT) if index not in (1, 3)]
+    least = float(np.median(labels.face_scores))
+    number = {faces.name(index): index for index in range(COUNT)}
+    both = [sample.name for sample in labels.samples(Selection(max_yaw=45, min_face=least))]
+    assert both == [name for name in names if labels.face_scores[number[name]] >= least]
+    with pytest.raises(ValueError, match="max_yaw is an angle in degrees, above 0, or null, got 0"):
+        Selection(max_yaw=0)
+
+
 def test_a_loader_process_opens_the_store_itself_and_gets_no_arrays(faces):
     samples = label(faces).samples(Selection(weighted=True))
     assert len(pickle.dumps(samples)) < 1000

@@ -210,7 +210,7 @@ class SelfTraining:
             return labelled if length is None else MixedFaces(labelled, None, length=length)
         chosen = pseudo.samples(stage.select)
         if not len(chosen):
-            raise ValueError(f"stage {stage.name}: no pseudo-label is as sure as select wants; lower min_face")
+            raise ValueError(f"stage {stage.name}: no pseudo-label is what select wants; lower min_face, raise max_yaw")
         task = stage.pool_factor if stage.shrink is None else SECOND_HEAD_TASK
         unlabelled = FaceCrops(
             chosen, seed=seed + _UNLABELLED, pool_factor=task, taught=taught.get("unlabelled"), **shared

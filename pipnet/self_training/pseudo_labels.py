@@ -55,20 +55,24 @@ class Selection:
     Args:
         weighted: Points count by their scores; else all count fully.
         min_face: Faces with a lower score are skipped.
+        max_yaw: Heads that are turned by more degrees are skipped; those that can't be told stay.
         balanced: Heads that are turned are drawn more often, each up to four times, so that those of
             :data:`YAW_BINS` come as often as each other where there are enough.
 
     Raises:
-        ValueError: A limit that is not in [0, 1].
+        ValueError: A limit that is not in [0, 1], or no angle.
     """
 
     weighted: bool = False
     min_face: float = 0.0
+    max_yaw: float | None = None
     balanced: bool = False
 
     def __post_init__(self) -> None:
         if not (isinstance(self.min_face, int | float) and 0 <= self.min_face <= 1):
             raise ValueError(f"min_face is a score and lies in [0, 1], got {self.min_face!r}")
+        if self.max_yaw is not None and not (isinstance(self.max_yaw, int | float) and self.max_yaw > 0):
+            raise ValueError(f"max_yaw is an angle in degrees, above 0, or null, got {self.max_yaw!r}")
         for name in ("weighted", "balanced"):
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f"{name} must be true or false, got {getattr(self, name)!r}")
@@ -162,7 +166,10 @@ class PseudoSamples(Sequence[Sample]):
 
     def __init__(self, labels: PseudoLabels, select: Selection) -> None:
         self.labels, self.select = labels, select
-        self._rows = np.flatnonzero(labels.face_scores >= select.min_face) if select.min_face else None
+        self._rows: np.ndarray | None = None
+        if select.min_face or select.max_yaw:
+            turned_away = np.abs(labels.yaws) > (select.max_yaw or np.inf)  # False where it is not known
+            self._rows = np.flatnonzero((labels.face_scores >= select.min_face) & ~turned_away)
         self.faces = len(self)  # those drawn more often count once
         if select.balanced:
             rows = np.arange(len(labels)) if self._rows is None else self._rows
