@@ -40,7 +40,7 @@ SMALL = {  # arguments that make them so
     "coarse_to_fine": {"width": 8, "window": 7, "backbone": "mobilenet_v3_small"},
     "cascaded_pyramid": {"width": 16},
 }
-EPOCHS = {"hrnet": 2, "pose_machine": 3, "cascaded_pyramid": 3}  # that are enough; for the others 4
+EPOCHS = {"coordinate": 6, "hrnet": 2, "pose_machine": 3, "cascaded_pyramid": 3}  # that are enough; for the others 4
 LAYOUT = get_layout("300w_68")
 SEVEN = PointLayout("seven", 7, mirror=tuple(range(7)))
 MEAN_FACE = np.random.default_rng(0).uniform(0.2, 0.8, (7, 2))
@@ -93,6 +93,13 @@ def runs(tmp_path_factory) -> Path:
 
 def test_all_are_tested():
     assert NETWORKS.keys() - {"pipnet"} == SMALL.keys()
+
+
+def test_coordinates_start_as_the_mean_face():
+    mean_face = np.random.default_rng(0).random((68, 2), np.float32)
+    net = NETWORKS["coordinate"](mean_face, "mobilenet_v3_small", input_size=64)
+    points = net(torch.rand(2, 3, 64, 64))[0]
+    torch.testing.assert_close(points, torch.from_numpy(mean_face).expand(2, -1, -1))
 
 
 @pytest.mark.parametrize("name", SMALL)
@@ -166,7 +173,8 @@ def test_labels_outside_or_missing_train_nothing(name):
     net = small(name)
     output = net(torch.rand(3, 3, 64, 64))
     loss = net.loss_class()()
-    points = torch.from_numpy(MEAN_FACE).float().expand(3, -1, -1).clone()
+    points = torch.from_numpy(MEAN_FACE[::-1].copy()).float().expand(3, -1, -1).clone()
+    points[0] *= 0.9
     weight = torch.ones(3, 7)
 
     def total(points, weight):

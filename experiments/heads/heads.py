@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 RATES = (0.0005, 0.001, 0.002)  # learning rates that every head tries
 EPOCHS, TRIED_EPOCHS = 8, 3  # of all faces; of a try
-BATCH = 16
+BATCH, FACES = 16, 1808
 SEEDS = (0, 1, 2)
 FRACTIONS = (5, 10, 20, 50)  # percent of the training faces
 RECIPE = (
@@ -79,7 +79,7 @@ HEADS: dict[str, Head] = {
 }
 LONG = ("pip", "l1")  # that are also trained on four times the images: coordinates learn slowly
 LONGER = 4
-FEW_LABELS = ("pip", "alone", "wing", "baseline")  # whose error over the number of labels is measured
+FEW_LABELS = ("pip", "wing", "baseline")  # whose error over the number of labels is measured
 
 
 @dataclass(frozen=True)
@@ -110,11 +110,14 @@ class Run:
     @property
     def epochs(self) -> int:
         """So many that every training sees as many images."""
-        return TRIED_EPOCHS if self.rate is not None else self.times * EPOCHS * 100 // self.percent
+        an_epoch = round(FACES * self.percent / 100) // BATCH * BATCH
+        return TRIED_EPOCHS if self.rate is not None else self.times * round(EPOCHS * FACES / an_epoch)
 
     def arguments(self, rate: float) -> list[str]:
         """Of ``python -m pipnet.train``, but for folders."""
-        length = (f"fit.epochs={self.epochs}", f"fit.validate_every={max(1, self.epochs // EPOCHS)}")
+        length = [f"fit.epochs={self.epochs}", f"fit.validate_every={max(1, self.epochs // EPOCHS)}"]
+        if self.percent < 100:  # the rate rises over as many images
+            length.append(f"schedule.warmup_epochs={self.epochs / EPOCHS:g}")
         return [*RECIPE, *HEADS[self.head].arguments, *length, f"optim.lr={rate}", f"seed={self.seed}"]
 
 

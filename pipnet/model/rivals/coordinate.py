@@ -53,7 +53,8 @@ class CoordinateNet(LandmarkNet):
         self.flips = arguments.get("flips")
         self.backbone = built.module
         self.head = nn.Linear(built.channels, 2 * self.num_points)
-        nn.init.normal_(self.head.weight, std=0.01)
+        # From 0: the mean of 1,280 features, times what is small for one, lies a quarter of the crop off.
+        nn.init.zeros_(self.head.weight)
         with torch.no_grad():
             self.head.bias.copy_(torch.from_numpy(mean_face).flatten())
         self.calibrate(confidence)
