@@ -17,6 +17,7 @@ from pipnet.model.backbones import build_backbone, build_pyramid, lite0_weights
 from pipnet.model.checkpoint import LoadedModel
 from pipnet.model.onnx_graph import export_onnx
 from pipnet.model.pipnet import PIPNet
+from pipnet.training.optimization import freeze_backbone, train_mode
 
 SEVEN = PointLayout("seven", 7, mirror=tuple(range(7)))
 MEAN_FACE = np.random.default_rng(1).uniform(0.2, 0.8, (7, 2))
@@ -133,6 +134,39 @@ def test_a_pyramid_has_the_strides_that_were_asked_for():
 def test_what_can_not_serve_is_one_sentence(name, said):
     with pytest.raises(ValueError, match=re.escape(said)):
         build_pyramid(name, (4,), input_size=96)
+
+
+class Odd(torch.nn.Module):
+    def forward(self, features):
+        return torch.special.bessel_j0(features)
+
+
+def test_what_onnx_does_not_hold_is_one_sentence(tmp_path):
+    net = PIPNet(np.random.default_rng(0).random((7, 2)), "timm/test_resnet", num_neighbors=2, input_size=64).eval()
+    net.neck = torch.nn.Sequential(Odd(), net.neck)
+    with pytest.raises(
+        ValueError, match=r"^the network can't be exported: ONNX does not hold what timm/test_resnet"
+    ) as it:
+        export_onnx(LoadedModel(net, SEVEN, 1.25, {}), tmp_path / "net.onnx")
+    assert "\n" not in str(it.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_cells_that_no_stride_makes_are_refused():
+    """A grid of another size than the maps would put every point elsewhere."""
+    with pytest.raises(ValueError, match=r"timm/test_resnet makes 4 x 4 cells of an image of 100 px, which no stride"):
+        build_backbone("timm/test_resnet", input_size=100)
+
+
+def test_frozen_blocks_are_those_of_the_network_in_the_wrapper():
+    net = PIPNet(np.random.default_rng(0).random((5, 2)), "timm/test_efficientnet", num_neighbors=2, input_size=64)
+    freeze_backbone(net, 2)
+    train_mode(net)
+    frozen = [name for name, weights in net.backbone.named_parameters() if not weights.requires_grad]
+    assert frozen
+    assert all(name.startswith(("net.conv_stem", "net.bn1")) for name in frozen)
+    assert not net.backbone.net.bn1.training
+    assert net.head.training
 
 
 def test_weights_that_can_not_be_had_are_one_sentence(monkeypatch):

@@ -22,7 +22,7 @@ from pipnet.inference.sessions import export_openvino
 from pipnet.layouts import PointLayout, get_layout
 from pipnet.model import checkpoint
 from pipnet.model.checkpoint import CheckpointError
-from pipnet.model.heatmaps import draw_maps, to_cells
+from pipnet.model.heatmaps import DECODERS, draw_maps, to_cells
 from pipnet.model.networks import NETWORKS
 from pipnet.model.onnx_graph import export_onnx
 from pipnet.model.rivals.coordinate import CoordinateLoss
@@ -303,7 +303,38 @@ def test_coordinates_of_a_crop_and_its_mirror_image_vote(tmp_path):
         np.testing.assert_allclose(open_runtime(tmp_path / file, runtime)(CROPS)[0], points, atol=2e-5)
 
 
-@pytest.mark.parametrize("name", ["coordinate", "coarse_to_fine"])
+@pytest.mark.parametrize("file", ["net.pt", "net.onnx"])
+def test_faces_whose_scores_are_all_alike_are_looked_at_once(file, tmp_path, monkeypatch):
+    """Nothing would say which of two views is better."""
+    for name in ("coordinate", "simple_baseline"):
+        net = small(name).eval()
+        checkpoint.save(tmp_path / "net.pt", net, layout=SEVEN, crop_scale=1.25, training={})
+        export_onnx(checkpoint.load(tmp_path / "net.pt"), tmp_path / "net.onnx")
+        landmarker = FaceLandmarker.load(tmp_path / file)
+        looked, views = landmarker._view, []
+        monkeypatch.setattr(
+            landmarker, "_view", lambda *asked, of=looked, to=views, **more: to.append(0) or of(*asked, **more)
+        )
+        landmarker(np.zeros((64, 64, 3), np.uint8), boxes=np.array([[10.0, 10, 50, 50]]))
+        assert (len(views) == 1) == (name == "coordinate")
+
+
+@pytest.mark.parametrize("decoder", DECODERS)
+def test_every_decoder_is_the_same_in_a_graph(decoder, tmp_path):
+    net = small("simple_baseline", decoder=decoder).eval()
+    last, crops = net.head, torch.from_numpy(CROPS).permute(0, 3, 1, 2)
+    with torch.no_grad():  # maps that are not flat
+        last.weight.mul_(5 / net(net.normalize(crops))[-1].std())
+    expected = net.predict(crops)
+    assert expected.points_unit.std() > 0.05
+    export_onnx(checkpoint.LoadedModel(net, SEVEN, 1.25, {}), tmp_path / "net.onnx")
+    export_openvino(tmp_path / "net.onnx", tmp_path / "net.xml")
+    for file, runtime in (("net.onnx", "onnxruntime"), ("net.xml", "openvino")):
+        for ours, theirs in zip(open_runtime(tmp_path / file, runtime)(CROPS), expected, strict=True):
+            np.testing.assert_allclose(ours, theirs, atol=2e-5)
+
+
+@pytest.mark.parametrize("name", SMALL)
 def test_it_self_trains(name, tmp_path):
     full = {"name": "full", "epochs": 1, "views": 2, "start": "teacher", "labelled_share": 0.5}
     listed = stages({"name": "labels", "epochs": 1, "pseudo": False}, full | {"select": {"weighted": True}})

@@ -310,7 +310,9 @@ class FaceLandmarker:
         if not any(len(photo.found) for photo in photos):
             return FaceLandmarks.empty(self.layout)
         search = _UprightSearch(photos, partial(self._view, batch_size=batch_size))
-        if self.mean_face is not None and len(self.mean_face) > 1:
+        # Scores that are alike for all faces can't say which view is better.
+        ranks_faces = getattr(self.runtime, "metadata", {}).get("ranks_faces", True)
+        if ranks_faces and self.mean_face is not None and len(self.mean_face) > 1:
             search.run(partial(boxes_by_points, mean_face=self.mean_face, crop_scale=self.crop_scale))
         return search.views
 

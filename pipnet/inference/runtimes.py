@@ -157,7 +157,7 @@ class TorchRuntime(_Network):
         self.threads = threads
         self.input_size = net.input_size
         self.device = next((weights.device for weights in net.parameters()), torch.device("cpu"))
-        self.metadata = {}
+        self.metadata = {} if net.ranks_faces else {"ranks_faces": False}
 
     def __call__(self, crops: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """See :meth:`Runtime.__call__`."""

@@ -267,6 +267,12 @@ def _timm_pyramid(
         strides = (32,) if 32 in last else (max(last),)
     _check_strides(name, strides, last)
     chosen = [last[stride] for stride in strides]
+    for stride, (_, cells) in zip(strides, (measured[index] for index in chosen), strict=True):
+        if stride * cells != input_size or stride.bit_count() > 1:
+            raise ValueError(
+                f"backbone {name} makes {cells} x {cells} cells of an image of {input_size} px, which no stride does;"
+                " choose another, or another model.input_size"
+            )
     options |= {**size_options, "out_indices": tuple(net.feature_info.out_indices[index] for index in chosen)}
     try:
         net = timm.create_model(model, features_only=True, pretrained=pretrained, **options)

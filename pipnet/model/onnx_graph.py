@@ -41,7 +41,7 @@ def export_onnx(
     fields of :class:`pipnet.model.network.Prediction`.
 
     Raises:
-        ValueError: The calibration faces are no such crops.
+        ValueError: The calibration faces are no such crops, or ONNX can't hold the network.
         OSError: The file can't be written.
     """
     content = onnx_graph(loaded, calibration=calibration, card=card)
@@ -63,7 +63,15 @@ def onnx_graph(loaded: LoadedModel, *, calibration: np.ndarray | None = None, ca
             )
         if isinstance(predictor, Predictor):
             predictor.spread_offsets(calibration)
-    model = onnx.load_from_string(_traced(predictor, size))
+    try:
+        traced = _traced(predictor, size)
+    except RuntimeError as error:  # how the exporter speaks of operators that it does not know, over many lines
+        reason = str(error).strip().splitlines()[0][:200]
+        name = loaded.net.arguments["backbone"]
+        raise ValueError(
+            f"the network can't be exported: ONNX does not hold what {name} computes ({reason})"
+        ) from error
+    model = onnx.load_from_string(traced)
     if calibration is not None:
         from pipnet.model.quantization import quantize
 
@@ -104,6 +112,7 @@ def metadata_of(loaded: LoadedModel, *, calibration_faces: int = 0, card: str = 
         "mean_face": np.round(loaded.net.arguments["mean_face"], 4).tolist(),
         "input_size": loaded.net.input_size,
         "backbone": loaded.net.arguments["backbone"],
+        **({} if loaded.net.ranks_faces else {"ranks_faces": False}),
         **({} if isinstance(loaded.net, PIPNet) else {"network": network_name(loaded.net)}),
         "precision": "int8" if calibration_faces else "fp32",
         "calibration_faces": calibration_faces,

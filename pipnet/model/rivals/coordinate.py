@@ -21,6 +21,9 @@ CoordinateError = Literal["wing", "l1"]
 class CoordinateNet(LandmarkNet):
     """A linear layer from the mean of the features to all coordinates; it starts as the mean face.
 
+    Without ``flips`` its scores tell no face from another: tilted faces are not searched for, and in a video a face is
+    followed until it leaves the picture.
+
     Args:
         mean_face: ``(N, 2)``, mean shape of the training labels as fractions of the crop.
         backbone: A name that :func:`pipnet.model.backbones.build_backbone` knows.

@@ -31,6 +31,8 @@ _STRIDES = (4, 8, 16, 32)
 class CascadedPyramid(HeatmapNet):
     """A global network of feature pyramid levels, and a refining one that trains on the harder points.
 
+    The paper's has a 1x1 convolution before each sum of the pyramid, and targets that are wider on coarser levels.
+
     Args:
         mean_face: ``(N, 2)``, mean shape of the training labels as fractions of the crop.
         backbone: A name that :func:`pipnet.model.backbones.build_pyramid` knows.
