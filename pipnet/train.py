@@ -2,6 +2,7 @@
 
 python -m pipnet.train experiment=quickstart              # synthetic faces, no download, under 3 minutes
 python -m pipnet.train experiment=300w_mobilenet_v2       # the weights that ship
+python -m pipnet.train experiment=gpu_check               # three minutes: what a GPU computes, and how fast
 python -m pipnet.train dataset=own_csv data_root=DIR      # your own faces, see data/README.md
 torchrun --nproc-per-node 4 -m pipnet.train experiment=paper_wflw   # several processes train as one
 
@@ -25,6 +26,7 @@ with needs("train", __name__):
     from pipnet.model.network import LandmarkNet
     from pipnet.model.pipnet import PIPNet
     from pipnet.training.distributed import Processes, join_processes
+    from pipnet.training.gpu_check import check_gpu
     from pipnet.training.setup import (
         TrainingData,
         build_network,
@@ -44,7 +46,10 @@ def main(cfg: DictConfig) -> None:
     """Train as the config says."""
     settings = plain(cfg)
     with join_processes(settings["device"]) as processes:
-        train(settings, processes)
+        if settings.get("gpu_check"):  # of experiment=gpu_check
+            check_gpu(settings, build_training_data(settings), processes)
+        else:
+            train(settings, processes)
 
 
 def train(settings: dict[str, Any], processes: Processes) -> FitResult:
