@@ -365,7 +365,7 @@ def heads_long(metrics: Any) -> Rows:
 
 
 def heads_decoders(heads: Any) -> Rows:
-    """Of heatmaps with either shape of target."""
+    """Of heatmaps with either shape of target, and of the pose machine's, of 16 x 16 cells; first seed."""
     titles = {
         "argmax": "argmax",
         "quarter": "a quarter of a pixel",
@@ -373,7 +373,7 @@ def heads_decoders(heads: Any) -> Rows:
         "dark": "DARK",
         "cauchy": "Cauchy inverse",
     }
-    kinds, none = {"baseline": "gauss", "cauchy": "cauchy"}, {"common": None}
+    kinds, none = {"baseline": "gauss", "cauchy": "cauchy", "pose_machine": "machine"}, {"common": None}
     return {
         title: {kind: heads[head]["decoders"][decoder] if head in heads else none for head, kind in kinds.items()}
         for decoder, title in titles.items()

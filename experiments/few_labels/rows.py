@@ -58,7 +58,8 @@ class Row:
         """Of ``python -m pipnet.self_train``, but for data, seed and folder; labels alone see so many images."""
         if self.stages is None:
             return [*SETTINGS, f"curriculum={self.curriculum}", f"self_training.images={images}"]
-        listed = [LABELS, *({"name": name, "epochs": epochs(count), **more} for name, count, more in self.stages)]
+        listed = [LABELS] if self.from_labels else []
+        listed += [{"name": name, "epochs": epochs(count), **more} for name, count, more in self.stages]
         written = json.dumps(listed).replace('"', "")
         return [*SETTINGS, f"curriculum={self.curriculum}", f"curriculum.stages={written}"]
 
@@ -105,12 +106,32 @@ ROWS: dict[str, Row] = {
 }
 
 
+def _ours(labels: int, unlabelled: tuple[tuple[int, dict[str, object]], ...], last: int = 0) -> Row:
+    """A variant of ours, 150,000 images under one falling learning rate: labels, then photos too, then labels again."""
+    stages: list[tuple[str, int, dict[str, object]]] = [("labels", labels, {"pseudo": False})]
+    stages += [("mixed", images, {"start": "teacher", **more}) for images, more in unlabelled]
+    stages += [("labels", last, {"pseudo": False, "start": "teacher"})] if last else []
+    return Row("a variant of ours", "ours", {10: (0,)}, tuple(stages), from_labels=False)
+
+
+_STILL: dict[str, object] = {"labelled_share": 0.7, "views": 4, "select": {"weighted": True, "min_face": 0.3}}
+_ONLINE: dict[str, object] = {"labelled_share": 0.5, "online": True, "select": {"weighted": True, "min_face": 0.3}}
+_BALANCED = _ONLINE | {"select": {"weighted": True, "min_face": 0.3, "balanced": True}}
+# What ours may be, compared on validation faces alone, with 10 % of the labels and seed 0; test sets are not read.
+VARIANTS: dict[str, Row] = {
+    "ours_labels_last": _ours(75_000, ((30_000, _STILL), (30_000, _STILL)), 15_000),
+    "ours_online": _ours(60_000, ((90_000, _ONLINE),)),
+    "ours_online_labels_last": _ours(60_000, ((75_000, _ONLINE),), 15_000),
+    "ours_online_balanced": _ours(60_000, ((75_000, _BALANCED),), 15_000),
+}
+
+
 @dataclass(frozen=True)
 class Run:
-    """One training: of a row, or a rung of the ladder that finds the plateau of labels alone.
+    """One training: of a row or a variant of ours, or a rung of the ladder that finds the plateau of labels alone.
 
     Attributes:
-        row: Of :data:`ROWS`.
+        row: Of :data:`ROWS` or :data:`VARIANTS`.
         percent: Of the labels.
         seed: Of the split, the start and the order.
         rung: Images of a rung; its test sets are not read.
@@ -122,17 +143,28 @@ class Run:
     rung: int | None = None
 
     @property
+    def about(self) -> Row:
+        """The row."""
+        return ROWS.get(self.row) or VARIANTS[self.row]
+
+    @property
+    def reads_tests(self) -> bool:
+        """Whether its figures are the record's, and not something to choose by."""
+        return self.rung is None and self.row in ROWS
+
+    @property
     def name(self) -> str:
         """Of the file of what it measured."""
         return f"{self.row}_{self.percent}_{self.seed}" + ("" if self.rung is None else f"_{self.rung}")
 
 
 def all_runs() -> list[Run]:
-    """In the order in which they are made: the ladder, a seed of each row at 10 %, then what decides the bars."""
+    """In the order in which they are made: ladder, variants, a seed of each row at 10 %, then what decides the bars."""
     ladder = [Run("labels", 10, rung=rung) for rung in LADDER] + [Run("labels", 20, rung=rung) for rung in LADDER[-2:]]
     listed = [
         Run(row, percent, seed) for row, of in ROWS.items() for percent, seeds in of.runs.items() for seed in seeds
     ]
     order = {"labels": 0, "ours": 1, "stc": 2, "stld": 3, "plain": 4, "labels_long": 5}
     first = {(10, 0): 0, (20, 0): 1, (20, 1): 1, (20, 2): 1, (10, 1): 2, (10, 2): 3, (5, 0): 4}
+    ladder += [Run(name, 10) for name in VARIANTS]
     return ladder + sorted(listed, key=lambda run: (first[run.percent, run.seed], order[run.row]))

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from experiments.cross_domain.pairs import photo_of
-from experiments.few_labels.rows import GAIN, LADDER, PERCENTS, ROWS, SEEDS, Run, all_runs
+from experiments.few_labels.rows import GAIN, LADDER, PERCENTS, ROWS, SEEDS, VARIANTS, Run, all_runs
 from experiments.heads.train import errors_and_scores, sets_of
 from experiments.record import command_line, read, write
 from experiments.trainings import keep_each, list_each, trained
@@ -101,12 +101,12 @@ def plateau() -> int:
 
 def images_of(run: Run) -> int:
     """What labels alone, or ours, train on."""
-    return run.rung or ROWS[run.row].images or plateau()
+    return run.rung or run.about.images or plateau()
 
 
 def folder_of(run: Run, runs: Path) -> Path:
     """Where it trains; the rung at the plateau is the row's training."""
-    images = f"_{images_of(run)}" if ROWS[run.row].stages is None else ""
+    images = f"_{images_of(run)}" if run.about.stages is None else ""
     return runs / f"{run.row}_{run.percent}_{run.seed}{images}"
 
 
@@ -117,7 +117,7 @@ def train_and_keep(run: Run, runs: Path, data_root: Path) -> None:
         FileNotFoundError: A training that comes before is missing.
         subprocess.CalledProcessError: The training failed; it has said why.
     """
-    row, folder = ROWS[run.row], folder_of(run, runs)
+    row, folder = run.about, folder_of(run, runs)
     arguments = [*row.arguments(images_of(run) if row.stages is None else 0), f"seed={run.seed}"]
     where = [*prepared(run, runs, data_root), f"data_root={data_root}"]
     if row.from_labels:
@@ -138,7 +138,7 @@ def train_and_keep(run: Run, runs: Path, data_root: Path) -> None:
             for stage in stages
         ],
     }
-    if run.rung is None:
+    if run.reads_tests:
         figures["errors"] = measured(folder / "best.pt", data_root)
     KEPT.mkdir(exist_ok=True)
     write(kept(run), figures)
@@ -157,7 +157,9 @@ def main() -> None:
     parser = command_line(__doc__)
     parser.add_argument("runs", type=Path, metavar="RUNS")
     parser.add_argument("data_root", type=Path, metavar="DATA_ROOT")
-    parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS), help="only these; default: all")
+    parser.add_argument(
+        "--rows", nargs="+", choices=[*ROWS, *VARIANTS], default=[*ROWS, *VARIANTS], help="only these; default: all"
+    )
     parser.add_argument("--percents", nargs="+", type=int, choices=PERCENTS, default=list(PERCENTS))
     parser.add_argument("--list", action="store_true", help="say what is missing, and end")
     parser.add_argument("--split", action="store_true", help="write labelled_SEED.txt, and end")
