@@ -79,7 +79,7 @@ HEADS: dict[str, Head] = {
 }
 LONG = ("pip", "l1")  # that are also trained on four times the images: coordinates learn slowly
 LONGER = 4
-FEW_LABELS = ("pip", "wing", "baseline")  # whose error over the number of labels is measured
+FEW_LABELS = ("pip", "l1", "baseline")  # whose error over the number of labels is measured
 
 
 @dataclass(frozen=True)
