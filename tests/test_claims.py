@@ -354,7 +354,7 @@ def test_pip_is_as_good_as_heatmaps_and_nearly_as_cheap_as_coordinates():
     to_pip = {name: heads[name]["sets"]["common"]["to_pip"] for name in ("alone", "l1", "wing", "baseline")}
     assert to_pip["baseline"]["low"] > 0
     assert to_pip["baseline"]["high"] < 0.1
-    assert all(to_pip[name]["low"] > 0.9 for name in ("l1", "wing"))
+    assert all(to_pip[name]["low"] > 0.8 for name in ("l1", "wing"))
     assert to_pip["alone"]["low"] > 0.2
     for of_set in ("wflw", "infants"):
         level = heads["baseline"]["sets"][of_set]["to_pip"]
@@ -367,10 +367,23 @@ def test_pip_is_as_good_as_heatmaps_and_nearly_as_cheap_as_coordinates():
     assert machine["sets"]["common"]["to_pip"]["high"] < 0
     assert heads["coarse_to_fine"]["sets"]["common"]["to_pip"]["high"] < -0.1
     assert heads["hourglass"]["sets"]["common"]["to_pip"]["high"] < -0.2
+    for name in ("pyramid", "coarse_to_fine"):  # finer features are better than PIP's on all sets
+        assert all(heads[name]["sets"][of_set]["to_pip"]["high"] < 0 for of_set in ("common", "wflw", "infants")), name
+    for of_set in ("wflw", "infants"):
+        assert (
+            heads["hourglass"]["sets"][of_set]["to_pip"]["low"]
+            < 0
+            < heads["hourglass"]["sets"][of_set]["to_pip"]["high"]
+        )
+        assert heads["hrnet"]["sets"][of_set]["to_pip"]["low"] > 0, of_set
+    for name in heads:  # that every best rate lies at an edge of what was tried is said
+        assert heads[name]["learning_rate"] in (0.0005, 0.002), name
     assert heads["pip"]["parameters"] / machine["parameters"] == pytest.approx(7, abs=0.5)
-    for column, over in (("onnxruntime", 1.1), ("onnxruntime_int8", 1.7)):
-        times = [columns[column][head]["times_l1"]["median"] for head in ("pose_machine", "pip")]
-        assert times[0] / times[1] == pytest.approx(over, abs=0.05)
+    over_pip = {"pose_machine": 1.1, "coarse_to_fine": 3.7, "pyramid": 5.8, "hourglass": 3.2, "hrnet": 10.65}
+    for column, over in (("onnxruntime", over_pip), ("onnxruntime_int8", {"pose_machine": 1.7, "pyramid": 4.8})):
+        for name, times in over.items():
+            measured = [columns[column][head]["times_l1"]["median"] for head in (name, "pip")]
+            assert measured[0] / measured[1] == pytest.approx(times, abs=0.06), name
     for column, pip, heatmap in (("onnxruntime", 1.38, 4.88), ("onnxruntime_int8", 1.20, 10.6)):
         over = {head: columns[column][head]["times_l1"]["median"] for head in ("pip", "baseline")}
         assert over["pip"] == pytest.approx(pip, abs=0.01)

@@ -38,6 +38,7 @@ def error_over_time(axis: Axes, heads: dict[str, Any], columns: dict[str, Any]) 
             name.replace("_", " "), marks[0][:2], xytext=(6, 4), textcoords="offset points", fontsize=8, color=color
         )
     axis.set(xlabel="milliseconds a face, ONNX Runtime, 1 thread", ylabel="NME on Common-554, %", xscale="log")
+    axis.set_xlim(0.4, 30)
     axis.set_xticks([0.5, 1, 2, 5, 10, 20])
     axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.xaxis.set_minor_formatter(NullFormatter())
