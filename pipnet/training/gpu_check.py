@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from pipnet.benchmark.machine import describe
 from pipnet.data.dataset import FaceCrop, MixedFaces
 from pipnet.files import replacing
 from pipnet.model import checkpoint
@@ -79,7 +78,7 @@ def check_gpu(settings: dict[str, Any], training_data: TrainingData, processes: 
     trial = _Trial(settings, training_data, Path(settings["folder"]), options.steps)
     device, on_cpu = processes, Processes(0, 1, torch.device("cpu"))
     reference = trial.train("cpu", on_cpu, WAYS[0])
-    figures: dict[str, Any] = {"device": _named(device.device), "machine": describe(), "torch": torch.__version__}
+    figures: dict[str, Any] = {"device": _named(device.device), "cores": os.cpu_count(), "torch": torch.__version__}
     figures["compared"], rate = {}, 0.0
     for way in WAYS:
         run = trial.train(way.title, device, way)
