@@ -227,6 +227,8 @@ class Seeing(torch.nn.Module):
     num_points = 2
     box_side_unit = 1 / 2.0  # of the crop, with crop_scale 2
 
+    ranks_faces = True
+
     def __init__(self):
         super().__init__()
         self.unused = torch.nn.Parameter(torch.zeros(1))

@@ -40,7 +40,13 @@ SMALL = {  # arguments that make them so
     "coarse_to_fine": {"width": 8, "window": 7, "backbone": "mobilenet_v3_small"},
     "cascaded_pyramid": {"width": 16},
 }
-EPOCHS = {"coordinate": 6, "hrnet": 2, "pose_machine": 3, "cascaded_pyramid": 3}  # that are enough; for the others 4
+EPOCHS = {
+    "coordinate": 6,
+    "hourglass": 6,
+    "hrnet": 2,
+    "pose_machine": 3,
+    "cascaded_pyramid": 3,
+}  # that are enough; for the others 4
 LAYOUT = get_layout("300w_68")
 SEVEN = PointLayout("seven", 7, mirror=tuple(range(7)))
 MEAN_FACE = np.random.default_rng(0).uniform(0.2, 0.8, (7, 2))
