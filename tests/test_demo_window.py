@@ -33,7 +33,7 @@ def screen() -> Iterator[str]:
     """A display of its own, by its name."""
     reading, writing = os.pipe()
     server = subprocess.Popen(
-        ["Xvfb", "-displayfd", str(writing), "-screen", "0", "1024x768x24", "-nolisten", "tcp"],
+        ["Xvfb", "-noreset", "-displayfd", str(writing), "-screen", "0", "1024x768x24", "-nolisten", "tcp"],
         pass_fds=[writing],
         stderr=subprocess.DEVNULL,
     )
@@ -100,7 +100,9 @@ def test_window_keys_snapshot_and_the_mouse(screen, tmp_path):
         time.sleep(0.2)
 
     try:
-        number = int(wait_for(lambda: run.poll() is not None or xdotool("search", "--name", "^clip.mp4$"))[-1])
+        windows = wait_for(lambda: run.poll() is not None or xdotool("search", "--name", "^clip.mp4$"))
+        assert run.poll() is None, run.communicate()
+        number = int(windows[-1])
         xdotool("windowfocus", str(number))
         wait_for(lambda: looks().std() > 40)  # the portrait, no longer an empty window
         press("space")
