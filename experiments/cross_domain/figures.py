@@ -83,10 +83,12 @@ def over_photos(errors: np.ndarray, base: np.ndarray, photos: np.ndarray) -> dic
     """Difference of two rows' means as :func:`difference` has it, but drawn by photo: all faces of one come together.
 
     Args:
-        errors: ``(S, F)`` fractions of the one, missed faces left out.
+        errors: ``(S, F)`` fractions of the one; faces missed by both are left out.
         base: ``(T, F)`` of the other.
         photos: ``(F,)`` ids.
     """
+    found = ~np.isinf(errors[0])
+    errors, base, photos = errors[:, found], base[:, found], photos[found]
     ids = np.unique(photos, return_inverse=True)[1]
     sums = np.zeros((ids.max() + 1, 3))
     np.add.at(sums, ids, np.stack([errors.mean(axis=0), base.mean(axis=0), np.ones(len(ids))], axis=1))
@@ -99,8 +101,8 @@ def over_photos(errors: np.ndarray, base: np.ndarray, photos: np.ndarray) -> dic
         mine, theirs, _ = np.moveaxis(drawn.sum(axis=-2), -1, 0)
         return mine / theirs - 1
 
-    found = bootstrap(sums, {"points": points, "relative": relative}, resamples=RESAMPLES)
-    return plain(found["points"].scaled(100)) | {"relative": plain(found["relative"].scaled(100))}
+    result = bootstrap(sums, {"points": points, "relative": relative}, resamples=RESAMPLES)
+    return plain(result["points"].scaled(100)) | {"relative": plain(result["relative"].scaled(100))}
 
 
 def _compared(stacked: np.ndarray, seeds: int, statistic: Statistic, resamples: int) -> dict[str, Any]:

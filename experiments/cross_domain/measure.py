@@ -107,13 +107,12 @@ def compare(
         if not measurable.any():
             continue
         ids = photos[chosen][measurable]
-        found = ~np.isinf(next(iter(stacked.values()))[0])
         rows: dict[str, Any] = {row: figures(values) for row, values in stacked.items()}
         for name, (base, whose) in COMPARED.items():
             for row in whose:
                 if row in rows and base in rows and row != base:
                     to = difference(stacked[row], stacked[base])
-                    to["mean"]["by_photo"] = over_photos(stacked[row][:, found], stacked[base][:, found], ids[found])
+                    to["mean"]["by_photo"] = over_photos(stacked[row], stacked[base], ids)
                     rows[row][f"to_{name}"] = to
         missed = int(np.isinf(next(iter(stacked.values()))[0]).sum())
         tables[norm] = {"faces": int(measurable.sum()), "missed": missed, "rows": rows}

@@ -42,8 +42,7 @@ def measure(checkpoints: dict[str, Path], data_root: Path) -> dict[str, Any]:
             for norm in errors["before"][key]:
                 before, after = (errors[row][key][norm][chosen][None] for row in ("before", "after"))
                 change = difference(after, before)
-                found = ~np.isinf(before[0])
-                change["mean"]["by_photo"] = over_photos(after[:, found], before[:, found], faces.photos[chosen][found])
+                change["mean"]["by_photo"] = over_photos(after, before, faces.photos[chosen])
                 tables.setdefault(subset, {})[norm] = {
                     "faces": before.size,
                     "missed": int(np.isinf(before).sum()),
