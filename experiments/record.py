@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from pipnet.benchmark.machine import describe
 from pipnet.files import replacing
 from pipnet.metrics import Interval
 
@@ -49,9 +50,9 @@ def write_with_missing(file: Path, metrics: dict[str, Any]) -> None:
 
 
 def processor() -> str:
-    """Model name of the processor."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "unknown")
+    """Model name of the processor, and whether it has the instructions for 8 bits."""
+    facts = describe()
+    return f"{facts['processor']} ({'VNNI' if facts['vnni'] else 'no VNNI'})"
 
 
 def drop_settings() -> None:

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pipnet.benchmark.machine import describe
+from experiments.record import processor
 from pipnet.model import checkpoint
 
 T = TypeVar("T")
@@ -59,12 +59,12 @@ def trained(module: str, arguments: Sequence[str], where: Sequence[str], folder:
     """
     began = time.monotonic()
     subprocess.run([sys.executable, "-m", module, *arguments, *where, f"folder={folder}"], check=True)
-    best, machine = folder / "best.pt", describe()
+    best = folder / "best.pt"
     loaded = checkpoint.load(best)
     return loaded, {
         "command": shlex.join(["python", "-m", module, *arguments]),
         "sha256": hashlib.sha256(best.read_bytes()).hexdigest(),
         "commit": loaded.training["commit"],
-        "processor": f"{machine['processor']} ({'VNNI' if machine['vnni'] else 'no VNNI'})",
+        "processor": processor(),
         "minutes": round((time.monotonic() - began) / 60, 1),
     }

@@ -34,8 +34,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from experiments.efficiency.accuracy_picture import picture
-from experiments.record import command_line, write
-from pipnet.benchmark.machine import describe
+from experiments.record import command_line, processor, write
 from pipnet.geometry import tight_box
 from pipnet.layouts import get_layout, map_points
 
@@ -161,12 +160,6 @@ def measure(root: Path, count: int | None = None, rounds: int = ROUNDS) -> dict[
         rows = metrics["sets"]["common"].items()
         metrics[key] = {name: figures[kind]["mean"]["value"] for name, figures in rows if kind in figures}
     return metrics
-
-
-def processor() -> str:
-    """Model name of the processor, and whether it has the instructions for 8 bits."""
-    facts = describe()
-    return f"{facts['processor']} ({'VNNI' if facts['vnni'] else 'no VNNI'})"
 
 
 def main() -> None:

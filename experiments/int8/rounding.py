@@ -21,8 +21,7 @@ from unittest import mock
 
 import numpy as np
 
-from experiments.efficiency.accuracy import processor
-from experiments.record import command_line, write
+from experiments.record import command_line, processor, write
 
 FILE = Path(__file__).with_suffix(".json")
 CALIBRATION_FACES, LOOSE, OFF = 100, 0.3, 0.2
