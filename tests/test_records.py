@@ -13,6 +13,9 @@ from typing import Any
 import pytest
 
 from experiments import tables
+from experiments.few_labels import train as few_labels
+from experiments.few_labels.rows import Run, all_runs
+from experiments.record import write
 
 PAGES = {page.parent.name: page for page in sorted(tables.HERE.glob("*/README.md"))}
 RECORDS = pytest.mark.parametrize("name", PAGES)
@@ -96,3 +99,24 @@ def test_examples_of_the_shared_modules_hold():
         failed, tried = doctest.testmod(module)
         assert tried
         assert not failed
+
+
+@pytest.mark.parametrize(
+    ("validation", "plateau", "next_rungs"),
+    [
+        ({}, None, [(10, 15_000), (10, 30_000)]),
+        ({15_000: 5.0, 30_000: 4.5}, None, [(10, 60_000)]),
+        ({15_000: 5.0, 30_000: 4.96}, 15_000, [(20, 15_000), (20, 30_000)]),
+        ({15_000: 5.0, 30_000: 4.5, 60_000: 4.2}, None, [(10, 120_000)]),
+        ({15_000: 5.0, 30_000: 4.5, 60_000: 4.2, 120_000: 4.19}, 60_000, [(20, 60_000), (20, 120_000)]),
+    ],
+)
+def test_labels_alone_train_until_twice_the_images_bring_less_than_a_hundredth(
+    validation: dict[int, float], plateau: int | None, next_rungs: list[tuple[int, int]], tmp_path, monkeypatch
+):
+    monkeypatch.setattr(few_labels, "KEPT", tmp_path)
+    for images, nme in validation.items():
+        write(few_labels.kept(Run("labels", 10, rung=images)), {"validation": nme})
+    assert few_labels.plateau() == plateau
+    missing = [run for run in all_runs() if run.rung and few_labels.due(run) and not few_labels.kept(run).is_file()]
+    assert [(run.percent, run.rung) for run in missing] == next_rungs

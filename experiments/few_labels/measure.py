@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from experiments.few_labels.rows import LADDER, PERCENTS, ROWS, SEEDS, Run, all_runs
-from experiments.few_labels.train import kept, plateau
+from experiments.few_labels.train import due, kept, plateau
 from experiments.record import command_line, percent, read, write_with_missing
 from pipnet.metrics import bootstrap, error_statistics, paired_bootstrap
 
@@ -102,7 +102,7 @@ def measure() -> dict[str, Any]:
     return {
         "unit": "percent, intervals of 95 % over faces",
         "ladder": ladder,
-        "plateau": plateau() if len(ladder["10"]) > 1 else None,
+        "plateau": plateau(),
         "rows": rows,
         "differences": {
             f"{one[0]}_{one[1]} - {other[0]}_{other[1]}": {
@@ -111,7 +111,7 @@ def measure() -> dict[str, Any]:
             for one, other in PAIRS
             if f"{one[0]}_{one[1]}" in rows and f"{other[0]}_{other[1]}" in rows
         },
-        "missing": [run.name for run in all_runs() if not kept(run).is_file()],
+        "missing": [run.name for run in all_runs() if due(run) and not kept(run).is_file()],
     }
 
 

@@ -159,8 +159,11 @@ class Run:
 
 
 def all_runs() -> list[Run]:
-    """In the order in which they are made: ladder, variants, a seed of each row at 10 %, then what decides the bars."""
-    ladder = [Run("labels", 10, rung=rung) for rung in LADDER] + [Run("labels", 20, rung=rung) for rung in LADDER[-2:]]
+    """In the order in which they are made: ladder, variants, a seed of each row at 10 %, then what decides the bars.
+
+    Not every rung is trained: :func:`experiments.few_labels.train.due`.
+    """
+    ladder = [Run("labels", percent, rung=rung) for percent in (10, 20) for rung in LADDER]
     listed = [
         Run(row, percent, seed) for row, of in ROWS.items() for percent, seeds in of.runs.items() for seed in seeds
     ]

@@ -86,22 +86,42 @@ def prepared(run: Run, runs: Path, data_root: Path) -> list[str]:
     ]
 
 
-def plateau() -> int:
+def plateau() -> int | None:
     """Images of the smallest rung after which twice as many bring less than :data:`GAIN` on validation, at 10 %.
 
-    Raises:
-        FileNotFoundError: A rung up to that one is missing.
+    None while a rung up to that one is missing.
     """
     for images, twice in pairwise(LADDER):
-        before, after = (read(kept(Run("labels", 10, rung=rung)))["validation"] for rung in (images, twice))
+        files = [kept(Run("labels", 10, rung=rung)) for rung in (images, twice)]
+        if not all(file.is_file() for file in files):
+            return None
+        before, after = (read(file)["validation"] for file in files)
         if after > before * (1 - GAIN):
             return images
     return LADDER[-1]
 
 
+def due(run: Run) -> bool:
+    """Whether a rung is to be trained: up to twice the plateau, as far as it is known; at 20 %, these two."""
+    if run.rung is None:
+        return True
+    images = plateau()
+    if images is None:  # one rung after the other, from the second on
+        before = [Run("labels", 10, rung=rung) for rung in LADDER[1:] if rung < run.rung]
+        return run.percent == 10 and all(kept(other).is_file() for other in before)
+    return run.rung <= 2 * images and (run.percent == 10 or run.rung >= images)
+
+
 def images_of(run: Run) -> int:
-    """What labels alone, or ours, train on."""
-    return run.rung or run.about.images or plateau()
+    """What labels alone, or ours, train on.
+
+    Raises:
+        FileNotFoundError: The plateau is not known yet.
+    """
+    images = run.rung or run.about.images or plateau()
+    if images is None:
+        raise FileNotFoundError(2, "the rungs that show the plateau come first", "the rungs of labels only")
+    return images
 
 
 def folder_of(run: Run, runs: Path) -> Path:
@@ -171,11 +191,12 @@ def main() -> None:
         return
     wanted = [run for run in all_runs() if run.row in options.rows and run.percent in options.percents]
     if options.list:
-        list_each(wanted, kept)
+        list_each([run for run in wanted if due(run)], kept)
         return
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     runs, data_root = options.runs.resolve(), options.data_root.resolve()
-    keep_each(wanted, runs, kept, lambda run: train_and_keep(run, runs, data_root))
+    in_turn = (run for run in wanted if due(run))  # asked of each when its turn comes: the rungs before it decide
+    keep_each(in_turn, runs, kept, lambda run: train_and_keep(run, runs, data_root))
 
 
 if __name__ == "__main__":
