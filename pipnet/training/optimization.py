@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import math
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -142,6 +144,21 @@ class _Float32Conv2d(nn.Conv2d):
     def forward(self, input: Tensor) -> Tensor:
         with torch.autocast(input.device.type, enabled=False):
             return super().forward(input.float())
+
+
+def keep_memory() -> None:
+    """Let the C library keep freed memory for the next step of a training on a CPU, where it can.
+
+    Otherwise each step gives the pages of its large tensors back to the system and asks for them again, filled with
+    zeros, which takes a part of a small network's step that is worth saving. The call is glibc's ``mallopt(3)``.
+    """
+    with suppress(AttributeError, OSError, TypeError):  # another C library, another system
+        mallopt = ctypes.CDLL(None).mallopt
+        for option, value in ((_MMAP_MAX, 0), (_TRIM_THRESHOLD, 2**31 - 1), (_TOP_PAD, 2**28)):
+            mallopt(option, value)
+
+
+_TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4  # glibc's malloc.h
 
 
 def use_precision(net: LandmarkNet, precision: Precision, device: torch.device) -> bool:

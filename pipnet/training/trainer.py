@@ -29,7 +29,7 @@ from pipnet.console import StopRequest
 from pipnet.data.dataset import EpochBatches, FaceCrops, MixedFaces
 from pipnet.model.network import LandmarkNet
 from pipnet.training.distributed import Processes
-from pipnet.training.optimization import Precision, Schedule, averaged, train_mode, use_precision
+from pipnet.training.optimization import Precision, Schedule, averaged, keep_memory, train_mode, use_precision
 from pipnet.training.state import TrainingError, TrainingState
 from pipnet.training.validation import Validation
 
@@ -210,6 +210,8 @@ def fit(
         tqdm.write(f"the training of {run.last_path} {what}")
     if state.epoch >= epochs:
         return FitResult(run.best_path, run.last_path, state.history)
+    if processes.device.type == "cpu":
+        keep_memory()
     bfloat16 = use_precision(net, settings.precision, processes.device)
     model: Any = torch.compile(processes.wrap(net)) if settings.compile else processes.wrap(net)
     per_epoch = len(faces) // batch_size
