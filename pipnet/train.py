@@ -17,11 +17,14 @@ from typing import Any
 from pipnet.console import needs
 
 with needs("train", __name__):
+    import numpy as np
     from omegaconf import DictConfig
 
     from pipnet.config import command, dataset_layout, plain, read_split
     from pipnet.data.dataset import FaceCrops
+    from pipnet.data.sample import tilts, with_tilts
     from pipnet.data.transforms import Augment
+    from pipnet.geometry import turned
     from pipnet.model.codec import mean_shape
     from pipnet.model.network import LandmarkNet
     from pipnet.model.pipnet import PIPNet
@@ -90,10 +93,16 @@ def build_training_data(settings: dict[str, Any]) -> TrainingData:
     crop = {"input_size": settings["model"]["input_size"], "crop_scale": settings["crop_scale"]}
     augment = called(Augment, "transform", settings["transform"])
     label_shift = settings["dataset"].get("label_shift", 0.0)
+    known = mean_face_of(settings["init_from"], layout)
+    upright = known
+    if upright is None:  # faces that lie tilt the mean, so it is taken again with them upright; most say what that is
+        upright = mean_shape(FaceCrops(samples, layout, **crop).plain_points())
+        upright = turned(upright, np.median(tilts(samples, upright)))
+        upright = mean_shape(FaceCrops(with_tilts(samples, upright), layout, **crop).plain_points())
+    samples, held_out = with_tilts(samples, upright), with_tilts(held_out, upright)
     faces = FaceCrops(samples, layout, augment=augment, label_shift=label_shift, seed=settings["seed"], **crop)
     validation = Validation(FaceCrops(held_out, layout, **crop), layout)
     skipped = list(dict.fromkeys([*bad.reasons, *bad_held_out.reasons]))  # both parts may name the same line
-    known = mean_face_of(settings["init_from"], layout)
     mean_face = mean_shape(faces.plain_points()) if known is None else known
     return TrainingData(layout, faces, held_out, validation, mean_face, skipped)
 

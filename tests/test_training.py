@@ -1,5 +1,6 @@
 """A training from outside: the loss guard, what it learns, what it shows, and where it runs."""
 
+import csv
 import math
 import re
 
@@ -7,14 +8,17 @@ import numpy as np
 import pytest
 import torch
 from small_self_training import config as self_training_config
-from small_training import CPU, LAYOUT, STEPS_AN_EPOCH, batch_of, config, drawn, place, small_net, train_here
+from small_training import ARGUMENTS, CPU, LAYOUT, STEPS_AN_EPOCH, batch_of, config, drawn, place, small_net, train_here
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.utils.data import default_collate
 
 import pipnet.model.pipnet
 import pipnet.train
 from pipnet.data.dataset import FaceCrops
+from pipnet.data.images import write_image
+from pipnet.data.sample import tilts
 from pipnet.data.synthetic.dataset import draw_faces
+from pipnet.geometry import roll_angles
 from pipnet.layouts import get_layout, same_points
 from pipnet.metrics import nme, norm_distances
 from pipnet.model import checkpoint
@@ -23,6 +27,7 @@ from pipnet.model.loss import PIPLoss
 from pipnet.model.networks import network_class
 from pipnet.model.pipnet import PIPNet
 from pipnet.self_train import self_train
+from pipnet.train import build_training_data
 from pipnet.training.distributed import join_processes
 from pipnet.training.optimization import Schedule, build_optimizer, train_mode
 from pipnet.training.setup import build_network, check_settings, start_from
@@ -373,3 +378,36 @@ def test_a_start_that_does_not_fit_shows_before_a_face_is_read(tmp_path, monkeyp
 
 
 assert STEPS_AN_EPOCH == 6  # the step numbers above count on it
+
+
+def test_faces_that_lie_are_trained_and_validated_upright(tmp_path):
+    """The photo and the points of each third face are turned by a quarter; the crops show that nowhere."""
+    for part, count in (("train", 12), ("val", 5)):
+        with (tmp_path / f"{part}.csv").open("w", newline="") as file:
+            rows = csv.writer(file)
+            rows.writerow(["image", *(f"{axis}{point}" for point in range(68) for axis in "xy")])
+            for number, sample in enumerate(draw_faces(count, seed=0, size=96)):
+                image, points = sample.image, sample.points
+                if number % 3 == 2:
+                    image = np.rot90(image, -1)  # clockwise
+                    points = np.column_stack([len(sample.image) - 1 - points[:, 1], points[:, 0]])
+                write_image(tmp_path / f"{part}_{number}.png", np.ascontiguousarray(image))
+                rows.writerow([f"{part}_{number}.png", *points.ravel()])
+    faces = (
+        "dataset=own_csv",
+        f"dataset.root={tmp_path}",
+        "dataset.layout=300w_68",
+        "dataset.splits.train={file: train.csv, validation: include}",
+        "dataset.splits.val={file: val.csv, validation: include}",
+    )
+    settings = config(tmp_path, *faces, arguments=[a for a in ARGUMENTS if not a.startswith("dataset")])
+    training_data = build_training_data(settings)
+    wanted = tilts(draw_faces(12, seed=0, size=96), training_data.mean_face) + np.array([0, 0, 90] * 4)
+    angles = np.array([sample.angle for sample in training_data.faces.samples])
+    cut_upright = angles != 0
+    assert cut_upright[2::3].all()
+    assert np.allclose(angles[cut_upright], wanted[cut_upright], atol=5)
+    assert abs(wanted[~cut_upright]).max() < 35
+    for points in (training_data.faces.plain_points(), training_data.validation.points):
+        assert abs(roll_angles(points, training_data.mean_face)).max() < 30
+        assert np.ptp(points, axis=1).min() > 0.3

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Collection, Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
 import numpy as np
 
 from pipnet.data.images import BadSampleError, image_size
-from pipnet.geometry import tight_box
+from pipnet.geometry import roll_angles, tight_box
 
 OnBad = Literal["raise", "skip"]
 Item = TypeVar("Item")
@@ -54,6 +54,38 @@ class Sample:
             raise BadSampleError(
                 f"{self.name}: the face box {np.round(self.box, 2).tolist()} has no extent; correct the label"
             )
+
+
+TILTED = 30.0  # degrees; what augmentation turns an upright face by at most
+
+
+def with_tilts(samples: Sequence[Sample], upright: np.ndarray) -> list[Sample]:
+    """The same faces; those tilted by more than :data:`TILTED` have their ``angle``, and a tight box turned with them.
+
+    So a network learns them as it will see them: upright. A box that is not the tight box of the points stays.
+
+    Args:
+        samples: Faces of one layout.
+        upright: ``(N, 2)``, its points on an upright face, in any frame.
+
+    Example:
+        >>> lying = Sample(np.zeros((9, 9, 3), np.uint8), np.array([[4.0, 2], [4, 6], [2, 4]]), "lying")
+        >>> with_tilts([lying], np.array([[0.0, 0], [4, 0], [2, 2]]))[0].angle
+        90.0
+    """
+    found = []
+    for sample, angle in zip(samples, tilts(samples, upright).tolist(), strict=True):
+        if abs(angle) > TILTED and np.array_equal(sample.box, tight_box(sample.points)):
+            sample = replace(sample, angle=angle, box=tight_box(sample.points[None], np.array([angle]))[0])
+        found.append(sample)
+    return found
+
+
+def tilts(samples: Sequence[Sample], upright: np.ndarray) -> np.ndarray:
+    """How far faces are tilted clockwise by their labelled points, ``(F,)``, degrees; see :func:`with_tilts`."""
+    labelled = [~np.isnan(sample.points).any(axis=1) for sample in samples]
+    pairs = zip(samples, labelled, strict=True)
+    return np.array([roll_angles(sample.points[chosen], upright[chosen]) for sample, chosen in pairs])
 
 
 @dataclass
