@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import shlex
+import shutil
 import subprocess
 import sys
 import time
@@ -14,7 +15,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from experiments.record import processor
+from pipnet.files import replacing
 from pipnet.model import checkpoint
+from pipnet.self_training.ingest import ingest
+from pipnet.training.distributed import join_processes
 
 T = TypeVar("T")
 
@@ -43,26 +47,43 @@ def keep_each(runs: Iterable[T], folder: Path, kept: Callable[[T], Path], train:
                     print(f"{kept(run).stem} waits for {error.filename}; give the command again", flush=True)
 
 
+def own_face_store(photos: Path, shared: Path, folder: Path, *, face_size: int) -> Path:
+    """A store with the faces of the photos of a list, for one training alone: two can't gather into one at a time.
+
+    The detector looks at each photo once, into ``shared``; the other process waits for it.
+    """
+    with shared.with_suffix(".lock").open("w") as lock, join_processes("cpu") as processes:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        ingest(photos, shared, processes=processes, face_size=face_size, progress=False)
+        if not folder.is_dir():
+            with replacing(folder) as temporary:
+                shutil.copytree(shared, temporary)
+    return folder
+
+
 def list_each(runs: Iterable[T], kept: Callable[[T], Path]) -> None:
     """Say which runs are kept and which are missing."""
     for run in runs:
         print(f"{kept(run).stem}: {'kept' if kept(run).is_file() else 'missing'}")
 
 
-def trained(module: str, arguments: Sequence[str], where: Sequence[str], folder: Path) -> tuple[Any, dict[str, Any]]:
+def trained(
+    module: str, arguments: Sequence[str], where: Sequence[str], folder: Path, *, runs: Path, data_root: Path
+) -> tuple[Any, dict[str, Any]]:
     """Run a training to its end in ``folder``: the checkpoint, and what every record says of a training.
 
-    ``where`` are the arguments that name places of this machine; the command that is kept leaves them out.
+    ``where`` are the arguments that name places of this machine; the command that is kept has the two places by name.
 
     Raises:
         subprocess.CalledProcessError: The training failed; it has said why.
     """
+    named = [word.replace(str(runs), "RUNS").replace(str(data_root), "DATA_ROOT") for word in where]
     began = time.monotonic()
     subprocess.run([sys.executable, "-m", module, *arguments, *where, f"folder={folder}"], check=True)
     best = folder / "best.pt"
     loaded = checkpoint.load(best)
     return loaded, {
-        "command": shlex.join(["python", "-m", module, *arguments]),
+        "command": shlex.join(["python", "-m", module, *arguments, *named]),
         "sha256": hashlib.sha256(best.read_bytes()).hexdigest(),
         "commit": loaded.training["commit"],
         "processor": processor(),

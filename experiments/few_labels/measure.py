@@ -7,12 +7,13 @@ Needs neither photos nor checkpoints: ``runs/`` holds the error of every face.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from experiments.few_labels.rows import LADDER, PERCENTS, ROWS, SEEDS, Run, all_runs
+from experiments.few_labels.rows import LADDER, PERCENTS, ROWS, SEEDS, VARIANTS, Run, all_runs
 from experiments.few_labels.train import due, kept, plateau
 from experiments.record import command_line, percent, read, write_with_missing
 from pipnet.metrics import bootstrap, error_statistics, paired_bootstrap
@@ -73,6 +74,11 @@ def difference(one: dict[int, np.ndarray], other: dict[int, np.ndarray]) -> dict
     }
 
 
+def without_seed(command: str, share: int, seed: int) -> str:
+    """A training's command, its seed by name: the same for all seeds of a row."""
+    return re.sub(rf"(?<=_{share}_){seed}(?!\d)|(?<=seed=){seed}(?!\d)", "SEED", command)
+
+
 def measure() -> dict[str, Any]:
     """All figures of the trainings that are there, plain types."""
     rows: dict[str, Any] = {}
@@ -81,14 +87,20 @@ def measure() -> dict[str, Any]:
             by_set = {of_set: errors(name, share, of_set) for of_set in SETS}
             if not by_set["common"]:
                 continue
-            first = read(kept(Run(name, share, min(by_set["common"]))))
+            seeds = sorted(by_set["common"])
+            every = [read(kept(Run(name, share, seed))) for seed in seeds]
+            recipes = {without_seed(one["command"], share, seed) for seed, one in zip(seeds, every, strict=True)}
+            if len(recipes) > 1:
+                raise ValueError(f"the trainings of {name}_{share} were not made alike: {sorted(recipes)}")
+            first = every[0]
             rows[f"{name}_{share}"] = {
                 "title": row.title,
                 "percent": share,
-                "seeds": sorted(by_set["common"]),
+                "seeds": seeds,
                 "images": first["images"],
                 "command": first["command"],
-                "processor": first["processor"],
+                "processors": sorted({one["processor"] for one in every}),
+                "unlabelled": [one["unlabelled"] for one in every],
                 "sets": {of_set: figures(of) for of_set, of in by_set.items()},
             }
     ladder = {
@@ -102,7 +114,10 @@ def measure() -> dict[str, Any]:
     return {
         "unit": "percent, intervals of 95 % over faces",
         "ladder": ladder,
-        "plateau": plateau(),
+        "plateau": {"10": plateau(), "20": plateau(20)},
+        "variants": {
+            name: read(kept(Run(name, 10)))["validation"] for name in VARIANTS if kept(Run(name, 10)).is_file()
+        },
         "rows": rows,
         "differences": {
             f"{one[0]}_{one[1]} - {other[0]}_{other[1]}": {

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 SEEDS = (0, 1, 2)
 PERCENTS = (5, 10, 20)
 LADDER = (15_000, 30_000, 60_000, 120_000, 240_000)  # images of complete trainings on labels alone
-EPOCH = 1_500  # images
+EPOCH = 1_500  # images, of which whole batches count
+FACE_SIZE = 112  # px
 GAIN = 0.01  # a doubling of the images that lowers validation by less is no gain
 SETTINGS = (
     "dataset=300w",
@@ -23,7 +24,7 @@ SETTINGS = (
     "fit.progress_bar=false",
     f"self_training.epoch_faces={EPOCH}",
     "self_training.teacher_weights=last",  # one rule for all rows; each row's result are its last weights
-    "face_size=112",
+    f"face_size={FACE_SIZE}",
     "device=cpu",
 )
 LABELS = {"name": "labels", "epochs": 1, "pseudo": False}
@@ -45,6 +46,7 @@ class Row:
             curriculum.
         from_labels: Whether the training on labels alone of the same seed takes the first stage's place.
         images: Of the training; None: the plateau of labels alone, or what the stages sum up to.
+        beyond: Images beyond that plateau.
         runs: Percent of the labels to seeds.
     """
 
@@ -54,6 +56,7 @@ class Row:
     stages: tuple[tuple[str, int, dict[str, object]], ...] | None = None
     from_labels: bool = True
     images: int | None = None
+    beyond: int = 0
 
     def arguments(self, images: int) -> list[str]:
         """Of ``python -m pipnet.self_train``, but for data, seed and folder; labels alone see so many images."""
@@ -102,7 +105,7 @@ ROWS: dict[str, Row] = {
     "stld": Row("STLD, shortened", "stld", {10: SEEDS}, _stld()),
     "plain": Row("plain self-training", "none_short", {10: (0,)}, (*FULL, ("full_5", LAST, {}))),
     "labels_long": Row(
-        "labels only, the images of the others", "labels", {10: (0,)}, from_labels=False, images=360_000
+        "labels only, the images of the others", "labels", {10: (0,)}, from_labels=False, beyond=240_000
     ),
 }
 

@@ -4,27 +4,29 @@
     OMP_NUM_THREADS=1 python experiments/few_labels/train.py RUNS DATA_ROOT --rows labels --percents 10 --list
     python experiments/few_labels/train.py RUNS DATA_ROOT --split                         # labelled_SEED.txt, in git
 
-DATA_ROOT holds ``300W/`` and ``infants/``. RUNS gets the checkpoints, the labelled parts as links and the faces that
-the detector finds in the photos of the rest. Give the same command twice, in two shells, to train two at a time;
-stopped and given again it goes on. A test set is read once, when a training of a row is done; rungs of the ladder read
-none.
+DATA_ROOT holds ``300W/``, ``WFLW/`` and ``infants/``. RUNS gets the checkpoints, the labelled parts as links and the
+faces that the detector finds in the photos of the rest. Give the same command twice, in two shells, to train two at a
+time; stopped and given again it goes on. A test set is read once, when a training of a row is done; rungs of the ladder
+read none.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 
 from experiments.cross_domain.pairs import photo_of
-from experiments.few_labels.rows import GAIN, LADDER, PERCENTS, ROWS, SEEDS, VARIANTS, Run, all_runs
+from experiments.few_labels.rows import FACE_SIZE, GAIN, LADDER, PERCENTS, ROWS, SEEDS, VARIANTS, Run, all_runs
 from experiments.heads.train import errors_and_scores, sets_of
 from experiments.record import command_line, read, write
-from experiments.trainings import keep_each, list_each, trained
+from experiments.trainings import keep_each, list_each, own_face_store, trained
 from pipnet.data.datasets import read_dataset
 from pipnet.data.sample import Sample
+from pipnet.files import replacing
 from pipnet.layouts import get_layout
 from pipnet.model import checkpoint
 
@@ -78,27 +80,35 @@ def prepared(run: Run, runs: Path, data_root: Path) -> list[str]:
             if not link.is_symlink():
                 link.symlink_to(file)
     rest = [str(Path(str(sample.image)).resolve()) for sample in train if sample.name not in mine]
-    (folder / "rest.txt").write_text("\n".join(rest) + "\n", encoding="utf-8")
-    return [
-        f"dataset.root={folder / '300W'}",
-        f"unlabelled=[{folder / 'rest.txt'}]",
-        f"face_store={runs / 'faces'}",
-    ]
+    where = [f"dataset.root={folder / '300W'}"]
+    if run.about.curriculum != "labels":
+        everything = [str(Path(str(sample.image)).resolve()) for sample in train]
+        for file, photos in ((runs / "photos.txt", everything), (folder / "rest.txt", rest)):
+            with replacing(file) as temporary:
+                temporary.write_text("\n".join(photos) + "\n", encoding="utf-8")
+        store = own_face_store(runs / "photos.txt", runs / "faces", runs / f"{run.name}_faces", face_size=FACE_SIZE)
+        where += [f"unlabelled=[{folder / 'rest.txt'}]", f"face_store={store}"]
+    return where
 
 
-def plateau() -> int | None:
-    """Images of the smallest rung after which twice as many bring less than :data:`GAIN` on validation, at 10 %.
+def plateau(share: int = 10) -> int | None:
+    """Images of the smallest rung after which twice as many bring less than :data:`GAIN` on validation.
 
-    None while a rung up to that one is missing.
+    With 20 % of the labels only the plateau at 10 % and its double are tried, and the better one is taken. None while a
+    rung up to that one is missing; if the highest rung still gains, that one.
     """
-    for images, twice in pairwise(LADDER):
-        files = [kept(Run("labels", 10, rung=rung)) for rung in (images, twice)]
+    first = 0 if share == 10 else plateau()
+    if first is None:
+        return None
+    rungs = [rung for rung in LADDER if rung >= first][: None if share == 10 else 2]
+    for images, twice in pairwise(rungs):
+        files = [kept(Run("labels", share, rung=rung)) for rung in (images, twice)]
         if not all(file.is_file() for file in files):
             return None
         before, after = (read(file)["validation"] for file in files)
         if after > before * (1 - GAIN):
             return images
-    return LADDER[-1]
+    return rungs[-1]
 
 
 def due(run: Run) -> bool:
@@ -118,10 +128,12 @@ def images_of(run: Run) -> int:
     Raises:
         FileNotFoundError: The plateau is not known yet.
     """
-    images = run.rung or run.about.images or plateau()
+    if run.rung or run.about.images:
+        return run.rung or run.about.images or 0
+    images = plateau(20 if run.percent == 20 else 10)
     if images is None:
         raise FileNotFoundError(2, "the rungs that show the plateau come first", "the rungs of labels only")
-    return images
+    return images + run.about.beyond
 
 
 def folder_of(run: Run, runs: Path) -> Path:
@@ -145,10 +157,14 @@ def train_and_keep(run: Run, runs: Path, data_root: Path) -> None:
         if not first.is_file():
             raise FileNotFoundError(2, "labels alone come first", str(first))
         where.append(f"teacher={first}")
-    loaded, figures = trained("pipnet.self_train", arguments, where, folder)
-    stages = loaded.training["stages"]
+    loaded, figures = trained("pipnet.self_train", arguments, where, folder, runs=runs, data_root=data_root)
+    stages, images = loaded.training["stages"], loaded.training["images"]
+    if row.from_labels:
+        images += checkpoint.load(first).training["images"]
+    if loaded.training["faces"]["train"] != len(labelled(run.percent, run.seed)):
+        raise ValueError(f"{folder} was trained on other faces than labelled_{run.seed}.txt names; delete it")
     figures |= {
-        "images": loaded.training["images"],
+        "images": images,
         "faces": loaded.training["faces"],
         "unlabelled": loaded.training["unlabelled"] and loaded.training["unlabelled"]["counts"],
         "validation": round(stages[-1]["val_nme"], 4),
@@ -158,18 +174,18 @@ def train_and_keep(run: Run, runs: Path, data_root: Path) -> None:
             for stage in stages
         ],
     }
-    if run.reads_tests:
-        figures["errors"] = measured(folder / "best.pt", data_root)
+    sets = ("validation", "common", "infants") if run.reads_tests else ("validation",)
+    figures["errors"] = measured(folder / "best.pt", data_root, sets)
     KEPT.mkdir(exist_ok=True)
     write(kept(run), figures)
     print(f"{run.name}: validation NME {figures['validation']:.3f} %, {figures['minutes']:.0f} minutes", flush=True)
 
 
-def measured(best: Path, data_root: Path) -> dict[str, list[float]]:
-    """NME, percent, of every face of validation and of the test sets, on one plain crop each, infants upright."""
+def measured(best: Path, data_root: Path, chosen: Sequence[str]) -> dict[str, list[float]]:
+    """NME, percent, of every face of some sets, on one plain crop each, infants upright."""
     loaded = checkpoint.load(best)
     sets = sets_of(data_root, np.array(loaded.net.arguments["mean_face"]))
-    return errors_and_scores(loaded, {name: sets[name] for name in ("validation", "common", "infants")})["errors"]
+    return errors_and_scores(loaded, {name: sets[name] for name in chosen})["errors"]
 
 
 def main() -> None:

@@ -214,7 +214,9 @@ def train_and_keep(run: Run, runs: Path, data_root: Path) -> None:
     folder, where = runs / run.name, [f"data_root={data_root}"]
     if run.percent != 100:
         where.append(f"dataset.root={some_faces(runs, data_root, run.percent)}")
-    loaded, figures = trained("pipnet.train", run.arguments(rate_of(run)), where, folder)
+    loaded, figures = trained(
+        "pipnet.train", run.arguments(rate_of(run)), where, folder, runs=runs, data_root=data_root
+    )
     history = checkpoint.read(folder / "last.pt")["resume"]["history"]
     figures |= {
         "learning_rate": rate_of(run),

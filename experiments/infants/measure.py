@@ -52,11 +52,14 @@ def measure() -> dict[str, Any]:
     shipped = kept(Run("labels", 0)).with_name("shipped.json")
     rows: dict[str, Any] = {"shipped": {of_set: figures([shipped], of_set, {}) for of_set in SETS}}
     for count in COUNTS:
-        by_row = {row: [kept(run) for seed in SEEDS if kept(run := Run(row, count, seed)).is_file()] for row in ROWS}
-        for row, files in by_row.items():
+        by_row = {
+            row: {seed: kept(run) for seed in SEEDS if kept(run := Run(row, count, seed)).is_file()} for row in ROWS
+        }
+        for row, by_seed in by_row.items():
+            files = list(by_seed.values())
             if files:
-                same = by_row["labels"] if row != "labels" and len(by_row["labels"]) == len(files) else None
-                bases = {"shipped": [shipped]} | ({"labels": same} if same else {})
+                same = row != "labels" and by_seed.keys() == by_row["labels"].keys()
+                bases = {"shipped": [shipped]} | ({"labels": list(by_row["labels"].values())} if same else {})
                 about = {"seeds": len(files), "images": read(files[0])["images"]}
                 about["unlabelled"] = [read(file)["unlabelled"] for file in files]
                 rows[f"{row}_{count}"] = about | {of_set: figures(files, of_set, bases) for of_set in SETS}

@@ -21,8 +21,9 @@ import numpy as np
 from experiments.heads.train import Faces, errors_and_scores, sets_of
 from experiments.record import command_line, read, write
 from experiments.roll.measure import infants
-from experiments.trainings import keep_each, list_each, trained
+from experiments.trainings import keep_each, list_each, own_face_store, trained
 from pipnet.data.sample import Sample
+from pipnet.files import replacing
 from pipnet.inference.landmarker import SHIPPED_WEIGHTS
 from pipnet.layouts import get_layout
 from pipnet.model import checkpoint
@@ -104,9 +105,15 @@ def prepared(run: Run, runs: Path, samples: list[Sample]) -> list[str]:
             rows = csv.writer(file)
             rows.writerow(["image", *(f"{axis}{n}" for n in range(LAYOUT.num_points) for axis in "xy")])
             rows.writerows([[Path(str(s.image)).resolve(), *np.ravel(s.points)] for s in part])
-    (folder / "rest.txt").write_text("".join(f"{Path(str(s.image)).resolve()}\n" for s in others), encoding="utf-8")
-    unlabelled = [f"unlabelled=[{folder / 'rest.txt'}]"] if run.row == "ours" else []
-    return [f"dataset.root={folder}", f"face_store={runs / 'faces'}", *unlabelled]
+    where = [f"dataset.root={folder}"]
+    if run.row == "ours":
+        everything, rest = runs / "photos.txt", folder / "rest.txt"
+        for file, chosen in ((everything, samples), (rest, others)):
+            with replacing(file) as temporary:
+                temporary.write_text("".join(f"{Path(str(s.image)).resolve()}\n" for s in chosen), encoding="utf-8")
+        store = own_face_store(everything, runs / "faces", runs / f"{run.name}_faces", face_size=224)
+        where += [f"unlabelled=[{rest}]", f"face_store={store}"]
+    return where
 
 
 def rate_of(run: Run) -> float:
@@ -126,7 +133,7 @@ def train_and_keep(run: Run, runs: Path, data_root: Path) -> None:
     samples, folder = infants(data_root / "infants" / "train"), runs / run.name
     arguments = [*SETTINGS, f"curriculum={run.row}", f"optim.lr={rate_of(run)}", f"seed={run.seed}"]
     where = prepared(run, runs, samples)
-    loaded, figures = trained("pipnet.self_train", arguments, where, folder)
+    loaded, figures = trained("pipnet.self_train", arguments, where, folder, runs=runs, data_root=data_root)
     figures |= {
         "learning_rate": rate_of(run),
         "images": loaded.training["images"],
