@@ -35,8 +35,8 @@ COUNTS = (10, 25, 50, 105)  # labelled faces, a fifth of them to validate on
 TRIED_COUNT, RATES = 50, (0.0001, 0.0003, 0.001)
 IMAGES, EPOCH = 4_000, 200
 ROWS = {"labels": "fine-tuned on the labels", "ours": "and on the other photos"}
-# Faces of infants/test whose child, by face, clothes and scene, seems to stand in infants/train too, in another frame of
-# the same film: the parts were not cut by film. Looked for by eye, among faces with numbers near each other.
+# Faces of infants/test whose child, by face, clothes and scene, seems to stand in infants/train too, in another frame
+# of the same film: the parts were not cut by film. Looked for by eye, among faces with numbers near each other.
 SIBLINGS = {f"infant_{number:03d}" for number in (14, 17, 23, 43, 48, 49, 77, 88)}
 SETTINGS = (
     "dataset=own_csv",
@@ -45,6 +45,7 @@ SETTINGS = (
     "dataset.splits.val={file: val.csv, validation: include}",
     "init_from=shipped",
     "fit.batch_size=16",
+    "fit.precision=hybrid",
     "fit.frozen_blocks=4",
     "fit.validate_every=5",
     "fit.progress_bar=false",
