@@ -380,6 +380,49 @@ def heads_decoders(heads: Any) -> Rows:
     }
 
 
+# few_labels, infants
+
+
+def few_labels(metrics: Any) -> Rows:
+    """Every row with its share of the labels and its seeds."""
+    return {
+        f"{of['title']}, {of['percent']} %": of["sets"]
+        | {"images": of["images"], "seeds": " / ".join(f"{mean:.2f}" for mean in of["sets"]["common"]["by_seed"])}
+        for of in metrics["rows"].values()
+    }
+
+
+def few_labels_apart(metrics: Any) -> Rows:
+    """Paired differences, in percent of the second row's error, and in points of each seed alone."""
+    titles = {name: f"{of['title']}, {of['percent']} %" for name, of in metrics["rows"].items()}
+    rows = {}
+    for name, of_sets in metrics["differences"].items():
+        one, other = name.split(" - ")
+        seeds = " / ".join(f"{apart:+.2f}" for apart in of_sets["common"]["by_seed"])
+        rows[f"{titles[one]} − {titles[other]}"] = of_sets | {"seeds": seeds}
+    return rows
+
+
+def few_labels_ladder(metrics: Any) -> Rows:
+    """Validation error over the images of labels alone."""
+    ladder = metrics["ladder"]
+    return {
+        f"{int(rung):,}": {f"of_{share}": ladder[share].get(rung) for share in ladder}
+        for rung in sorted({rung for of in ladder.values() for rung in of}, key=int)
+    }
+
+
+def infants_learnt(metrics: Any) -> Rows:
+    """As the weights ship, then by the number of labelled infants."""
+    titles = {"labels": "fine-tuned", "ours": "and other photos"}
+    rows = {"as they ship": metrics["rows"]["shipped"]}
+    for name, of in metrics["rows"].items():
+        row, _, count = name.rpartition("_")
+        if row:
+            rows[f"{count} labelled, {titles[row]}"] = of
+    return rows
+
+
 # cross_domain, cross_domain_full, cross_domain_tried
 
 SELF_TRAINED = {"paper_short": "STC, shortened", "ours": "ours"}
