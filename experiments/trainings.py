@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from experiments.record import processor
-from pipnet.files import replacing
 from pipnet.model import checkpoint
 from pipnet.self_training.ingest import ingest
 from pipnet.training.distributed import join_processes
@@ -56,8 +55,9 @@ def own_face_store(photos: Path, shared: Path, folder: Path, *, face_size: int) 
         fcntl.flock(lock, fcntl.LOCK_EX)
         ingest(photos, shared, processes=processes, face_size=face_size, progress=False)
         if not folder.is_dir():
-            with replacing(folder) as temporary:
-                shutil.copytree(shared, temporary)
+            begun = folder.with_name(f"{folder.name}_begun")
+            shutil.rmtree(begun, ignore_errors=True)
+            shutil.copytree(shared, begun).rename(folder)
     return folder
 
 
