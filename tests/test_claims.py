@@ -362,6 +362,15 @@ def test_pip_is_as_good_as_heatmaps_and_nearly_as_cheap_as_coordinates():
     for name in ("pip", "alone", "l1", "wing", "baseline"):
         assert heads[name]["seeds"] == [0, 1, 2], name
         assert len(heads[name]["tries"]) == 3, name
+    few, long = record("heads")["few_labels"]["pip"], record("heads")["long"]["l1"]
+    unlucky = record("heads")["few_labels"]["l1"]["20"]["mean"]["value"]
+    assert unlucky - record("heads")["few_labels_again"]["l1_1_20"]["value"] == pytest.approx(0.6, abs=0.01)
+    assert few["5"]["mean"]["value"] - few["100"]["mean"]["value"] == pytest.approx(0.33, abs=0.005)
+    assert long["after"]["images"] == 4 * long["before"]["images"]
+    apart = {of_set: long["after"][of_set]["to_pip"] for of_set in ("common", "wflw", "infants")}
+    assert apart["common"]["value"] / long["before"]["common"]["to_pip"]["value"] == pytest.approx(0.5, abs=0.02)
+    assert [round(apart["common"][end], 2) for end in ("value", "low", "high")] == [0.48, 0.44, 0.52]
+    assert all(of["low"] > 0 for of in apart.values())
     columns = record("heads", "cost.json")["columns"]
     machine = heads["pose_machine"]
     assert machine["sets"]["common"]["to_pip"]["high"] < 0

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.heads.heads import FEW_LABELS, FRACTIONS, HEADS, LONG, LONGER, RATES, SEEDS, Run, all_runs
+from experiments.heads.heads import AGAIN, FEW_LABELS, FRACTIONS, HEADS, LONG, LONGER, RATES, SEEDS, Run, all_runs
 from experiments.heads.train import kept
 from experiments.record import command_line, percent, read, write_with_missing
 from pipnet.metrics import bootstrap, error_statistics, paired_bootstrap
@@ -127,6 +127,7 @@ def measure() -> dict[str, Any]:
         "faces": {of_set: len(errors(seeds_of(BASE)[0], of_set)) for of_set in SETS} if BASE in heads else {},
         "heads": heads,
         "few_labels": few,
+        "few_labels_again": {AGAIN.name: mean_of(errors(AGAIN, "common"))} if kept(AGAIN).is_file() else {},
         "long": long,
         "missing": [run.name for run in all_runs() if not kept(run).is_file()],
     }
