@@ -142,8 +142,12 @@ def test_a_landmarker_and_the_evaluation_use_it(name, runs):
     result, data = trained(name, runs)
     landmarker = FaceLandmarker.load(result.best)
     upright = FaceLandmarker(landmarker.runtime, layout=landmarker.layout, crop_scale=landmarker.crop_scale)
-    measured = evaluate(upright, data.held_out, layout=LAYOUT)
-    assert 100 * measured.errors().mean() == pytest.approx(result.history[-1]["val_nme"], abs=0.05)
+    not_lying = [n for n, sample in enumerate(data.held_out) if not sample.angle]
+    assert 0 < len(not_lying) < len(data.held_out)
+    measured = evaluate(upright, [data.held_out[n] for n in not_lying], layout=LAYOUT)
+    of_faces, _ = data.validation.by_face(checkpoint.load(result.best).net, CPU)
+    assert of_faces.mean() == pytest.approx(result.history[-1]["val_nme"] / 100)
+    assert measured.errors().mean() == pytest.approx(of_faces[not_lying].mean(), abs=5e-4)
     measured = evaluate(landmarker, data.held_out[:4], layout=LAYOUT)  # how the face is tilted is found
     assert ((measured.point_scores >= 0) & (measured.point_scores <= 1)).all()
 
@@ -306,7 +310,7 @@ def test_coordinates_of_a_crop_and_its_mirror_image_vote(tmp_path):
     export_onnx(checkpoint.LoadedModel(net, SEVEN, 1.25, {}), tmp_path / "net.onnx")
     export_openvino(tmp_path / "net.onnx", tmp_path / "net.xml")
     for file, runtime in (("net.onnx", "onnxruntime"), ("net.xml", "openvino")):
-        np.testing.assert_allclose(open_runtime(tmp_path / file, runtime)(CROPS)[0], points, atol=2e-5)
+        np.testing.assert_allclose(open_runtime(tmp_path / file, runtime)(CROPS)[0], points, atol=1e-4)
 
 
 @pytest.mark.parametrize("file", ["net.pt", "net.onnx"])
