@@ -120,11 +120,14 @@ def _ours(labels: int, unlabelled: tuple[tuple[int, dict[str, object]], ...], la
 
 _STILL: dict[str, object] = {"labelled_share": 0.7, "views": 4, "select": {"weighted": True, "min_face": 0.3}}
 _ONLINE: dict[str, object] = {"labelled_share": 0.5, "online": True, "select": {"weighted": True, "min_face": 0.3}}
+_MORE: dict[str, object] = {"labelled_share": 0.25}
 _BALANCED = _ONLINE | {"select": {"weighted": True, "min_face": 0.3, "balanced": True}}
 # What ours may be, compared on validation faces alone, with 10 % of the labels and seed 0; test sets are not read.
 VARIANTS: dict[str, Row] = {
     "ours_labels_last": _ours(75_000, ((30_000, _STILL), (30_000, _STILL)), 15_000),
     "ours_online": _ours(60_000, ((90_000, _ONLINE),)),
+    "ours_online_photos": _ours(45_000, ((90_000, _ONLINE | _MORE),), 15_000),
+    "ours_photos": _ours(45_000, ((30_000, _STILL | _MORE),) * 3, 15_000),
     "ours_online_labels_last": _ours(60_000, ((75_000, _ONLINE),), 15_000),
     "ours_online_balanced": _ours(60_000, ((75_000, _BALANCED),), 15_000),
 }
