@@ -13,19 +13,24 @@ FACE_SIZE = 112  # px
 GAIN = 0.01  # a doubling of the images that lowers validation by less is no gain
 SETTINGS = (
     "dataset=300w",
-    "model.backbone=mobilenet_v2_stride16",
-    "model.net_stride=16",
-    "model.input_size=96",
     "fit.batch_size=16",
     "fit.ema_decay=0.999",
     "fit.precision=hybrid",  # half as fast again on a processor with bfloat16
-    "fit.frozen_blocks=4",
     "fit.validate_every=5",
     "fit.progress_bar=false",
     f"self_training.epoch_faces={EPOCH}",
     "self_training.teacher_weights=last",  # one rule for all rows; each row's result are its last weights
     f"face_size={FACE_SIZE}",
     "device=cpu",
+)
+SMALL = ("model.backbone=mobilenet_v2_stride16", "model.net_stride=16", "model.input_size=96", "fit.frozen_blocks=4")
+LARGE = (
+    "model=rival",
+    "model.network=cascaded_pyramid",
+    "model.backbone=mobilenet_v2",
+    "model.input_size=128",
+    "fit.frozen_blocks=2",
+    "optim.lr=0.002",
 )
 LABELS = {"name": "labels", "epochs": 1, "pseudo": False}
 
@@ -44,8 +49,9 @@ class Row:
         curriculum: Its name.
         stages: Name, images and further keys of the stages that follow on the labels; None takes those of the
             curriculum.
-        from_labels: Whether the training on labels alone of the same seed takes the first stage's place.
+        teacher: The row whose network of the same part and seed takes the first stage's place; None: it trains itself.
         images: Of the training; None: the plateau of labels alone, or what the stages sum up to.
+        network: Arguments that replace those of the network.
         beyond: Images beyond that plateau.
         runs: Percent of the labels to seeds.
     """
@@ -54,18 +60,20 @@ class Row:
     curriculum: str
     runs: dict[int, tuple[int, ...]]
     stages: tuple[tuple[str, int, dict[str, object]], ...] | None = None
-    from_labels: bool = True
+    teacher: str | None = "labels"
     images: int | None = None
     beyond: int = 0
+    network: tuple[str, ...] = SMALL
 
     def arguments(self, images: int) -> list[str]:
         """Of ``python -m pipnet.self_train``, but for data, seed and folder; labels alone see so many images."""
+        settings = [*SETTINGS, *self.network]
         if self.stages is None:
-            return [*SETTINGS, f"curriculum={self.curriculum}", f"self_training.images={images}"]
-        listed = [LABELS] if self.from_labels else []
+            return [*settings, f"curriculum={self.curriculum}", f"self_training.images={images}"]
+        listed = [LABELS] if self.teacher else []
         listed += [{"name": name, "epochs": epochs(count), **more} for name, count, more in self.stages]
         written = json.dumps(listed).replace('"', "")
-        return [*SETTINGS, f"curriculum={self.curriculum}", f"curriculum.stages={written}"]
+        return [*settings, f"curriculum={self.curriculum}", f"curriculum.stages={written}"]
 
 
 FULL = [(f"full_{n}", 30_000, {}) for n in (1, 2, 3, 4)]
@@ -88,8 +96,8 @@ def _stld() -> tuple[tuple[str, int, dict[str, object]], ...]:
 
 
 ROWS: dict[str, Row] = {
-    "labels": Row("labels only, to their plateau", "labels", {10: SEEDS, 20: SEEDS, 5: (0,)}, from_labels=False),
-    "ours": Row("ours", "ours", {10: SEEDS, 20: (0,), 5: (0,)}, from_labels=False, images=150_000),
+    "labels": Row("labels only, to their plateau", "labels", {10: SEEDS, 20: SEEDS, 5: (0,)}, teacher=None),
+    "ours": Row("ours", "ours", {10: SEEDS, 20: (0,), 5: (0,)}, teacher=None, images=150_000),
     "stc": Row(
         "STC, shortened",
         "paper_short",
@@ -104,9 +112,7 @@ ROWS: dict[str, Row] = {
     ),
     "stld": Row("STLD, shortened", "stld", {10: SEEDS}, _stld()),
     "plain": Row("plain self-training", "none_short", {10: (0,)}, (*FULL, ("full_5", LAST, {}))),
-    "labels_long": Row(
-        "labels only, the images of the others", "labels", {10: (0,)}, from_labels=False, beyond=240_000
-    ),
+    "labels_long": Row("labels only, the images of the others", "labels", {10: (0,)}, teacher=None, beyond=240_000),
 }
 
 
@@ -115,7 +121,7 @@ def _ours(labels: int, unlabelled: tuple[tuple[int, dict[str, object]], ...], la
     stages: list[tuple[str, int, dict[str, object]]] = [("labels", labels, {"pseudo": False})]
     stages += [("mixed", images, {"start": "teacher", **more}) for images, more in unlabelled]
     stages += [("labels", last, {"pseudo": False, "start": "teacher"})] if last else []
-    return Row("a variant of ours", "ours", {10: (0,)}, tuple(stages), from_labels=False)
+    return Row("a variant of ours", "ours", {10: (0,)}, tuple(stages), teacher=None)
 
 
 _STILL: dict[str, object] = {"labelled_share": 0.7, "views": 4, "select": {"weighted": True, "min_face": 0.3}}
@@ -130,6 +136,18 @@ VARIANTS: dict[str, Row] = {
     "ours_photos": _ours(45_000, ((30_000, _STILL | _MORE),) * 3, 15_000),
     "ours_online_labels_last": _ours(60_000, ((75_000, _ONLINE),), 15_000),
     "ours_online_balanced": _ours(60_000, ((75_000, _BALANCED),), 15_000),
+    # A larger network learns the labels and teaches the small one the photos.
+    "large": Row("a larger network", "labels", {10: (0,)}, teacher=None, images=20_000, network=LARGE),
+    "ours_large_teacher": Row(
+        "a variant of ours",
+        "ours",
+        {10: (0,)},
+        (
+            ("mixed", 120_000, _STILL | _MORE | {"start": "backbone"}),
+            ("labels", 15_000, {"pseudo": False, "start": "teacher"}),
+        ),
+        teacher="large",
+    ),
 }
 
 

@@ -152,14 +152,14 @@ def train_and_keep(run: Run, runs: Path, data_root: Path) -> None:
     row, folder = run.about, folder_of(run, runs)
     arguments = [*row.arguments(images_of(run) if row.stages is None else 0), f"seed={run.seed}"]
     where = [*prepared(run, runs, data_root), f"data_root={data_root}"]
-    if row.from_labels:
-        first = folder_of(Run("labels", run.percent, run.seed), runs) / "best.pt"
+    if row.teacher:
+        first = folder_of(Run(row.teacher, run.percent, run.seed), runs) / "best.pt"
         if not first.is_file():
-            raise FileNotFoundError(2, "labels alone come first", str(first))
+            raise FileNotFoundError(2, "its teacher comes first", str(first))
         where.append(f"teacher={first}")
     loaded, figures = trained("pipnet.self_train", arguments, where, folder, runs=runs, data_root=data_root)
     stages, images = loaded.training["stages"], loaded.training["images"]
-    if row.from_labels:
+    if row.teacher:
         images += checkpoint.load(first).training["images"]
     if loaded.training["faces"]["train"] != len(labelled(run.percent, run.seed)):
         raise ValueError(f"{folder} was trained on other faces than labelled_{run.seed}.txt names; delete it")
