@@ -412,6 +412,21 @@ def few_labels_ladder(metrics: Any) -> Rows:
     }
 
 
+def few_labels_variants(metrics: Any) -> Rows:
+    """Validation error of the variants of ours that were tried."""
+    titles = {
+        "ours_labels_last": "a third photos, labelled twice, then labels",
+        "ours_online": "half photos, labelled by the average of the weights as it learns",
+        "ours_online_photos": "the same, three quarters photos, then labels",
+        "ours_photos": "three quarters photos, labelled three times, then labels",
+        "ours_online_labels_last": "half photos, labelled as it learns, then labels",
+        "ours_online_balanced": "the same, turned heads drawn more often",
+        "large": "the pyramid itself, labels only",
+        "ours_large_teacher": "three quarters photos, labelled by the pyramid, then labels",
+    }
+    return {titles[name]: value for name, value in metrics["variants"].items()}
+
+
 def infants_learnt(metrics: Any) -> Rows:
     """As the weights ship, then by the number of labelled infants."""
     titles = {"labels": "fine-tuned", "ours": "and other photos"}
