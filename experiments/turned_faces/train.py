@@ -67,7 +67,7 @@ def prepare(runs: Path, data_root: Path, mesh: Path) -> None:
         shutil.copy(runs / "labels" / "test.csv", runs / "copies" / "test.csv")
 
 
-def train_and_keep(run: Run, runs: Path) -> None:
+def train_and_keep(run: Run, runs: Path, data_root: Path) -> None:
     """Train it to its end and write its file.
 
     Raises:
@@ -78,7 +78,7 @@ def train_and_keep(run: Run, runs: Path) -> None:
     if not (runs / "copies" / "test.csv").is_file():
         raise FileNotFoundError(2, "the copies come first", str(runs / "copies" / "test.csv"))
     arguments, where = [*ARGUMENTS, f"seed={run.seed}"], [f"dataset.root={folder}"]
-    loaded, figures = trained("pipnet.self_train", arguments, where, runs / run.name)
+    loaded, figures = trained("pipnet.self_train", arguments, where, runs / run.name, runs=runs, data_root=data_root)
     samples = read_dataset("csv", root=folder, layout=LAYOUT, file="test.csv")[0]
     landmarker = FaceLandmarker.load(runs / run.name / "best.pt", runtime="torch")
     figures |= {
@@ -106,9 +106,9 @@ def main() -> None:
     if options.list:
         list_each(wanted, kept)
         return
-    runs = options.runs.resolve()
-    prepare(runs, options.data_root.resolve(), options.mesh.resolve())
-    keep_each(wanted, runs, kept, lambda run: train_and_keep(run, runs))
+    runs, data_root = options.runs.resolve(), options.data_root.resolve()
+    prepare(runs, data_root, options.mesh.resolve())
+    keep_each(wanted, runs, kept, lambda run: train_and_keep(run, runs, data_root))
 
 
 if __name__ == "__main__":
