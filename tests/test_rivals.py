@@ -310,7 +310,7 @@ def test_coordinates_of_a_crop_and_its_mirror_image_vote(tmp_path):
     export_onnx(checkpoint.LoadedModel(net, SEVEN, 1.25, {}), tmp_path / "net.onnx")
     export_openvino(tmp_path / "net.onnx", tmp_path / "net.xml")
     for file, runtime in (("net.onnx", "onnxruntime"), ("net.xml", "openvino")):
-        np.testing.assert_allclose(open_runtime(tmp_path / file, runtime)(CROPS)[0], points, atol=1e-4)
+        np.testing.assert_allclose(open_runtime(tmp_path / file, runtime)(CROPS)[0], points, rtol=1e-5, atol=2e-5)
 
 
 @pytest.mark.parametrize("file", ["net.pt", "net.onnx"])
