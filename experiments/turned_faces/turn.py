@@ -30,7 +30,7 @@ from pipnet.data.sample import Sample
 from pipnet.files import replacing
 from pipnet.geometry import crop_of_square, tight_box
 from pipnet.layouts import get_layout
-from pipnet.measurements import TEMPLATE_POINTS
+from pipnet.measurements import TEMPLATE_POINTS, rotation_of
 
 LAYOUT = get_layout("300w_68")
 RIGID = TEMPLATE_POINTS - 17  # of the 51 inner points, those that no expression moves
@@ -89,10 +89,11 @@ def outline_of(triangles: np.ndarray) -> np.ndarray:
     return np.array(order)
 
 
-def load_mesh(path: Path, jaw_cm: np.ndarray) -> Mesh:
-    """The mesh of a file, and on its outline the spots next to the jaw of the mean frontal face, ``(17, 2)``."""
+def load_mesh(path: Path, samples: list[Sample]) -> Mesh:
+    """The mesh of a file, and on its outline the spots next to the jaw of those faces that look ahead."""
     stored = np.load(path)
     vertices = stored["xyz"].astype(float) * [1, -1, -1]
+    jaw_cm = mean_jaw(vertices[stored["inner51"]], samples)
     outline = outline_of(stored["tri"])
     begin, end = vertices[outline, :2], vertices[np.roll(outline, -1), :2]
     along = end - begin
@@ -220,9 +221,7 @@ def turned(laid: Laid, degrees: float) -> np.ndarray:
 
 def turn(laid: Laid, places: np.ndarray, degrees: float) -> np.ndarray:
     """Places ``(..., 3)`` on the head, pixels and depth, after a turn about the head's own vertical axis."""
-    sine, cosine = np.sin(np.deg2rad(degrees)), np.cos(np.deg2rad(degrees))
-    about = np.array([[cosine, 0, -sine], [0, 1, 0], [sine, 0, cosine]])
-    whole = laid.pose.rotation @ about @ laid.pose.rotation.T
+    whole = laid.pose.rotation @ rotation_of(degrees, 0, 0) @ laid.pose.rotation.T
     centre = laid.pose.project(np.array([0, 0, AXIS_CM]))
     return (places - centre) @ whole.T + centre
 
@@ -318,10 +317,11 @@ def cut(sample: Sample) -> tuple[np.ndarray, np.ndarray]:
     return picture, crop.to_crop(sample.points)
 
 
-def mean_jaw(path: Path, samples: list[Sample]) -> np.ndarray:
-    """The jaw of faces that look ahead, centimetres in the head's frame, ``(17, 2)``: the median."""
-    stored = np.load(path)
-    inner = stored["xyz"][stored["inner51"]] * [1.0, -1.0, -1.0]
+def mean_jaw(inner: np.ndarray, samples: list[Sample]) -> np.ndarray:
+    """The jaw of faces that look ahead, centimetres in the head's frame, ``(17, 2)``: the median.
+
+    ``inner`` are the inner points on the mesh, ``(51, 3)``.
+    """
     found = []
     for sample in samples:
         pose = fit_pose(inner, sample.points[17:])
@@ -333,12 +333,11 @@ def mean_jaw(path: Path, samples: list[Sample]) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Made:
-    """A turned copy: picture, points with depth ``(68, 3)``, which of them are hidden, and the head's yaw."""
+    """A turned copy: picture, points with depth ``(68, 3)``, and which of them are hidden."""
 
     picture: np.ndarray
     points: np.ndarray
     hidden: np.ndarray
-    yaw: float
 
 
 def copy_of(mesh: Mesh, sample: Sample, total: float) -> Made | None:
@@ -351,7 +350,7 @@ def copy_of(mesh: Mesh, sample: Sample, total: float) -> Made | None:
     degrees = side * total - laid.pose.yaw
     picture, depth = draw(picture, laid, turned(laid, degrees))
     places = turned_points(laid, degrees)
-    return Made(picture, places, hidden(places, depth, 0.5 * laid.pose.size), side * total)
+    return Made(picture, places, hidden(places, depth, 0.5 * laid.pose.size))
 
 
 def write_with_copies(mesh_file: Path, labels: Path, folder: Path, *, times: int) -> None:
@@ -364,7 +363,7 @@ def write_with_copies(mesh_file: Path, labels: Path, folder: Path, *, times: int
         sample.name
         for sample in read_dataset("csv", root=labels.parent, layout=LAYOUT, file=labels.name, validation="only")[0]
     }
-    mesh = load_mesh(mesh_file, mean_jaw(mesh_file, samples))
+    mesh = load_mesh(mesh_file, samples)
     rng = np.random.default_rng(0)
     rows, made = [], 0
     for number, sample in enumerate(samples):
