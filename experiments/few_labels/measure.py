@@ -74,8 +74,9 @@ def difference(one: dict[int, np.ndarray], other: dict[int, np.ndarray]) -> dict
     }
 
 
-def without_seed(command: str, share: int, seed: int) -> str:
-    """A training's command, its seed by name: the same for all seeds of a row."""
+def recipe(command: str, share: int, seed: int) -> str:
+    """A training's command without seed and precision, which is the machine's: the same for all seeds of a row."""
+    command = re.sub(r"fit\.precision=\w+ ", "", command)
     return re.sub(rf"(?<=_{share}_){seed}(?!\d)|(?<=seed=){seed}(?!\d)", "SEED", command)
 
 
@@ -89,7 +90,7 @@ def measure() -> dict[str, Any]:
                 continue
             seeds = sorted(by_set["common"])
             every = [read(kept(Run(name, share, seed))) for seed in seeds]
-            recipes = {without_seed(one["command"], share, seed) for seed, one in zip(seeds, every, strict=True)}
+            recipes = {recipe(one["command"], share, seed) for seed, one in zip(seeds, every, strict=True)}
             if len(recipes) > 1:
                 raise ValueError(f"the trainings of {name}_{share} were not made alike: {sorted(recipes)}")
             first = every[0]

@@ -15,7 +15,6 @@ SETTINGS = (
     "dataset=300w",
     "fit.batch_size=16",
     "fit.ema_decay=0.999",
-    "fit.precision=hybrid",  # faster on a processor with bfloat16
     "fit.validate_every=5",
     "fit.progress_bar=false",
     f"self_training.epoch_faces={EPOCH}",

@@ -23,7 +23,7 @@ from experiments.cross_domain.pairs import photo_of
 from experiments.few_labels.rows import FACE_SIZE, GAIN, LADDER, PERCENTS, ROWS, SEEDS, VARIANTS, Run, all_runs
 from experiments.heads.train import errors_and_scores, sets_of
 from experiments.record import command_line, read, write
-from experiments.trainings import keep_each, list_each, own_face_store, trained
+from experiments.trainings import keep_each, list_each, own_face_store, precision, trained
 from pipnet.data.datasets import read_dataset
 from pipnet.data.sample import Sample
 from pipnet.files import replacing
@@ -150,7 +150,8 @@ def train_and_keep(run: Run, runs: Path, data_root: Path) -> None:
         subprocess.CalledProcessError: The training failed; it has said why.
     """
     row, folder = run.about, folder_of(run, runs)
-    arguments = [*row.arguments(images_of(run) if row.stages is None else 0), f"seed={run.seed}"]
+    arguments = row.arguments(images_of(run) if row.stages is None else 0)
+    arguments += [f"fit.precision={precision()}", f"seed={run.seed}"]
     where = [*prepared(run, runs, data_root), f"data_root={data_root}"]
     if row.teacher:
         first = folder_of(Run(row.teacher, run.percent, run.seed), runs) / "best.pt"

@@ -18,7 +18,7 @@ import numpy as np
 
 from experiments.cross_domain_tried.turned import write_both, yaw_of
 from experiments.record import command_line, write
-from experiments.trainings import claimed, keep_each, list_each, trained
+from experiments.trainings import claimed, keep_each, list_each, precision, trained
 from experiments.turned_faces.turn import LAYOUT, write_with_copies
 from pipnet.data.datasets import read_dataset
 from pipnet.evaluation.evaluate import evaluate
@@ -31,7 +31,7 @@ VARIANTS = {
     "labels": "labels alone",
     "copies": "a quarter of the faces turned copies",
 }
-ARGUMENTS = ("experiment=cross_domain_turned", "curriculum=labels", "fit.precision=hybrid", "device=cpu")
+ARGUMENTS = ("experiment=cross_domain_turned", "curriculum=labels", "device=cpu")
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def train_and_keep(run: Run, runs: Path, data_root: Path) -> None:
     folder = runs / run.variant
     if not (runs / "copies" / "test.csv").is_file():
         raise FileNotFoundError(2, "the copies come first", str(runs / "copies" / "test.csv"))
-    arguments, where = [*ARGUMENTS, f"seed={run.seed}"], [f"dataset.root={folder}"]
+    arguments, where = [*ARGUMENTS, f"fit.precision={precision()}", f"seed={run.seed}"], [f"dataset.root={folder}"]
     loaded, figures = trained("pipnet.self_train", arguments, where, runs / run.name, runs=runs, data_root=data_root)
     samples = read_dataset("csv", root=folder, layout=LAYOUT, file="test.csv")[0]
     landmarker = FaceLandmarker.load(runs / run.name / "best.pt", runtime="torch")
