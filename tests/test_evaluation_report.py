@@ -201,6 +201,16 @@ def test_command_writes_what_evaluate_measures(command, tmp_path, capsys):
     assert "authors' crop space" in printed
 
 
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_cuda_measures_what_a_cpu_does(command, tmp_path):
+    for device in ("cpu", "cuda"):
+        command(f"device={device}", f"output={device}")
+    cpu, cuda = (json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("cpu", "cuda"))
+    mean, same = (of["all"]["outer_eye"]["mean"]["value"] for of in (cpu, cuda))
+    assert same == pytest.approx(mean, rel=1e-2)
+
+
 def test_what_the_user_can_mend_is_one_sentence(command):
     with pytest.raises(SystemExit, match=r"^pipnet\.evaluate: error: .*no split 'tset'.*$") as caught:
         command("split=tset")

@@ -183,6 +183,19 @@ def test_runs_that_share_faces_each_keep_their_choice(whole, tmp_path, forgotten
     assert len(UnlabelledFaces(store, known["digest"])) == known["faces"]
 
 
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_the_same_command_self_trains_on_cuda(whole, tmp_path):
+    settings = config(tmp_path, stages(*STAGES), "device=auto")
+    with join_processes(settings["device"]) as processes:
+        assert processes.device.type == "cuda"
+        pipnet.self_train.self_train(settings, processes)
+    for mine, on_cpu in zip(records(tmp_path), records(whole), strict=True):
+        assert (mine["name"], mine["images"]) == (on_cpu["name"], on_cpu["images"])
+        assert np.isfinite(mine["val_nme"])
+        assert (mine["unlabelled"] > 0) == (on_cpu["unlabelled"] > 0)
+
+
 @pytest.mark.slow
 def test_two_processes_self_train_as_one(tmp_path):
     self_train_worker.train(tmp_path / "one")
