@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import fcntl
 import hashlib
+import math
 import shlex
 import shutil
 import subprocess
@@ -17,6 +19,8 @@ from typing import Any, TypeVar
 import torch
 
 from experiments.record import processor
+from pipnet.data.sample import Sample
+from pipnet.files import replacing
 from pipnet.model import checkpoint
 from pipnet.self_training.ingest import ingest
 from pipnet.training.distributed import join_processes
@@ -69,6 +73,17 @@ def own_face_store(photos: Path, shared: Path, folder: Path, *, face_size: int) 
             shutil.rmtree(begun, ignore_errors=True)
             shutil.copytree(shared, begun).rename(folder)
     return folder
+
+
+def write_labels(samples: Sequence[Sample], path: Path) -> None:
+    """A label file of ``conf/dataset/own_csv``, with boxes; points that are not labelled are empty cells."""
+    header = ["image", *(f"{axis}{point}" for point in range(len(samples[0].points)) for axis in "xy")]
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow([*header, "box_x0", "box_y0", "box_x1", "box_y1"])
+        for sample in samples:
+            cells = ["" if math.isnan(value) else value for value in sample.points.round(3).ravel().tolist()]
+            rows.writerow([Path(str(sample.image)).resolve(), *cells, *sample.box.round(3).tolist()])
 
 
 def list_each(runs: Iterable[T], kept: Callable[[T], Path]) -> None:

@@ -10,16 +10,15 @@ most. Neither test set of the benchmark takes part, so any number of variants ma
 
 from __future__ import annotations
 
-import csv
 import sys
 from pathlib import Path
 
 import numpy as np
 
+from experiments.trainings import write_labels
 from pipnet.config import dataset_config, read_split
 from pipnet.data.images import image_size
 from pipnet.data.sample import Sample
-from pipnet.files import replacing
 from pipnet.measurements import head_angles
 
 FRONTAL, TURNED = 0.6, 0.8  # shares of the faces in order of yaw: labelled below the one, target above the other
@@ -28,16 +27,6 @@ FRONTAL, TURNED = 0.6, 0.8  # shares of the faces in order of yaw: labelled belo
 def yaw_of(sample: Sample) -> float:
     """How far a head is turned to either side, degrees."""
     return float(abs(head_angles(sample.points[None], image_size(sample.image))[0, 0]))
-
-
-def write(samples: list[Sample], path: Path) -> None:
-    """A label file of ``conf/dataset/own_csv``."""
-    points = len(samples[0].points)
-    with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
-        rows = csv.writer(file)
-        rows.writerow(["image", *(f"{axis}{point}" for point in range(points) for axis in "xy")])
-        for sample in samples:
-            rows.writerow([Path(sample.image).resolve(), *sample.points.round(3).ravel()])
 
 
 def write_both(data_root: Path, folder: Path) -> None:
@@ -51,7 +40,7 @@ def write_both(data_root: Path, folder: Path) -> None:
     least, most = np.quantile(yaw, [FRONTAL, TURNED])
     folder.mkdir(parents=True, exist_ok=True)
     for name, chosen in (("train", yaw < least), ("test", yaw > most)):
-        write([face for face, wanted in zip(faces, chosen, strict=True) if wanted], folder / f"{name}.csv")
+        write_labels([face for face, wanted in zip(faces, chosen, strict=True) if wanted], folder / f"{name}.csv")
         print(f"{name}: {chosen.sum()} faces, yaw {yaw[chosen].min():.0f} to {yaw[chosen].max():.0f} degrees")
 
 

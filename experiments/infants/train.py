@@ -11,7 +11,6 @@ test sets are read once, when a training is done.
 
 from __future__ import annotations
 
-import csv
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,7 @@ import numpy as np
 from experiments.heads.train import Faces, errors_and_scores, sets_of
 from experiments.record import command_line, read, write
 from experiments.roll.measure import infants
-from experiments.trainings import keep_each, list_each, own_face_store, trained
+from experiments.trainings import keep_each, list_each, own_face_store, trained, write_labels
 from pipnet.data.sample import Sample
 from pipnet.files import replacing
 from pipnet.inference.landmarker import SHIPPED_WEIGHTS
@@ -105,10 +104,7 @@ def prepared(run: Run, runs: Path, samples: list[Sample]) -> list[str]:
     folder = runs / f"data_{run.count}_{run.seed}"
     folder.mkdir(parents=True, exist_ok=True)
     for name, part in (("train", train), ("val", held_out)):
-        with (folder / f"{name}.csv").open("w", newline="", encoding="utf-8") as file:
-            rows = csv.writer(file)
-            rows.writerow(["image", *(f"{axis}{n}" for n in range(LAYOUT.num_points) for axis in "xy")])
-            rows.writerows([[Path(str(s.image)).resolve(), *np.ravel(s.points)] for s in part])
+        write_labels(part, folder / f"{name}.csv")
     where = [f"dataset.root={folder}"]
     if run.row == "ours":
         everything, rest = runs / "photos.txt", folder / "rest.txt"

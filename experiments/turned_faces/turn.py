@@ -9,7 +9,6 @@ axes in centimetres while it looks into the camera.
 
 from __future__ import annotations
 
-import csv
 import zlib
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,10 +23,10 @@ from scipy.spatial import Delaunay
 from scipy.spatial.transform import Rotation
 
 from experiments.record import command_line
+from experiments.trainings import write_labels
 from pipnet.data.datasets import read_dataset
 from pipnet.data.images import read_image, write_image
 from pipnet.data.sample import Sample
-from pipnet.files import replacing
 from pipnet.geometry import crop_of_square, tight_box
 from pipnet.layouts import get_layout
 from pipnet.measurements import TEMPLATE_POINTS, rotation_of
@@ -365,10 +364,11 @@ def write_with_copies(mesh_file: Path, labels: Path, folder: Path, *, times: int
     }
     mesh = load_mesh(mesh_file, samples)
     rng = np.random.default_rng(0)
-    rows, made = [], 0
+    listed: list[Sample] = []
+    made = 0
     for number, sample in enumerate(samples):
         photo = Path(str(sample.image)).resolve()
-        rows += [row(photo, sample.points, sample.box)] * (1 if sample.name in held_out else times)
+        listed += [sample] * (1 if sample.name in held_out else times)
         total = rng.uniform(*TOTAL_YAW)
         copy = None if sample.name in held_out else copy_of(mesh, sample, total)
         if copy is None:
@@ -377,19 +377,10 @@ def write_with_copies(mesh_file: Path, labels: Path, folder: Path, *, times: int
         file.parent.mkdir(parents=True, exist_ok=True)
         write_image(file, copy.picture)
         places = np.where(copy.hidden[:, None], np.nan, copy.points[:, :2])
-        rows.append(row(file.resolve(), places, tight_box(copy.points[:, :2])))
+        listed.append(Sample(file, places, sample.name, box=tight_box(copy.points[:, :2])))
         made += 1
-    header = ["image", *(f"{axis}{point}" for point in range(68) for axis in "xy")]
-    header += ["box_x0", "box_y0", "box_x1", "box_y1"]
-    with replacing(folder / "train.csv") as temporary, temporary.open("w", encoding="utf-8", newline="") as out:
-        csv.writer(out).writerows([header, *rows])
-    print(f"{len(samples)} faces, {len(held_out)} of them validate; {made} copies; {len(rows)} lines")
-
-
-def row(photo: Path, points: np.ndarray, box: np.ndarray) -> list[object]:
-    """A line of the label file."""
-    cells = ["" if np.isnan(value) else round(float(value), 3) for value in points.ravel()]
-    return [photo, *cells, *np.round(box, 3)]
+    write_labels(listed, folder / "train.csv")
+    print(f"{len(samples)} faces, {len(held_out)} of them validate; {made} copies; {len(listed)} lines")
 
 
 def main() -> None:
