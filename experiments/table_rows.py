@@ -429,7 +429,7 @@ def few_labels_variants(metrics: Any) -> Rows:
 
 def infants_learnt(metrics: Any) -> Rows:
     """As the weights ship, then by the number of labelled infants."""
-    titles = {"labels": "fine-tuned", "ours": "and other photos"}
+    titles = {"labels": "fine-tuned", "ours": "and other infants", "portraits": "and portraits"}
     rows = {"as they ship": metrics["rows"]["shipped"]}
     for name, of in metrics["rows"].items():
         row, _, count = name.rpartition("_")

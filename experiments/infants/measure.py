@@ -77,7 +77,7 @@ def measure() -> dict[str, Any]:
 def curve(axis: Axes, rows: dict[str, Any], of_set: str) -> None:
     """Error over the number of labelled faces, from the weights as they ship."""
     start = rows["shipped"][of_set]["mean"]
-    for row, color in zip(ROWS, ("tab:blue", "tab:red"), strict=True):
+    for row, color in zip(ROWS, ("tab:blue", "tab:red", "tab:green"), strict=True):
         found = {count: rows[f"{row}_{count}"][of_set]["mean"] for count in COUNTS if f"{row}_{count}" in rows}
         points = {0: start} | found
         axis.plot(list(points), [of["value"] for of in points.values()], "o-", color=color, label=ROWS[row])

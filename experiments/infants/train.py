@@ -3,10 +3,10 @@
     OMP_NUM_THREADS=1 python experiments/infants/train.py RUNS DATA_ROOT           # all that is missing
     OMP_NUM_THREADS=1 python experiments/infants/train.py RUNS DATA_ROOT --list
 
-DATA_ROOT holds ``300W/``, ``WFLW/`` and ``infants/``. RUNS gets the checkpoints, the labels as CSV files and the faces
-that the detector finds in the photos of the rest. Give the same command twice, in two shells, to train two at a time;
-stopped and given again it goes on. The learning rate is chosen on faces of ``infants/train`` without a part in the try;
-test sets are read once, when a training is done.
+DATA_ROOT holds ``300W/``, ``WFLW/``, ``infants/`` and ``unlabelled/``. RUNS gets the checkpoints, the labels as CSV
+files and the faces that the detector finds in the photos without labels. Give the same command twice, in two shells, to
+train two at a time; stopped and given again it goes on. The learning rate is chosen on faces of ``infants/train``
+without a part in the try; test sets are read once, when a training is done.
 """
 
 from __future__ import annotations
@@ -33,16 +33,26 @@ SEEDS = (0, 1, 2)
 COUNTS = (10, 25, 50, 105)  # labelled faces, a fifth of them to validate on
 TRIED_COUNT, RATES = 50, (0.0001, 0.0003, 0.001)
 IMAGES, EPOCH = 4_000, 200
-ROWS = {"labels": "fine-tuned on the labels", "ours": "and on the other photos"}
+ROWS = {
+    "labels": "fine-tuned on the labels",
+    "ours": "and on the other photos",
+    "portraits": "and on portraits of anyone",
+}
+PORTRAITS = 400  # photos of unlabelled/portraits
 # Faces of infants/test whose child, by face, clothes and scene, seems to stand in infants/train too, in another frame
 # of the same film: the parts were not cut by film. Looked for by eye, among faces with numbers near each other.
 SIBLINGS = {f"infant_{number:03d}" for number in (14, 17, 23, 43, 48, 49, 77, 88)}
+# The shipped weights learn the labels first, or they label the photos first.
+CURRICULA = {
+    "labels": ("curriculum=labels", "init_from=shipped"),
+    "ours": ("curriculum=ours", "init_from=shipped"),
+    "portraits": ("curriculum=ours", "teacher=shipped"),
+}
 SETTINGS = (
     "dataset=own_csv",
     "dataset.layout=300w_68",
     "dataset.splits.train={file: train.csv, validation: include}",
     "dataset.splits.val={file: val.csv, validation: include}",
-    "init_from=shipped",
     "fit.batch_size=16",
     "fit.precision=float32",
     "fit.frozen_blocks=4",
@@ -78,10 +88,15 @@ class Run:
 
 
 def all_runs() -> list[Run]:
-    """Tries first, then seed by seed; with all faces labelled there are no others."""
+    """Tries first, then seed by seed; with all faces labelled there are no other infants."""
     tries = [Run("labels", TRIED_COUNT, rate=rate) for rate in RATES]
     return tries + [
-        Run(row, count, seed) for seed in SEEDS for count in COUNTS for row in ROWS if (row, count) != ("ours", 105)
+        Run(row, count, seed)
+        for seed in SEEDS
+        for rows in (("labels", "ours"), ("portraits",))
+        for count in COUNTS
+        for row in rows
+        if (row, count) != ("ours", 105)
     ]
 
 
@@ -98,7 +113,13 @@ def split(samples: list[Sample], count: int, seed: int) -> tuple[list[Sample], l
     return train, [order[n] for n in sorted(held_out)], order[count:]
 
 
-def prepared(run: Run, runs: Path, samples: list[Sample]) -> list[str]:
+def portraits(data_root: Path) -> list[Path]:
+    """Photos of anyone, the same in every training."""
+    photos = sorted((data_root / "unlabelled" / "portraits").rglob("*.jpg"))
+    return [photos[n].resolve() for n in np.random.default_rng(0).permutation(len(photos))[:PORTRAITS]]
+
+
+def prepared(run: Run, runs: Path, data_root: Path, samples: list[Sample]) -> list[str]:
     """The labels as CSV files and the other photos as a list, and the arguments that name them."""
     train, held_out, others = split(samples, run.count, run.seed)
     folder = runs / f"data_{run.count}_{run.seed}"
@@ -106,12 +127,14 @@ def prepared(run: Run, runs: Path, samples: list[Sample]) -> list[str]:
     for name, part in (("train", train), ("val", held_out)):
         write_labels(part, folder / f"{name}.csv")
     where = [f"dataset.root={folder}"]
-    if run.row == "ours":
-        everything, rest = runs / "photos.txt", folder / "rest.txt"
-        for file, chosen in ((everything, samples), (rest, others)):
+    if run.row != "labels":
+        names = [[Path(str(sample.image)).resolve() for sample in part] for part in (samples, others)]
+        more = portraits(data_root) if run.row == "portraits" else []
+        everything, rest = runs / f"photos_{run.row}.txt", folder / f"rest_{run.row}.txt"
+        for file, chosen in ((everything, names[0] + more), (rest, names[1] + more)):
             with replacing(file) as temporary:
-                temporary.write_text("".join(f"{Path(str(s.image)).resolve()}\n" for s in chosen), encoding="utf-8")
-        store = own_face_store(everything, runs / "faces", runs / f"{run.name}_faces", face_size=224)
+                temporary.write_text("".join(f"{photo}\n" for photo in chosen), encoding="utf-8")
+        store = own_face_store(everything, runs / f"faces_{run.row}", runs / f"{run.name}_faces", face_size=224)
         where += [f"unlabelled=[{rest}]", f"face_store={store}"]
     return where
 
@@ -131,8 +154,8 @@ def train_and_keep(run: Run, runs: Path, data_root: Path) -> None:
         subprocess.CalledProcessError: The training failed; it has said why.
     """
     samples, folder = infants(data_root / "infants" / "train"), runs / run.name
-    arguments = [*SETTINGS, f"curriculum={run.row}", f"optim.lr={rate_of(run)}", f"seed={run.seed}"]
-    where = prepared(run, runs, samples)
+    arguments = [*SETTINGS, *CURRICULA[run.row], f"optim.lr={rate_of(run)}", f"seed={run.seed}"]
+    where = prepared(run, runs, data_root, samples)
     loaded, figures = trained("pipnet.self_train", arguments, where, folder, runs=runs, data_root=data_root)
     figures |= {
         "learning_rate": rate_of(run),
