@@ -108,6 +108,13 @@ class Faces:
         self, network: Network, crop_scale: float, size: int, boxes: np.ndarray | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
         """NME and face score of each, both ``(F,)``; in other boxes than their own where these are given."""
+        points, scores = self.predict(network, crop_scale, size, boxes)
+        return nme(points, self.true, self.norm), scores
+
+    def predict(
+        self, network: Network, crop_scale: float, size: int, boxes: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Points ``(F, 68, 2)``, source pixels, and face scores ``(F,)``; boxes as in :meth:`errors`."""
         squares = crop_squares(self.boxes if boxes is None else boxes, crop_scale)
         crops = [crop_of_square(square, size, angle) for square, angle in zip(squares, self.angles, strict=True)]
         predicted, scores = [], []
@@ -118,7 +125,7 @@ class Faces:
             points = zip(crops[part], np.asarray(units, dtype=np.float64), strict=True)
             predicted += [crop.from_unit(unit) for crop, unit in points]
             scores.append(of_faces)
-        return nme(np.stack(predicted), self.true, self.norm), np.concatenate(scores)
+        return np.stack(predicted), np.concatenate(scores)
 
 
 def sets_of(data_root: Path, upright: np.ndarray) -> dict[str, Faces]:

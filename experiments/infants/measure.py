@@ -19,7 +19,12 @@ from experiments.record import command_line, percent, read, write_with_missing
 from pipnet.files import replacing
 from pipnet.metrics import bootstrap, error_statistics, paired_bootstrap
 
-SETS = {"infants": "infants/test", "apart": "97 of infants/test", "common": "Common-554"}
+SETS = {
+    "infants": "infants/test",
+    "apart": "97 of infants/test",
+    "common": "Common-554",
+    "inner": "its 51 inner points",
+}
 DRAWN = ("infants", "common")
 STATISTICS = error_statistics((0.10,))
 
@@ -29,15 +34,14 @@ def errors(file: Path, of_set: str) -> np.ndarray:
     return np.array(read(file)["errors"][of_set]) / 100
 
 
-def figures(files: list[Path], of_set: str, bases: dict[str, list[Path]]) -> dict[str, Any]:
-    """Percent, of each face's mean over seeds; and what lies between these trainings and others on the same faces."""
+def figures(files: list[Path], of_set: str, pairs: dict[str, tuple[list[Path], list[Path]]]) -> dict[str, Any]:
+    """Percent, of each face's mean over seeds; and what lies between trainings and others on the same faces."""
     by_seed = np.stack([errors(file, of_set) for file in files])
-    mine = by_seed.mean(axis=0)
-    found = bootstrap(mine, STATISTICS)
-    to = {
-        f"to_{name}": percent(paired_bootstrap(mine, np.mean([errors(file, of_set) for file in base], axis=0)))
-        for name, base in bases.items()
-    }
+    found = bootstrap(by_seed.mean(axis=0), STATISTICS)
+    to = {}
+    for name, pair in pairs.items():
+        mine, theirs = (np.mean([errors(file, of_set) for file in part], axis=0) for part in pair)
+        to[f"to_{name}"] = percent(paired_bootstrap(mine, theirs))
     return {
         "mean": percent(found["mean"]),
         "median": percent(found["median"]),
@@ -58,12 +62,15 @@ def measure() -> dict[str, Any]:
         }
         for row, by_seed in by_row.items():
             files = list(by_seed.values())
-            if files:
-                same = row != "labels" and by_seed.keys() == by_row["labels"].keys()
-                bases = {"shipped": [shipped]} | ({"labels": list(by_row["labels"].values())} if same else {})
-                about = {"seeds": len(files), "images": read(files[0])["images"]}
-                about["unlabelled"] = [read(file)["unlabelled"] for file in files]
-                rows[f"{row}_{count}"] = about | {of_set: figures(files, of_set, bases) for of_set in SETS}
+            if not files:
+                continue
+            pairs = {"shipped": (files, [shipped])}
+            both = sorted(by_seed.keys() & by_row["labels"].keys()) if row != "labels" else []
+            if both:  # the seeds that both have
+                pairs["labels"] = ([by_seed[seed] for seed in both], [by_row["labels"][seed] for seed in both])
+            about = {"seeds": len(files), "images": read(files[0])["images"]}
+            about["unlabelled"] = [read(file)["unlabelled"] for file in files]
+            rows[f"{row}_{count}"] = about | {of_set: figures(files, of_set, pairs) for of_set in SETS}
     tries = {rate: kept(Run("labels", TRIED_COUNT, rate=rate)) for rate in RATES}
     return {
         "unit": "percent, intervals of 95 % over faces",
